@@ -1,0 +1,1 @@
+"""Bytes: the store, the formats of what it holds, and identity."""

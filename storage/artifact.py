@@ -1,0 +1,133 @@
+"""An artifact: the immutable result of a step, opened as a folder of named, read-only files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from storage.identity import digest_of_file, digest_of_value
+
+JsonValue = Any
+"""What ``json.dumps`` takes: None, bool, int, float, str, list, dict with str keys."""
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: str
+    """Digest of the content, which is its name in the store."""
+    bytes: int
+
+
+class Manifest(BaseModel):
+    """What an artifact is, and nothing about how it came to be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    files: dict[str, FileEntry]
+    counts: dict[str, JsonValue] = {}
+    """Derived from the files' content alone (rows, tokens), so that equal bytes stay equal artifacts."""
+
+    @property
+    def digest(self) -> str:
+        return digest_of_value(self.model_dump(mode="json"))
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.bytes for entry in self.files.values())
+
+
+class Artifact:
+    """An opened artifact; its subclasses, one per kind, add typed access to the files."""
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def of_folder(cls, folder: Path, counts: Mapping[str, JsonValue] | None = None) -> Self:
+        """Open a plain folder that no store holds, digesting its files."""
+        return cls(folder, manifest_of_folder(cls.kind, folder, counts or {}))
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+    def path(self, name: str) -> Path:
+        """Local path of the file called ``name``; KeyError if the artifact has none."""
+        if name not in self.manifest.files:
+            raise KeyError(f"{self.kind} artifact has no file {name!r}")
+        return self.folder / name
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Sorted names of the files that match a glob pattern."""
+        from fnmatch import fnmatchcase
+
+        return sorted(name for name in self.manifest.files if fnmatchcase(name, pattern))
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Every file below ``folder``, by its relative POSIX name, sorted."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return dict(sorted(found.items()))
+
+
+def manifest_of_folder(kind: str, folder: Path, counts: Mapping[str, JsonValue]) -> Manifest:
+    """The manifest of the files below ``folder``."""
+    files = {
+        name: FileEntry(object=digest_of_file(path), bytes=path.stat().st_size)
+        for name, path in files_below(folder).items()
+    }
+    return Manifest(kind=kind, files=files, counts=dict(counts))
+
+
+def include(output: Path, name: str, source: Artifact) -> None:
+    """Make every file of ``source`` part of the output folder under ``name/``, without copying bytes.
+
+    Used where an artifact must be complete on its own (shards carry their tokenizer, an adapter
+    its base model). The store recognises links to its own objects and does not store them twice.
+    """
+    for relative in source.names():
+        target = output / name / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(source.path(relative).resolve())
+
+
+def copy_folder(artifact: Artifact, destination: Path) -> None:
+    """Copy the artifact's files as plain, writable files below ``destination``."""
+    for name in artifact.names():
+        target = destination / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path(name), target)
+
+
+class Model(Artifact):
+    """A causal language model: ``config.json``, ``model.safetensors`` with Hugging Face Llama names, tokenizer files."""
+
+    kind = "model"
+
+
+class Adapter(Artifact):
+    """A PEFT adapter, with the model that it adapts below ``base/``."""
+
+    kind = "adapter"
+
+    @property
+    def base(self) -> Model:
+        return Model.of_folder(self.folder / "base")
+
+
+class Report(Artifact):
+    """``report.json``: measured figures per model."""
+
+    kind = "report"

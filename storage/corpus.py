@@ -1,0 +1,141 @@
+"""Corpora: pages, documents and examples in Parquet (zstd), one file per partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.artifact import Artifact
+from storage.identity import digest_of_text
+
+PAGES_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("content", pa.binary(), nullable=False),
+        pa.field("content_type", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("license", pa.string()),
+        pa.field("first_seen", pa.int32(), nullable=False),
+        pa.field("collected_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""``content_type`` is a MIME type, with a charset where the source states one: ``text/html; charset=gb18030``."""
+
+DOCUMENTS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("language", pa.string()),
+        pa.field("license", pa.string()),
+        pa.field("first_seen", pa.int32(), nullable=False),
+        pa.field("metadata", pa.string()),
+    ]
+)
+"""``metadata`` is a JSON object as canonical text, or null."""
+
+EXAMPLES_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("response", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+    ]
+)
+"""``document_id`` is the page an example was drawn from (else the example's own id): it decides the split."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One file of a corpus."""
+
+    name: str
+    path: Path
+    digest: str
+
+
+class Corpus(Artifact):
+    """An artifact of partitions, all with one schema."""
+
+    schema: ClassVar[pa.Schema]
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return [Partition(n, self.path(n), self.manifest.files[n].object) for n in self.names("*.parquet")]
+
+    @property
+    def rows(self) -> int:
+        return sum(pq.read_metadata(partition.path).num_rows for partition in self.partitions)
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """One table per partition, in the order of their names."""
+        for partition in self.partitions:
+            yield read_table(partition.path, columns)
+
+
+class Pages(Corpus):
+    """Raw pages, as fetched."""
+
+    kind = "pages"
+    schema = PAGES_SCHEMA
+
+
+class Documents(Corpus):
+    """Plain text, one row a document."""
+
+    kind = "documents"
+    schema = DOCUMENTS_SCHEMA
+
+
+class Examples(Corpus):
+    """Prompt and response pairs: ``train.parquet`` and ``validation.parquet``."""
+
+    kind = "examples"
+    schema = EXAMPLES_SCHEMA
+
+    def split(self, name: str) -> pa.Table:
+        """The rows of split ``train`` or ``validation``, in the order of their ids."""
+        return read_table(self.path(f"{name}.parquet"))
+
+
+def document_id(source: str, url: str) -> str:
+    """Identity of a page and of the document made of it: 32 hexadecimal digits.
+
+    ``url`` is the page's URL, or for files the POSIX path relative to the source's root
+    (followed by ``#`` and the record's key, in a container).
+    """
+    return digest_of_text(f"{source}\n{url}")[:32]
+
+
+def is_validation(document: str, fraction: float) -> bool:
+    """Whether the document with this id belongs to the validation split.
+
+    Depends on the id alone, so growth never moves a document, and the validation split of a
+    smaller fraction is contained in that of a larger one.
+    """
+    position = int(digest_of_text(f"split\n{document}")[:13], 16) / 16**13
+    return position < fraction
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one Parquet file."""
+    return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
+
+
+def table_of(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table from rows, checked against ``schema``."""
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a partition: the same table gives the same bytes, on any host."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=3)

@@ -1,0 +1,54 @@
+"""Run a single task on plain folders, with no store, no Prefect and no MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.artifact import Artifact
+from tasks.context import PlainWorld, RunContext
+from tasks.task import Resources, Result, Task
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Real data beside the project; tests that need it are skipped where it is absent."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task made, opened, and what it said."""
+
+    artifact: Artifact
+    result: Result
+
+
+def run_task(
+    task: Task,
+    inputs: Mapping[str, Artifact],
+    tmp_path: Path,
+    *,
+    name: str = "step",
+    seed: int = 1,
+    workers: int = 2,
+    resources: Resources | None = None,
+    folder: Path | None = None,
+    limit: int | None = None,
+    previous: Artifact | None = None,
+) -> Outcome:
+    """Run ``task`` with ``inputs`` by slot (``documents``, ``models[1]``) in ``tmp_path/name``."""
+    output, scratch = tmp_path / name / "output", tmp_path / name / "scratch"
+    output.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    references = task.inputs()
+    assert set(references) == set(inputs), f"{set(references)} != {set(inputs)}"
+    context = RunContext(
+        output=output,
+        scratch=scratch,
+        world=PlainWorld(folder or tmp_path, limit),
+        inputs={references[slot]: artifact for slot, artifact in inputs.items()},
+        resources=resources or Resources(workers=workers),
+        seed=seed,
+        previous=previous,
+    )
+    result = task.run(context)
+    return Outcome(task.kind().of_folder(output, result.counts), result)
