@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from storage.identity import digest_of_file, digest_of_value
 
+PLUMBING = "it names and lists files; what is in them is made elsewhere"
+
 JsonValue = Any
 """What ``json.dumps`` takes: None, bool, int, float, str, list, dict with str keys."""
 
@@ -112,7 +114,7 @@ def copy_folder(artifact: Artifact, destination: Path) -> None:
 
 
 class Model(Artifact):
-    """A causal language model: ``config.json``, ``model.safetensors`` with Hugging Face Llama names, tokenizer files."""
+    """A causal language model: ``config.json``, ``model.safetensors`` (Hugging Face Llama names), tokenizer files."""
 
     kind = "model"
 

@@ -20,6 +20,8 @@ from pydantic_core import CoreSchema, core_schema
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
 
+PLUMBING = "what a task declares enters the key by value"
+
 A = TypeVar("A", bound=Artifact)
 Kind = type[Artifact]
 
@@ -263,6 +265,8 @@ class Task(Settings):
     """The kind of artifact it makes (see ``kind`` where that depends on the settings)."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions shape the output, hence are part of the key."""
+    also_runs: ClassVar[tuple[str, ...]] = ()
+    """Modules that it runs in processes of their own, not by an import: their code is part of the key too."""
     uses_seed: ClassVar[bool] = False
     """Whether the recipe's seed is part of the key."""
     grows: ClassVar[bool] = False

@@ -141,7 +141,9 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(script)
     root = Path(__file__).parents[2]
-    parent = subprocess.Popen([sys.executable, str(program), str(tmp_path)], env={**os.environ, "PYTHONPATH": str(root)})
+    parent = subprocess.Popen(
+        [sys.executable, str(program), str(tmp_path)], env={**os.environ, "PYTHONPATH": str(root)}
+    )
     pids = _eventually(lambda: [int(p.read_text()) for p in tmp_path.glob("pid-*")], lambda found: len(found) == 2)
     parent.send_signal(signal.SIGKILL)
     parent.wait()

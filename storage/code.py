@@ -1,0 +1,162 @@
+"""The identity of code: digests of what modules say, not of how they are written down.
+
+Comments, docstrings and layout do not count; a changed constant, default or branch does.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from storage.identity import digest_of_text
+
+PLUMBING = "it describes code; no task calls it"
+
+FIRST_PARTY = ("storage", "model", "tasks", "flows")
+_ROOT = Path(__file__).resolve().parents[1]
+# Fields of syntax nodes that say nothing about meaning, or that only some versions of Python have when empty.
+_IGNORED_FIELDS = {"type_comment", "type_ignores", "kind", "ctx"}
+
+SymbolDigests = dict[str, dict[str, str]]
+"""Module name → symbol defined at its top level (``<imports>`` and ``<module>`` for the rest) → digest."""
+
+
+def code_of(*modules: str) -> SymbolDigests:
+    """Digests of ``modules`` and of every first-party module they import, also inside functions.
+
+    Modules that declare ``PLUMBING = "why"`` are left out together with what only they import:
+    they cannot shape an artifact's bytes. Raises ModuleNotFoundError if there is no such module.
+    """
+    found: SymbolDigests = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        symbols, imported, plumbing = _read(name)
+        if plumbing and name not in modules:
+            continue
+        found[name] = symbols
+        waiting.extend(imported)
+    return {name: symbols for name, symbols in sorted(found.items()) if symbols}
+
+
+def library_versions(names: Sequence[str]) -> dict[str, str]:
+    """Installed version of each distribution; PackageNotFoundError if one is missing."""
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+def changed_symbols(old: SymbolDigests, new: SymbolDigests) -> dict[str, list[str]]:
+    """Module → names of the symbols that differ, for modules that differ at all."""
+    changes = {}
+    for module in sorted(old.keys() | new.keys()):
+        before, after = old.get(module, {}), new.get(module, {})
+        differing = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        if differing:
+            changes[module] = differing
+    return changes
+
+
+def file_of(module: str) -> Path | None:
+    """Source file of a first-party module, or None if there is no such module."""
+    base = _ROOT.joinpath(*module.split("."))
+    for candidate in (base / "__init__.py", base.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _read(module: str) -> tuple[dict[str, str], list[str], bool]:
+    """Symbol digests, imported first-party modules, and whether the module declares itself plumbing."""
+    path = file_of(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no first-party module {module!r}")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    parts: dict[str, list[str]] = {}
+    plumbing = False
+    for statement in tree.body:
+        if _is_text(statement):
+            continue
+        name = _symbol(statement)
+        plumbing = plumbing or name == "PLUMBING"
+        parts.setdefault(name, []).append(normalised(statement))
+    parts.get("<imports>", []).sort()
+    symbols = {name: digest_of_text("\n".join(texts))[:16] for name, texts in parts.items()}
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return symbols, sorted(set(_imports(tree, package))), plumbing
+
+
+def _symbol(statement: ast.stmt) -> str:
+    """The name under which a change of this top-level statement is reported."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return statement.name
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return "<imports>"
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names[0] if names else "<module>"
+
+
+def _is_text(statement: ast.AST) -> bool:
+    """A string that stands alone: a docstring, of a field too."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def normalised(node: object) -> str:
+    """A text of the syntax that is the same on every supported version of Python.
+
+    ``ast.dump`` and ``ast.unparse`` differ from version to version (new empty fields, quoting
+    inside f-strings), so only the fields that hold something are written, in the grammar's order.
+    """
+    if isinstance(node, ast.AST):
+        fields = []
+        for name, value in ast.iter_fields(node):
+            if name in _IGNORED_FIELDS or value is None or value == []:
+                continue
+            fields.append(f"{name}={normalised(value)}")
+        return f"{type(node).__name__}({','.join(fields)})"
+    if isinstance(node, list):
+        return "[" + ",".join(normalised(item) for item in node if not _is_text(item)) + "]"
+    return repr(node)
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in _walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _first_party(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join(parents[: len(parents) - node.level + 1] + ([base] if base else []))
+            yield from _first_party(base)
+            for alias in node.names:
+                yield from _first_party(f"{base}.{alias.name}")
+
+
+def _first_party(name: str) -> Iterator[str]:
+    """The module and the packages around it, where they are ours."""
+    parts = name.split(".")
+    if parts[0] in FIRST_PARTY:
+        for length in range(1, len(parts) + 1):
+            module = ".".join(parts[:length])
+            if file_of(module) is not None:
+                yield module
+
+
+def _walk(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below ``if TYPE_CHECKING:``, which are never run."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _walk(child)

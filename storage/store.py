@@ -1,0 +1,342 @@
+"""The store: artifacts by content, builds by key, and names that move.
+
+    objects/ab/cdef…       immutable files, named by the digest of their content
+    artifacts/DIGEST.json  what an artifact is: kind, files, counts
+    builds/KEY.json        how it came to be: one record per key
+    partitions/KEY.json    what single partitions were made into
+    refs/steps/RECIPE/STEP/NUMBER.json   history of a step; refs/aliases/NAME.json
+
+An artifact is committed objects first, then manifest, then build, so a killed run leaves nothing
+half-written that could be found.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict
+
+from storage.artifact import Artifact, FileEntry, JsonValue, Manifest, files_below
+from storage.code import SymbolDigests
+from storage.errors import NotFound, StoreCorrupted, UserError
+from storage.identity import canonical_json, digest_of_value
+from storage.kinds import artifact_class
+from storage.locks import locked
+from storage.objects import Objects, Place, explained
+
+MIN_PREFIX = 6
+"""Shortest beginning of a digest that names an artifact."""
+
+
+class Identity(BaseModel):
+    """All that goes into a build. Equal identities give equal artifacts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    settings: JsonValue
+    """Canonical settings, defaults filled in."""
+    inputs: dict[str, str]
+    """Digest of the input artifact, by slot."""
+    code: SymbolDigests
+    libraries: dict[str, str]
+    outside: JsonValue = None
+    """Fingerprint of what the step reads from the outside world."""
+    seed: int | None = None
+    previous: str | None = None
+    """Digest of the step's own previous artifact, for steps that grow."""
+
+    @property
+    def key(self) -> str:
+        return digest_of_value(self.model_dump(mode="json"))
+
+    def grown_from(self, previous: str | None) -> Identity:
+        """The same with another previous artifact."""
+        return self.model_copy(update={"previous": previous})
+
+
+class Build(BaseModel):
+    """How an artifact came to be."""
+
+    key: str
+    artifact: str
+    kind: str
+    recipe: str
+    step: str
+    identity: Identity
+    input_steps: dict[str, str | None] = {}
+    """Name of the step that each input came from; None for an adopted folder."""
+    started_at: datetime
+    seconds: float
+    host: dict[str, JsonValue] = {}
+    resources: dict[str, JsonValue] = {}
+    metrics: dict[str, float] = {}
+    headline: str = ""
+    samples: list[dict[str, str | None]] = []
+    partitions: list[str] = []
+    """Keys of the partition results it used or made."""
+    mlflow_run: str | None = None
+    accepted_from: str | None = None
+    """Key of the build whose artifact was accepted for this key on a person's word (``--reuse``)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a step's history."""
+
+    number: int
+    key: str
+    artifact: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Work:
+    """Scratch of a running build; it survives a kill, so that the next run resumes."""
+
+    key: str
+    output: Path
+    scratch: Path
+    lock_fds: tuple[int, ...]
+
+
+@dataclass
+class StepMemory:
+    """Remembers for one build what its partitions were made into; see ``tasks.context.PartitionMemory``."""
+
+    store: Store
+    enabled: bool = True
+    """False while rebuilding afresh: nothing is recalled."""
+    used: list[str] = field(default_factory=list)
+
+    def recall(self, key: str) -> tuple[dict[str, JsonValue], dict[str, Path]] | None:
+        content = self.store.place.read(f"partitions/{key}.json") if self.enabled else None
+        if content is None:
+            return None
+        record = json.loads(content)
+        entries = {name: FileEntry(**entry) for name, entry in record["files"].items()}
+        if not all(self.store.objects.has(entry) for entry in entries.values()):
+            return None
+        self.used.append(key)
+        return record["stats"], {name: self.store.objects.local_path(entry) for name, entry in entries.items()}
+
+    def remember(self, key: str, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
+        entries = {name: self.store.take(path).model_dump() for name, path in sorted(files.items())}
+        self.store.place.write(f"partitions/{key}.json", canonical_json({"stats": stats, "files": entries}).encode())
+        self.used.append(key)
+
+
+class Store:
+    """Artifacts at an address, with local folders for scratch and for opened artifacts."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        """``url`` is a path or any fsspec URL; ``home`` a local (or shared) folder.
+
+        Raises StoreUnavailable if they cannot be written.
+        """
+        self.home = home.resolve()
+        with explained(str(home)):
+            self.home.mkdir(parents=True, exist_ok=True)
+        self.place = Place(url)
+        self.objects = Objects(self.place, self.home / "cache" / "objects")
+
+    # Finding and opening
+
+    def find(self, key: str) -> Build | None:
+        """The build of this key, if its record, its manifest and all its objects are there."""
+        build = self.record_of(key)
+        if build is None or not self.is_whole(build.artifact):
+            return None
+        return build
+
+    def record_of(self, key: str) -> Build | None:
+        """The record of a build, whether or not its artifact is still there."""
+        content = self.place.read(f"builds/{key}.json")
+        return Build.model_validate_json(content) if content is not None else None
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether an artifact's manifest and objects are all there."""
+        try:
+            manifest = self.manifest(digest)
+        except NotFound:
+            return False
+        return all(self.objects.has(entry) for entry in manifest.files.values())
+
+    def manifest(self, digest: str) -> Manifest:
+        """Raises NotFound for an unknown artifact, StoreCorrupted if the manifest is not what was written."""
+        content = self.place.read(f"artifacts/{digest}.json")
+        if content is None:
+            raise NotFound(
+                f"the store {self.place.root} has no artifact {digest[:12]}; `athanor list` shows what it has"
+            )
+        try:
+            manifest = Manifest.model_validate_json(content)
+        except ValueError as error:
+            raise StoreCorrupted(f"artifacts/{digest}.json is not a manifest; run `athanor verify`") from error
+        if manifest.digest != digest or not all(_is_safe(name) for name in manifest.files):
+            raise StoreCorrupted(
+                f"artifacts/{digest}.json was changed; run `athanor verify`, then `--rebuild` the step"
+            )
+        return manifest
+
+    def open(self, digest: str) -> Artifact:
+        """The artifact as a folder of links to read-only files, each checked against its digest."""
+        manifest = self.manifest(digest)
+        folder = self.home / "views" / digest
+        for name, entry in manifest.files.items():
+            link, target = folder / name, self.objects.local_path(entry)
+            if not (link.is_symlink() and link.readlink() == target):
+                link.parent.mkdir(parents=True, exist_ok=True)
+                beside = link.with_name(f".{link.name}.{id(manifest)}")
+                beside.unlink(missing_ok=True)
+                beside.symlink_to(target)
+                beside.replace(link)
+        folder.mkdir(parents=True, exist_ok=True)
+        return artifact_class(manifest.kind)(folder, manifest)
+
+    def export(self, digest: str, folder: Path) -> None:
+        """Copy an artifact's files, writable, into a new or empty folder; UserError if it holds anything."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder}: not an empty folder; name a new one to export to")
+        artifact = self.open(digest)
+        for name in artifact.manifest.files:
+            target = folder / name
+            with explained(str(target)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(artifact.path(name), target)
+
+    # Building
+
+    @contextmanager
+    def building(self, key: str, on_wait: Callable[[], None] | None = None) -> Iterator[Work]:
+        """Be the only builder of ``key``, waiting for another one to end; look again with ``find`` once inside."""
+        work = self.home / "work"
+        with locked(work / "locks" / key, on_wait=on_wait) as descriptor:
+            output, scratch = work / key / "output", work / key / "scratch"
+            with explained(str(work)):
+                output.mkdir(parents=True, exist_ok=True)
+                scratch.mkdir(parents=True, exist_ok=True)
+            # A killed commit leaves links to objects, through which a resumed task would write into the store.
+            for link in [path for path in output.rglob("*") if path.is_symlink()]:
+                link.unlink()
+            yield Work(key, output, scratch, (descriptor,))
+
+    def take(self, path: Path, *, keep: bool = False) -> FileEntry:
+        """Take a file's content as an object, leaving a link to it in its place, or the file itself with ``keep``."""
+        with locked(self.home / "work" / "locks" / "collector", shared=True):
+            entry = self.objects.put(path, keep=keep)
+        if self.place.local and not keep:
+            target = self.objects.local_path(entry)
+            beside = path.with_name(f".{path.name}.link")
+            beside.unlink(missing_ok=True)
+            beside.symlink_to(target)
+            beside.replace(path)
+        return entry
+
+    def commit(self, work: Work, kind: str, counts: Mapping[str, JsonValue]) -> Manifest:
+        """Make the files in ``work.output`` an artifact."""
+        files = {name: self.take(path) for name, path in files_below(work.output).items()}
+        return self._write_manifest(Manifest(kind=kind, files=files, counts=dict(counts)))
+
+    def adopt(self, kind: str, files: Mapping[str, Path]) -> Manifest:
+        """Make copies of a user's files an artifact."""
+        entries = {name: self.take(path, keep=True) for name, path in sorted(files.items())}
+        return self._write_manifest(Manifest(kind=kind, files=entries))
+
+    def _write_manifest(self, manifest: Manifest) -> Manifest:
+        self.place.write(f"artifacts/{manifest.digest}.json", canonical_json(manifest.model_dump(mode="json")).encode())
+        return manifest
+
+    def record(self, build: Build) -> None:
+        """Write a build's record; the scratch of its key is no longer needed."""
+        self.place.write(f"builds/{build.key}.json", build.model_dump_json(indent=1).encode())
+        shutil.rmtree(self.home / "work" / build.key, ignore_errors=True)
+
+    # Names
+
+    def append_history(self, recipe: str, step: str, key: str, artifact: str) -> int:
+        """Say that ``artifact`` is now the step's, unless it is already; its number in the history."""
+        while True:
+            entries = self.history(recipe, step)
+            if entries and (entries[-1].key, entries[-1].artifact) == (key, artifact):
+                return entries[-1].number
+            number = entries[-1].number + 1 if entries else 1
+            record = {"number": number, "key": key, "artifact": artifact, "at": datetime.now(UTC).isoformat()}
+            name = f"refs/steps/{recipe}/{step}/{number:06}.json"
+            if self.place.write(name, canonical_json(record).encode(), exclusive=True):
+                return number
+
+    def history(self, recipe: str, step: str) -> list[Entry]:
+        """The step's builds, oldest first."""
+        folder = f"refs/steps/{recipe}/{step}"
+        contents = [self.place.read(f"{folder}/{name}") for name in self.place.names(folder)]
+        records = [json.loads(content) for content in contents if content is not None]
+        return [Entry(r["number"], r["key"], r["artifact"], datetime.fromisoformat(r["at"])) for r in records]
+
+    def steps(self) -> list[tuple[str, str]]:
+        """Every (recipe, step) that has a history."""
+        return [(r, s) for r in self.place.folders("refs/steps") for s in self.place.folders(f"refs/steps/{r}")]
+
+    def set_alias(self, name: str, digest: str) -> None:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise UserError(f"alias {name!r}: use letters, digits, - and _ only")
+        self.place.write(f"refs/aliases/{name}.json", canonical_json({"artifact": digest}).encode())
+
+    def aliases(self) -> dict[str, str]:
+        """Alias → artifact digest."""
+        found = {}
+        for name in self.place.names("refs/aliases"):
+            content = self.place.read(f"refs/aliases/{name}")
+            if content is not None:
+                found[name.removesuffix(".json")] = str(json.loads(content)["artifact"])
+        return found
+
+    def resolve(self, name: str) -> str:
+        """Digest of an artifact by its alias, ``RECIPE/STEP``, ``RECIPE/STEP@N``, or a digest's beginning."""
+        aliases = self.aliases()
+        if name in aliases:
+            return aliases[name]
+        if "/" in name:
+            return self._resolve_step(name)
+        found = [n.removesuffix(".json") for n in self.place.names("artifacts") if n.startswith(name)]
+        if len(found) == 1 and len(name) >= MIN_PREFIX:
+            return found[0]
+        if len(found) > 1:
+            raise NotFound(f"{name!r} begins {len(found)} digests; give more of it (at least {MIN_PREFIX} digits)")
+        raise NotFound(f"no artifact {name!r}: give an alias, RECIPE/STEP, RECIPE/STEP@N or a digest (`athanor list`)")
+
+    def _resolve_step(self, name: str) -> str:
+        path, _, number = name.partition("@")
+        recipe, _, step = path.partition("/")
+        entries = self.history(recipe, step) if _is_safe(path) else []
+        if not entries:
+            raise NotFound(f"no step {path!r} has been built; `athanor list` shows those that were")
+        if not number:
+            return entries[-1].artifact
+        for entry in entries:
+            if str(entry.number) == number:
+                return entry.artifact
+        raise NotFound(f"{path} has no build {number!r}; it has {entries[0].number} to {entries[-1].number}")
+
+    def builds(self) -> Iterator[Build]:
+        """Every build's record, whole or not."""
+        for name in self.place.names("builds"):
+            build = self.record_of(name.removesuffix(".json"))
+            if build is not None:
+                yield build
+
+    def builds_of(self, digest: str) -> list[Build]:
+        """The builds that made this artifact, oldest first."""
+        return sorted((b for b in self.builds() if b.artifact == digest), key=lambda build: build.started_at)
+
+
+def _is_safe(name: str) -> bool:
+    """Whether a name stays inside the folder it is put in."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name

@@ -1,0 +1,276 @@
+"""What is committed is whole, found again by its key, shared by content, and never handed out changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from storage.artifact import include
+from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
+from storage.errors import NotFound, StoreCorrupted, StoreUnavailable, UserError
+from storage.maintenance import collect_garbage, problems
+from storage.store import Build, Identity, StepMemory, Store
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"), tmp_path / "home")
+
+
+def identity(**changes: object) -> Identity:
+    values: dict[str, object] = {"task": "dedup", "settings": {"similarity": 0.8}, "inputs": {}, "code": {}}
+    return Identity.model_validate({**values, "libraries": {}, **changes})
+
+
+def build(store: Store, files: dict[str, bytes], *, step: str = "unique", **changes: object) -> Build:
+    """Commit an artifact of these files as a build of ``step``."""
+    who = identity(**changes)
+    with store.building(who.key) as work:
+        for name, content in files.items():
+            path = work.output / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        manifest = store.commit(work, "documents", {"rows": len(files)})
+        made = Build(
+            key=who.key,
+            artifact=manifest.digest,
+            kind="documents",
+            recipe="r",
+            step=step,
+            identity=who,
+            started_at=datetime.now(UTC),
+            seconds=0.1,
+        )
+        store.record(made)
+    store.append_history("r", step, who.key, manifest.digest)
+    return made
+
+
+def test_a_build_is_found_by_its_key_with_the_bytes_that_were_written(store: Store) -> None:
+    made = build(store, {"00000.parquet": b"one", "sub/b": b"two"})
+    found = store.find(made.key)
+    assert found == made
+    artifact = store.open(found.artifact)
+    assert isinstance(artifact, Documents)
+    assert artifact.path("sub/b").read_bytes() == b"two"
+    assert store.find(identity(settings={"similarity": 0.7}).key) is None
+
+
+def test_equal_bytes_are_one_artifact_and_one_object_but_two_builds(store: Store) -> None:
+    first = build(store, {"a": b"same"})
+    second = build(store, {"a": b"same"}, settings={"similarity": 0.7})
+    assert first.artifact == second.artifact
+    assert first.key != second.key
+    assert len(store.place.names("objects")) == 1
+    assert {b.key for b in store.builds_of(first.artifact)} == {first.key, second.key}
+
+
+def test_objects_are_read_only_and_scratch_is_gone_after_the_commit(store: Store) -> None:
+    made = build(store, {"a": b"x"})
+    target = store.open(made.artifact).path("a").resolve()
+    assert target.stat().st_mode & 0o222 == 0
+    assert target.stat().st_nlink == 1
+    assert not (store.home / "work" / made.key).exists()
+
+
+def test_an_artifact_of_artifacts_stores_nothing_twice(store: Store, tmp_path: Path) -> None:
+    base = store.open(build(store, {"model.safetensors": b"weights"}).artifact)
+    other = identity(task="finetune")
+    with store.building(other.key) as work:
+        include(work.output, "base", base)
+        manifest = store.commit(work, "adapter", {})
+    assert manifest.files["base/model.safetensors"] == base.manifest.files["model.safetensors"]
+    assert len(store.place.names("objects")) == 1
+
+
+def test_a_tampered_object_is_refused_reported_and_mended_by_building_again(store: Store, tmp_path: Path) -> None:
+    made = build(store, {"a": b"right"})
+    target = store.open(made.artifact).path("a").resolve()
+    target.chmod(0o644)
+    target.write_bytes(b"wrong")
+    fresh = Store(str(tmp_path / "store"), tmp_path / "home")
+    with pytest.raises(StoreCorrupted, match="differs from its digest"):
+        fresh.open(made.artifact)
+    assert any("differs" in problem for problem in problems(fresh))
+    build(fresh, {"a": b"right"})
+    assert list(problems(Store(str(tmp_path / "store"), tmp_path / "home"))) == []
+
+
+def test_a_tampered_or_missing_part_makes_the_key_unknown(store: Store) -> None:
+    made = build(store, {"a": b"x", "b": b"y"})
+    (store.open(made.artifact).path("a").resolve()).unlink()
+    assert store.find(made.key) is None
+    assert store.record_of(made.key) == made
+
+
+def test_a_changed_manifest_is_refused(store: Store) -> None:
+    made = build(store, {"a": b"x"})
+    path = Path(store.place.full(f"artifacts/{made.artifact}.json"))
+    path.write_text(path.read_text().replace('"a"', '"../../escape"'))
+    with pytest.raises(StoreCorrupted, match="was changed"):
+        store.manifest(made.artifact)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreUnavailable, match=r"disk is full.*athanor gc"):
+        build(store, {"a": b"x"})
+    monkeypatch.undo()
+    assert store.find(identity().key) is None
+    assert store.place.names("objects") == store.place.names("artifacts") == []
+    assert store.find(build(store, {"a": b"x"}).key) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs root to mount a small disk")
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        store = Store(str(small / "store"), tmp_path / "home")
+        with pytest.raises(StoreUnavailable, match="disk is full"):
+            build(store, {"a": os.urandom(1_000_000)})
+        assert store.place.names("objects") == []
+        assert store.find(build(store, {"a": b"x"}).key) is not None
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_history_aliases_and_names(store: Store) -> None:
+    first = build(store, {"a": b"1"})
+    second = build(store, {"a": b"2"}, settings={"similarity": 0.7})
+    assert [entry.number for entry in store.history("r", "unique")] == [1, 2]
+    assert store.append_history("r", "unique", second.key, second.artifact) == 2
+    assert store.resolve("r/unique") == second.artifact
+    assert store.resolve("r/unique@1") == first.artifact
+    assert store.resolve(first.artifact[:8]) == first.artifact
+    store.set_alias("champion", first.artifact)
+    assert store.resolve("champion") == first.artifact
+    for unknown in ("nobody", "r/nothing", "r/unique@9", "../etc", "abcdef123"):
+        with pytest.raises(NotFound):
+            store.resolve(unknown)
+
+
+def test_export_copies_writable_files_and_never_overwrites(store: Store, tmp_path: Path) -> None:
+    made = build(store, {"a": b"x", "sub/b": b"y"})
+    store.export(made.artifact, tmp_path / "out")
+    copy = tmp_path / "out" / "sub" / "b"
+    assert copy.read_bytes() == b"y"
+    copy.write_bytes(b"mine")
+    assert list(problems(store)) == []
+    with pytest.raises(UserError, match="not an empty folder"):
+        store.export(made.artifact, tmp_path / "out")
+
+
+def test_one_builder_per_key_the_second_waits(store: Store) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with store.building("k", on_wait=lambda: order.append("waits")):
+            order.append("second")
+
+    with store.building("k"):
+        other = threading.Thread(target=second)
+        other.start()
+        while "waits" not in order:
+            time.sleep(0.01)
+        order.append("first done")
+    other.join()
+    assert order == ["waits", "first done", "second"]
+
+
+def test_a_lock_dies_with_its_process_and_scratch_survives(store: Store, tmp_path: Path) -> None:
+    script = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from storage.store import Store
+        with Store(sys.argv[1], Path(sys.argv[2])).building("k") as work:
+            (work.scratch / "checkpoint").write_text("half way")
+            print("inside", flush=True)
+            time.sleep(60)
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path / "store"), str(tmp_path / "home")]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "inside\n"
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    with store.building("k") as work:
+        assert (work.scratch / "checkpoint").read_text() == "half way"
+
+
+def test_a_commit_that_was_killed_cannot_be_written_through(store: Store) -> None:
+    with store.building("k") as work:
+        (work.output / "a").write_bytes(b"committed")
+        store.commit(work, "documents", {})
+    with store.building("k") as work:
+        (work.output / "a").write_bytes(b"written again")
+    assert list(problems(store)) == []
+
+
+def test_partition_results_are_recalled_by_key(store: Store, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.write_bytes(b"result")
+    StepMemory(store).remember("k", {"rows": 3}, {"{stem}.parquet": made})
+    memory = StepMemory(store)
+    recalled = memory.recall("k")
+    assert recalled is not None
+    assert recalled[0] == {"rows": 3}
+    assert recalled[1]["{stem}.parquet"].read_bytes() == b"result"
+    assert memory.used == ["k"]
+    assert StepMemory(store, enabled=False).recall("k") is None
+    assert StepMemory(store).recall("unknown") is None
+
+
+def test_garbage_is_what_no_kept_build_alias_or_running_build_needs(store: Store, tmp_path: Path) -> None:
+    builds = [build(store, {"a": f"{n}".encode()}, settings={"similarity": n}) for n in range(5)]
+    store.set_alias("champion", builds[0].artifact)
+    said = collect_garbage(store, keep=2, dry_run=True)
+    assert said.artifacts == 2
+    assert all(store.find(b.key) for b in builds)
+    freed = collect_garbage(store, keep=2)
+    assert freed.files == said.files
+    assert freed.bytes == 2
+    assert [store.find(b.key) is not None for b in builds] == [True, False, False, True, True]
+    assert list(problems(store)) == []
+    with store.building("running") as work:
+        (work.output / "b").write_bytes(b"being built")
+        store.commit(work, "documents", {})
+        assert collect_garbage(store, keep=2).files == []
+        assert work.scratch.exists()
+
+
+def test_a_store_at_another_address_works_alike(tmp_path: Path) -> None:
+    store = Store("memory://athanor-test", tmp_path / "home")
+    made = build(store, {"a": b"x", "sub/b": b"y"})
+    assert store.find(made.key) == made
+    assert store.open(made.artifact).path("sub/b").read_bytes() == b"y"
+    assert store.resolve("r/unique@1") == made.artifact
+    assert list(problems(store)) == []
+
+
+def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
+    row = {"id": "1", "text": "水 water", "url": "u", "source": "s", "first_seen": 1}
+    for name in ("a", "b"):
+        write_table(table_of([row], DOCUMENTS_SCHEMA), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
