@@ -299,7 +299,7 @@ class Task(Settings):
 
 def _children(place: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Fields of a settings object, items of a list, values of a mapping, with their places."""
-    if isinstance(value, Settings):
+    if isinstance(value, BaseModel):
         for name, info in type(value).model_fields.items():
             if not any(isinstance(mark, Outside) for mark in info.metadata):
                 yield (f"{place}.{name}" if place else name), getattr(value, name)
@@ -323,7 +323,7 @@ def _identity_of(place: str, value: Any, with_names: bool) -> JsonValue:
         return {"input": place, "name": value.name} if with_names else {"input": place}
     if isinstance(value, (list, tuple)):
         return [_identity_of(child_place, child, with_names) for child_place, child in _children(place, value)]
-    if isinstance(value, (Settings, Mapping)):
+    if isinstance(value, (BaseModel, Mapping)):
         prefix = len(place) + 1 if place else 0
         return {p[prefix:]: _identity_of(p, child, with_names) for p, child in _children(place, value)}
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -1,0 +1,137 @@
+"""What a training run is asked to do: written by a task, read by every training process. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from model.config import Frozen, ModelConfig, OptimizerConfig, Precision
+from storage.artifact import Artifact, Manifest
+from storage.identity import digest_of_value
+
+
+class Opened(Frozen):
+    """An artifact as training processes open it again, without digesting its files."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Opened:
+        return cls(folder=artifact.folder, manifest=artifact.manifest)
+
+
+class RandomNetwork(Frozen):
+    """A network to begin with, of random weights."""
+
+    shape: ModelConfig
+    vocabulary: int = Field(ge=2)
+
+
+class NetworkFolder(Frozen):
+    """A network to begin with, from a model folder (or an adapter's, merged into its base)."""
+
+    opened: Opened
+
+
+class LoraSettings(Frozen):
+    """Train low-rank adapters and leave the network's own weights alone."""
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    targets: tuple[str, ...]
+    """Names of the linear layers that are adapted: ``q_proj`` …"""
+
+
+class ShardsPart(Frozen):
+    """One part of a mixture."""
+
+    shards: Opened
+    weight: float = Field(gt=0)
+
+
+class ShardsData(Frozen):
+    """Documents from token shards, in proportion to the weights."""
+
+    parts: tuple[ShardsPart, ...] = Field(min_length=1)
+
+
+class ExamplesData(Frozen):
+    """Prompts and responses; the loss is on the responses."""
+
+    examples: Opened
+    tokenizer: Opened
+
+
+class SpecialTokens(Frozen):
+    """Ids that the written model's configuration names."""
+
+    bos: int
+    eos: int
+    pad: int | None
+
+
+class Run(Frozen):
+    """Where and how fast it runs: nothing here shapes the result, but for its last bits."""
+
+    processes: int = Field(1, ge=1)
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    micro_batch_sequences: int = Field(8, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    scratch: Path
+    """Checkpoints and logs."""
+    metrics_file: Path
+    output: Path
+    """Where the trained model (or adapter) is written, in Hugging Face's (or PEFT's) form, without tokenizer files."""
+    checkpoint_seconds: float = Field(20.0, ge=0)
+    """Time between checkpoints; also the most that a kill can cost."""
+    evaluations: int = Field(5, ge=0)
+    """How often the validation loss is measured on the way."""
+
+
+class Request(Frozen):
+    """A training run."""
+
+    network: RandomNetwork | NetworkFolder
+    adapter: LoraSettings | None = None
+    data: ShardsData | ExamplesData
+    objective: Literal["next_token"] = "next_token"
+    context: int = Field(ge=2)
+    """Tokens of a sequence."""
+    batch_tokens: int = Field(ge=2)
+    """Positions of the global batch of a step; a multiple of ``context``."""
+    tokens: int | None = Field(None, ge=1)
+    """Positions to train on, rounded up to whole batches; or ``epochs``."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the training split, rounded up to whole batches; or ``tokens``."""
+    optimizer: OptimizerConfig
+    precision: Precision = "fp32"
+    special_tokens: SpecialTokens
+    seed: int
+    run: Run
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tokens is None) == (self.epochs is None):
+            raise ValueError("give either tokens or epochs")
+        if self.batch_tokens % self.context:
+            raise ValueError(f"batch_tokens {self.batch_tokens} is not a multiple of context {self.context}")
+        return self
+
+    @property
+    def batch_sequences(self) -> int:
+        return self.batch_tokens // self.context
+
+    @property
+    def identity(self) -> str:
+        """Digest of what shapes the result: a checkpoint of another identity is not continued."""
+        described = self.model_dump(mode="json", exclude={"run"})
+        return digest_of_value(_without_folders(described))
+
+
+def _without_folders(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_folders(item) for name, item in value.items() if name != "folder"}
+    return [_without_folders(item) for item in value] if isinstance(value, list) else value
