@@ -1,0 +1,69 @@
+"""Text from a model or adapter folder, given out as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from model import huggingface
+from model.sampling import Sampling, certain_text, choose
+from model.transformer import Cache, Transformer
+from storage.errors import UserError
+
+if TYPE_CHECKING:
+    from storage.tokenizer import Tokenizer
+
+
+class Writer:
+    """A network and its tokenizer, ready to continue prompts."""
+
+    def __init__(self, network: Transformer, tokenizer: Tokenizer) -> None:
+        self.network = network.eval()
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def open(cls, folder: Path, tokenizer: Tokenizer, device: str = "auto") -> Writer:
+        """Load a model folder, or an adapter folder with its base."""
+        return cls(huggingface.load(folder, resolve_device(device)), tokenizer)
+
+    def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
+        """What follows the prompt, in pieces of whole characters.
+
+        Raises UserError for a prompt that leaves no room in the model's context.
+        """
+        ids = [self.tokenizer.bos_id, *map(int, self.tokenizer.encode(prompt))]
+        context = self.network.shape.context
+        if len(ids) >= context:
+            raise UserError(f"the prompt has {len(ids)} tokens; the model's context holds {context}: shorten it")
+        yield from certain_text(self.tokenizer.decode, ids[1:], self.tokens(ids, sampling))
+
+    def text(self, prompt: str, sampling: Sampling) -> str:
+        """All that follows the prompt."""
+        return "".join(self.stream(prompt, sampling))
+
+    @torch.inference_mode()
+    def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """Token ids after ``ids``, until the end token (not given out), ``max_tokens``, or a full context."""
+        device = self.network.lm_head.weight.device
+        generator = torch.Generator().manual_seed(sampling.seed)
+        cache = Cache()
+        new: Tensor = torch.tensor([list(ids)], device=device)
+        for _ in range(min(sampling.max_tokens, self.network.shape.context - len(ids))):
+            token = choose(self.network(new, cache=cache)[0, -1], sampling, generator)
+            if token == self.tokenizer.eos_id:
+                return
+            yield token
+            new = torch.tensor([[token]], device=device)
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` is a GPU if there is one. Raises UserError for a GPU that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for, but torch finds no GPU")
+    return device

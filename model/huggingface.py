@@ -1,0 +1,228 @@
+"""Model folders in Hugging Face's form: a Llama folder in, a Llama folder out.
+
+Opened: ``config.json`` and safetensors, in one file or in several with an index. Nothing is ever
+unpickled. What the network cannot represent is refused, rather than approximated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model import lora
+from model.config import ModelConfig
+from model.transformer import Transformer
+from storage.errors import UserError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+OUTPUT_LAYER = "lm_head.weight"
+EMBEDDING = "model.embed_tokens.weight"
+DERIVED = "rotary_emb.inv_freq"
+"""Old folders store this constant beside the weights."""
+
+
+def load(folder: Path, device: str | torch.device = "cpu") -> Transformer:
+    """The network in a model folder, or in an adapter folder (merged into the base below ``base/``).
+
+    Float32, in evaluation mode. Raises UserError for a folder that it cannot represent.
+    """
+    base = folder / "base" if (folder / lora.CONFIG).is_file() else folder
+    config, vocabulary = read_config(base)
+    weights = read_weights(base, config, vocabulary)
+    if base != folder:
+        lora.merge_into(weights, folder)
+    return network_of(config, vocabulary, weights).to(device).eval()
+
+
+def network_of(config: ModelConfig, vocabulary: int, weights: Mapping[str, Tensor]) -> Transformer:
+    """A network that holds these very tensors (Hugging Face names), with no time lost on first values."""
+    with torch.device("meta"):
+        network = Transformer(config, vocabulary)
+    network.load_state_dict(_with_output_layer(config, weights), assign=True)
+    if config.tied_embeddings:
+        network.lm_head.weight = network.model.embed_tokens.weight
+    return network
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, int]:
+    """The shape of the network in a Hugging Face folder, and the size of its vocabulary."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no config.json, so it is not a Hugging Face model folder")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    _check_representable(path, described)
+    try:
+        heads = described["num_attention_heads"]
+        config = ModelConfig(
+            layers=described["num_hidden_layers"],
+            width=described["hidden_size"],
+            heads=heads,
+            kv_heads=described.get("num_key_value_heads") or heads,
+            head_width=described.get("head_dim") or described["hidden_size"] // heads,
+            feed_forward=described["intermediate_size"],
+            context=described.get("max_position_embeddings", 2048),
+            rope_theta=_rope(described).get("rope_theta", 10_000.0),
+            norm_eps=described.get("rms_norm_eps", 1e-6),
+            tied_embeddings=described.get("tie_word_embeddings", False),
+        )
+        return config, int(described["vocab_size"])
+    except KeyError as error:
+        raise UserError(f"{path}: lacks {error.args[0]!r}") from error
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not a shape this network can have: {reason}") from error
+
+
+def read_weights(folder: Path, config: ModelConfig, vocabulary: int) -> dict[str, Tensor]:
+    """All weights in float32 by their Hugging Face names, checked against the shape's.
+
+    With tied embeddings there is no output layer among them.
+    """
+    weights: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  # not a mapping
+                    if not name.endswith(DERIVED):
+                        weights[name] = file.get_tensor(name).to(torch.float32)
+        except SafetensorError as error:
+            raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+    if config.tied_embeddings:
+        weights.pop(OUTPUT_LAYER, None)
+    _check_weights(folder, weights, expected_shapes(config, vocabulary))
+    return weights
+
+
+def expected_shapes(config: ModelConfig, vocabulary: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a network."""
+    with torch.device("meta"):
+        network = Transformer(config, vocabulary)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if config.tied_embeddings:
+        shapes.pop(OUTPUT_LAYER, None)
+    return shapes
+
+
+def write(
+    folder: Path,
+    config: ModelConfig,
+    vocabulary: int,
+    weights: Mapping[str, Tensor],
+    bos: int,
+    eos: int,
+    pad: int | None,
+) -> None:
+    """Write a folder that ``AutoModelForCausalLM`` opens, but for the tokenizer's files.
+
+    The same weights give the same bytes: no version, no path, no time in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    special = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
+    _write_json(folder / "config.json", {**describe(config, vocabulary), **special})
+    _write_json(folder / "generation_config.json", special)
+    kept = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in sorted(weights.items())
+        if not (config.tied_embeddings and name == OUTPUT_LAYER)
+    }
+    _check_weights(folder, kept, expected_shapes(config, vocabulary))
+    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def describe(config: ModelConfig, vocabulary: int) -> dict[str, Any]:
+    """``config.json`` of a network, without the special tokens."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "dtype": "float32",
+        "head_dim": config.head_features,
+        "hidden_act": "silu",
+        "hidden_size": config.width,
+        "initializer_range": 0.02,
+        "intermediate_size": config.inner_features,
+        "max_position_embeddings": config.context,
+        "mlp_bias": False,
+        "model_type": "llama",
+        "num_attention_heads": config.heads,
+        "num_hidden_layers": config.layers,
+        "num_key_value_heads": config.key_value_heads,
+        "rms_norm_eps": config.norm_eps,
+        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
+        "rope_theta": config.rope_theta,
+        "tie_word_embeddings": config.tied_embeddings,
+        "use_cache": True,
+        "vocab_size": vocabulary,
+    }
+
+
+def _with_output_layer(config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {**weights, OUTPUT_LAYER: weights[EMBEDDING]} if config.tied_embeddings else dict(weights)
+
+
+def _rope(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Rotary parameters, whether written the old way (top level) or the new."""
+    found = {"rope_theta": described["rope_theta"]} if described.get("rope_theta") else {}
+    return {**found, **(described.get("rope_scaling") or {}), **(described.get("rope_parameters") or {})}
+
+
+def _check_representable(path: Path, described: Mapping[str, Any]) -> None:
+    if described.get("model_type") != "llama":
+        raise UserError(f"{path}: model_type {described.get('model_type')!r} cannot be represented; 'llama' can")
+    rope = _rope(described)
+    plain = {
+        "attention_bias": (described.get("attention_bias", False), False),
+        "mlp_bias": (described.get("mlp_bias", False), False),
+        "hidden_act": (described.get("hidden_act", "silu"), "silu"),
+        "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
+        "partial_rotary_factor": (rope.get("partial_rotary_factor", 1.0), 1.0),
+        "quantization_config": (described.get("quantization_config"), None),
+    }
+    for name, (found, wanted) in plain.items():
+        if found != wanted:
+            raise UserError(f"{path}: {name} {found!r} cannot be represented; {wanted!r} can")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder}: no {WEIGHTS}; weights in other formats are not opened, convert them to safetensors")
+    names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: {INDEX} names {missing[0]}, which is not there")
+    return [folder / name for name in names]
+
+
+def _check_weights(folder: Path, weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises UserError naming the first weight that is missing, unknown, or of another shape."""
+    for problem, names in (
+        ("lacks", expected.keys() - weights.keys()),
+        ("has the unknown", weights.keys() - expected.keys()),
+    ):
+        if names:
+            raise UserError(f"{folder}: {problem} weight {_first(names)}")
+    for name, tensor in weights.items():
+        if tuple(tensor.shape) != expected[name]:
+            raise UserError(f"{folder}: {name} has shape {tuple(tensor.shape)}; config.json asks for {expected[name]}")
+
+
+def _first(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ordered[0] + (f" (and {len(ordered) - 1} more)" if len(ordered) > 1 else "")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
