@@ -1,0 +1,192 @@
+"""Killed at any moment, a run goes on and ends with the same artifacts; nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = [
+    "furnace",
+    "ember",
+    "salt",
+    "mercury",
+    "gold",
+    "lead",
+    "sulphur",
+    "vessel",
+    "flame",
+    "ash",
+    "vapour",
+    "tincture",
+    "copper",
+    "iron",
+    "glass",
+]
+HANZI = "水火木金土山石田人口日月天地風雨雲雪花草鳥魚馬牛羊車門書文字心手足目耳"
+RECIPE = """
+name: faults
+steps:
+  pages:     {task: collect, sources: [{kind: files, path: "site/**/*.html"}]}
+  documents: {task: clean_html, pages: pages, extractor: beautifulsoup}
+  kept:      {task: filter, documents: documents, rules: [length]}
+  scrubbed:  {task: scrub_pii, documents: kept}
+  unique:    {task: dedup, documents: scrubbed, similarity: 0.9}
+  tokenizer: {task: train_tokenizer, documents: unique, vocab_size: 512}
+  shards:    {task: shard, documents: unique, tokenizer: tokenizer, validation_fraction: 0.2}
+  base:
+    task: pretrain
+    data: shards
+    model: {layers: 1, width: 32, heads: 2, context: 64}
+    tokens: 100_000
+    batch_tokens: 512
+    optimizer: {name: adamw, learning_rate: 1e-3, warmup_tokens: 2_000}
+resources:
+  workers: 2
+  steps: {base: {processes: 2, zero_stage: 1, micro_batch_sequences: 4}}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe over 150 made pages, English and Chinese."""
+    folder = tmp_path_factory.mktemp("faults")
+    chance = random.Random(5)
+    for number in range(150):
+        page = folder / "site" / f"{number % 7}" / f"{number}.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        english = " ".join(chance.choices(WORDS, k=120))
+        chinese = "".join(chance.choices(HANZI, k=80))
+        page.write_text(f"<html><body><h1>Page {number}</h1><p>{english}.</p><p>{chinese}。</p></body></html>")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder / "recipe.yaml"
+
+
+def start(recipe: Path, home: Path) -> subprocess.Popen[str]:
+    """`athanor run` in a session of its own."""
+    command = [str(Path(sys.executable).parent / "athanor"), "run", str(recipe), "--json"]
+    environment = {**os.environ, "ATHANOR_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "stderr.txt").open("a") as errors:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+
+
+def finish(run: subprocess.Popen[str], home: Path) -> dict[str, Any]:
+    """Wait for the run's end; its JSON summary."""
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, (home / "stderr.txt").read_text()[-3000:]
+    summary: dict[str, Any] = json.loads(output)
+    return summary
+
+
+def of_home(home: Path) -> list[int]:
+    """Every living process that was started for this home, by its environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                environment = (process / "environ").read_bytes()
+                state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                continue
+            if f"ATHANOR_HOME={home}".encode() in environment.split(b"\0") and state != "Z":
+                found.append(int(process.name))
+    return found
+
+
+def kill_all(home: Path) -> None:
+    """SIGKILL for the whole tree, so fast that nobody can clean up."""
+    for pid in of_home(home):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    wait_until(lambda: not of_home(home), 10)
+
+
+def wait_until(reached: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came true within the time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if reached():
+            return True
+        time.sleep(0.05)
+    return reached()
+
+
+def artifacts(summary: dict[str, Any]) -> dict[str, str]:
+    return {name: step["artifact"] for name, step in summary["steps"].items()}
+
+
+def trained_steps(home: Path) -> int:
+    """Optimiser steps that the running pretraining has logged."""
+    return sum(len(path.read_text().splitlines()) for path in home.glob("work/*/scratch/metrics.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
+    """What a run makes that nobody kills, and the seconds it takes."""
+    home = tmp_path_factory.mktemp("undisturbed") / "home"
+    begun = time.monotonic()
+    run = start(recipe, home)
+    return finish(run, home), time.monotonic() - begun
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_with_the_same_artifacts(
+    recipe: Path, undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+) -> None:
+    expected, seconds = undisturbed
+    home = tmp_path / "home"
+    chance = random.Random()
+    kills = []
+    for _ in range(4):
+        run = start(recipe, home)
+        moment = chance.uniform(0.15, 0.9) * seconds
+        wait_until(lambda run=run: run.poll() is not None, moment)  # type: ignore[misc]
+        kills.append(round(moment, 1))
+        kill_all(home)
+        run.communicate()
+    assert artifacts(finish(start(recipe, home), home)) == artifacts(expected), f"killed after {kills} s"
+    assert not of_home(home)
+
+
+@pytest.mark.slow
+def test_pretraining_killed_at_random_steps_ends_with_the_same_weights(
+    recipe: Path, undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+) -> None:
+    expected, _ = undisturbed
+    home = tmp_path / "home"
+    chance = random.Random()
+    kills = []
+    for _ in range(2):
+        run = start(recipe, home)
+        step = chance.randint(2, 150)
+        reached = wait_until(lambda step=step: trained_steps(home) >= step, 200)  # type: ignore[misc]
+        assert reached or run.poll() is not None, (home / "stderr.txt").read_text()[-3000:]
+        kills.append(trained_steps(home))
+        kill_all(home)
+        run.communicate()
+    assert artifacts(finish(start(recipe, home), home)) == artifacts(expected), f"killed after steps {kills}"
+
+
+@pytest.mark.slow
+def test_killing_only_the_parent_leaves_no_orphan(recipe: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run = start(recipe, home)
+    assert wait_until(lambda: trained_steps(home) >= 2, 200), (home / "stderr.txt").read_text()[-3000:]
+    assert len(of_home(home)) > 2
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert wait_until(lambda: not of_home(home), 15), [
+        Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in of_home(home)
+    ]
