@@ -56,7 +56,7 @@ class Visibility:
 
     causal_rows: int
     """The first rows of the batch, which hold one document each, need no mask but the causal one."""
-    mask_B1TS: Tensor | None  # noqa: N815
+    mask_B1TS: Tensor | None
     """For the rows after them: True where the query (T) sees the key (S)."""
 
     @classmethod
@@ -104,7 +104,7 @@ def rotation(positions_BT: Tensor, features: int, theta: float, dtype: torch.dty
 def rotate(x_BHTF: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate feature pairs (i, i + F/2) by the position's angles."""
     first, second = x_BHTF.chunk(2, -1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x_BHTF.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -178,7 +178,8 @@ class Layer(nn.Module):
         self, x_BTD: Tensor, angles: tuple[Tensor, Tensor], visibility: Visibility, cache: Cache | None
     ) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), angles, visibility, cache)
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        x_BTD = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        return x_BTD
 
 
 class Decoder(nn.Module):
@@ -212,7 +213,8 @@ class Head(nn.Linear):
     def forward(self, x_BTD: Tensor, targets_BT: Tensor | None = None) -> Tensor:
         """Logits_BTV; with targets, the summed cross-entropy in nats where they are not IGNORED (float32 scalar)."""
         if targets_BT is None:
-            return torch.matmul(x_BTD, self.weight.t())
+            logits_BTV: Tensor = F.linear(x_BTD, self.weight)
+            return logits_BTV
         predicted_N = targets_BT.flatten() != IGNORED
         x_ND, targets_N = x_BTD.flatten(0, 1), targets_BT.flatten()
         if not predicted_N.all():
