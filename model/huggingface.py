@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model import lora
+from model import adapters
 from model.config import ModelConfig
 from model.transformer import Transformer
 from storage.errors import UserError
@@ -34,11 +34,11 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Transformer:
 
     Float32, in evaluation mode. Raises UserError for a folder that it cannot represent.
     """
-    base = folder / "base" if (folder / lora.CONFIG).is_file() else folder
+    base = folder / "base" if (folder / adapters.CONFIG).is_file() else folder
     config, vocabulary = read_config(base)
     weights = read_weights(base, config, vocabulary)
     if base != folder:
-        lora.merge_into(weights, folder)
+        adapters.merge_into(weights, folder)
     return network_of(config, vocabulary, weights).to(device).eval()
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +39,16 @@ FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
 """For counts 1, 2 and more where the data is too little to estimate them: those of KenLM's discount_fallback."""
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(Protocol):
     """One sequence and the part of it that is to be predicted."""
 
-    tokens: npt.NDArray[np.integer]
-    """(T,) ids, the beginning token first."""
-    first: int = 1
-    """Index of the first token that counts; 1 for a document, the response's start for an example."""
+    @property
+    def tokens(self) -> npt.NDArray[np.integer]:
+        """(T,) ids, the beginning token first."""
+
+    @property
+    def first(self) -> int:
+        """Index of the first token that counts; 1 for a document, the response's start for an example."""
 
 
 @dataclass(frozen=True)

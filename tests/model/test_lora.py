@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from model import huggingface, lora
+from model import adapters, huggingface, lora
 from model.config import ModelConfig
 from model.transformer import Transformer
 from storage.errors import UserError
@@ -48,7 +48,7 @@ def logits(network) -> torch.Tensor:
 def folder(tmp_path_factory):
     """An adapter as it is saved, with its base."""
     path = tmp_path_factory.mktemp("adapter")
-    lora.save(path, lora.adapter_state(adapted().state_dict()), rank=4, alpha=6.0, targets=TARGETS)
+    adapters.save(path, adapters.adapter_state(adapted().state_dict()), rank=4, alpha=6.0, targets=TARGETS)
     huggingface.write(path / "base", SHAPE, VOCABULARY, made_base().state_dict(), bos=1, eos=2, pad=3)
     return path
 
@@ -70,7 +70,7 @@ def test_first_values_follow_from_the_seed_alone():
         state = torch.get_rng_state()
         lora.inject(network, rank=4, alpha=6.0, targets=TARGETS, seed=seed)
         assert torch.equal(torch.get_rng_state(), state), "the caller's random state was touched"
-        return lora.adapter_state(network.state_dict())
+        return adapters.adapter_state(network.state_dict())
 
     one, two, other = first_values(5), first_values(5), first_values(6)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -92,8 +92,10 @@ def test_loading_an_adapter_folder_is_the_base_with_the_adapter(folder):
 
 
 def test_the_same_adapter_is_the_same_bytes(folder, tmp_path):
-    lora.save(tmp_path, lora.adapter_state(adapted().state_dict()), rank=4, alpha=6.0, targets=reversed(TARGETS))
-    for name in (lora.CONFIG, lora.WEIGHTS):
+    adapters.save(
+        tmp_path, adapters.adapter_state(adapted().state_dict()), rank=4, alpha=6.0, targets=reversed(TARGETS)
+    )
+    for name in (adapters.CONFIG, adapters.WEIGHTS):
         assert digest_of_file(tmp_path / name) == digest_of_file(folder / name)
 
 
@@ -113,8 +115,8 @@ def test_a_target_that_is_not_there_is_refused():
 )
 def test_adapters_that_do_more_than_plain_lora_are_refused(folder, tmp_path, change, message):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    described = json.loads((tmp_path / lora.CONFIG).read_text())
-    (tmp_path / lora.CONFIG).write_text(json.dumps({**described, **change}))
+    described = json.loads((tmp_path / adapters.CONFIG).read_text())
+    (tmp_path / adapters.CONFIG).write_text(json.dumps({**described, **change}))
     with pytest.raises(UserError, match=message):
         huggingface.load(tmp_path)
 

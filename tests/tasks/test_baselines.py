@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.batches import Text
 from tasks import baselines
-from tasks.baselines import Ngram, Text
+from tasks.baselines import Ngram
 
 BOS, EOS = 1, 2
 
