@@ -1,0 +1,253 @@
+"""Collecting pages from sources into partitions that stay put when the sources grow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from storage.artifact import JsonValue
+from storage.corpus import PAGES_SCHEMA, Pages, document_id, table_of, write_table
+from storage.errors import SourceError, StepFailed
+from tasks.sources import AnySource
+from tasks.sources.base import Bad, Page, named
+from tasks.spill import Spill
+from tasks.task import Context, Result, Sample, Task, World
+
+_SHOWN = 8
+
+
+class Collect(Task):
+    """Fetch the pages of all sources.
+
+    Pages are ordered by source and URL and cut into partitions. A later collection leaves every
+    page in its partition, in its place, with its ``first_seen``; changed pages get their new
+    content there, vanished ones leave, and new ones go into new partitions behind the others. So
+    what follows has to work only on partitions that changed.
+
+    Memory: one partition, and about 0.3 KB a page for the index of the previous collection. Disk:
+    the pages seen before are spilt once to scratch while they are put back in their order.
+    """
+
+    makes = Pages
+    grows = True
+    libraries = ("pyarrow",)
+
+    sources: list[AnySource] = Field(min_length=1)
+    """Where pages come from."""
+    partition_pages: int = Field(64, ge=1)
+    """A partition is full with so many pages …"""
+    partition_megabytes: float = Field(16.0, gt=0)
+    """… or before it would hold more than this (a larger page is alone in its partition)."""
+
+    @model_validator(mode="after")
+    def _name_sources(self) -> Self:
+        object.__setattr__(self, "sources", named(self.sources))
+        return self
+
+    def outside(self, world: World) -> JsonValue:
+        """Fingerprints of the sources by name, and the limit if there is one."""
+        found: dict[str, JsonValue] = {source.name: source.fingerprint(world) for source in self.sources}
+        return {"sources": found} | ({"limit": world.limit} if world.limit is not None else {})
+
+    def run(self, context: Context) -> Result:
+        previous = context.previous if isinstance(context.previous, Pages) else None
+        known = _Known.of(previous)
+        seen: set[str] = set()
+        tally = _Tally()
+        new = _Writer(self, context.output, known.next_number)
+        with Spill(context.scratch / "seen-before") as spill:
+            for source_name, license_, page in self._pages(context, tally):
+                identity = document_id(source_name, page.url)
+                if identity in seen:
+                    raise StepFailed(f"source {source_name}: the URL {page.url!r} came twice; URLs must be unique")
+                seen.add(identity)
+                row = _row(identity, source_name, license_, page, known.first_seen(identity))
+                place = known.places.get(identity)
+                if place is None:
+                    tally.new += 1
+                    new.add(row)
+                else:
+                    known.found(place, spill.add(row))
+            new.close()
+            known.write(context.output, spill)
+        if not tally.pages:
+            names = ", ".join(source.name for source in self.sources)
+            raise SourceError(f"no page came from {names} ({tally.said()}); correct the sources' paths")
+        return self._result(tally, known, new)
+
+    def _pages(self, context: Context, tally: _Tally) -> Iterator[tuple[str, str | None, Page]]:
+        for source, limit in zip(self.sources, _shares(context.world.limit, len(self.sources)), strict=True):
+            good = bad = 0
+            if limit == 0:
+                continue
+            for item in source.pages(context.world):
+                if isinstance(item, Page):
+                    good += 1
+                    tally.page(item)
+                    context.progress(tally.pages, None, "pages", source.name)
+                    yield source.name, source.license, item
+                    if good == limit:
+                        break
+                elif isinstance(item, Bad):
+                    bad += 1
+                    tally.quarantine(source.name, item)
+                else:
+                    tally.dropped[item.reason] += 1
+            if source.too_many(good, bad):
+                raise SourceError(
+                    f"source {source.name}: {bad} of {good + bad} inputs cannot be read "
+                    f"({'; '.join(tally.bad_of(source.name))}); repair or remove them, or raise `max_bad_fraction` "
+                    f"(now {source.max_bad_fraction})"
+                )
+
+    def _result(self, tally: _Tally, known: _Known, new: _Writer) -> Result:
+        refresh = known.refresh + 1 if tally.new else known.refresh
+        metrics: dict[str, float] = {
+            "pages": tally.pages,
+            "pages_new": tally.new,
+            "pages_vanished": known.rows - (tally.pages - tally.new),
+            "bytes_out": tally.bytes,
+            "partitions": new.written + known.written,
+            "quarantined": len(tally.bad),
+        }
+        metrics |= {f"dropped.{reason}": count for reason, count in sorted(tally.dropped.items())}
+        metrics |= {f"quarantined.{r}": c for r, c in sorted(Counter(bad.reason for _, bad in tally.bad).items())}
+        samples = [
+            Sample(f"quarantined: {name}/{bad.name}"[:200], f"{bad.reason}: {bad.detail}"[:1000])
+            for name, bad in tally.bad[:_SHOWN]
+        ]
+        counts = {"rows": tally.pages, "refresh": refresh}
+        return Result(counts=counts, metrics=metrics, headline=f"{tally.pages:,} pages", samples=samples)
+
+
+def _shares(limit: int | None, sources: int) -> list[int | None]:
+    """How many pages each source may give, so that every source is tried: the limit in nearly equal parts."""
+    if limit is None:
+        return [None] * sources
+    return [limit // sources + (position < limit % sources) for position in range(sources)]
+
+
+def _row(identity: str, source: str, license_: str | None, page: Page, first_seen: int) -> dict[str, Any]:
+    return {
+        "id": identity,
+        "url": page.url,
+        "content": page.content,
+        "content_type": page.content_type,
+        "source": source,
+        "license": license_,
+        "first_seen": first_seen,
+        "collected_at": page.collected_at,
+    }
+
+
+@dataclass
+class _Tally:
+    """What came from the sources."""
+
+    pages: int = 0
+    new: int = 0
+    bytes: int = 0
+    bad: list[tuple[str, Bad]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def page(self, page: Page) -> None:
+        self.pages += 1
+        self.bytes += len(page.content)
+
+    def quarantine(self, source: str, bad: Bad) -> None:
+        self.bad.append((source, bad))
+
+    def bad_of(self, source: str) -> list[str]:
+        return [f"{bad.name}: {bad.reason}" for name, bad in self.bad if name == source][:3]
+
+    def said(self) -> str:
+        reasons = self.dropped + Counter(bad.reason for _, bad in self.bad)
+        return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "nothing was there"
+
+
+class _Writer:
+    """Writes rows into partitions as they come."""
+
+    def __init__(self, task: Collect, folder: Path, number: int) -> None:
+        self._most_rows, self._most_bytes = task.partition_pages, int(task.partition_megabytes * 1_000_000)
+        self._folder, self._number = folder, number
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+        self.written = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        size = len(row["content"])
+        if self._rows and (len(self._rows) >= self._most_rows or self._bytes + size > self._most_bytes):
+            self.close()
+        self._rows.append(row)
+        self._bytes += size
+
+    def close(self) -> None:
+        """Write what has gathered."""
+        if self._rows:
+            write_table(table_of(self._rows, PAGES_SCHEMA), self._folder / f"{self._number:05}.parquet")
+            self._number += 1
+            self.written += 1
+        self._rows, self._bytes = [], 0
+
+
+Place = tuple[int, int]
+"""Number of a partition in the previous artifact's list, and row in it."""
+
+
+class _Known:
+    """The pages of the previous collection, and what became of them."""
+
+    def __init__(self, names: Sequence[str], refresh: int) -> None:
+        self.names, self.refresh = list(names), refresh
+        self.places: dict[str, Place] = {}
+        self._seen: list[list[int]] = []
+        """Per partition: ``first_seen`` of its rows."""
+        self._found: list[list[tuple[int, int]]] = [[] for _ in names]
+        """Per partition: row in it, and where the page's new version lies in the spill."""
+        self.written = 0
+
+    @classmethod
+    def of(cls, previous: Pages | None) -> _Known:
+        if previous is None:
+            return cls([], 0)
+        known = cls([partition.name for partition in previous.partitions], 0)
+        for number, table in enumerate(previous.tables(["id", "first_seen"])):
+            known._seen.append(table["first_seen"].to_pylist())
+            for row, identity in enumerate(table["id"].to_pylist()):
+                known.places[identity] = (number, row)
+        newest = max((max(seen, default=0) for seen in known._seen), default=0)
+        known.refresh = max(newest, int(previous.manifest.counts.get("refresh", 0)))
+        return known
+
+    @property
+    def rows(self) -> int:
+        return len(self.places)
+
+    @property
+    def next_number(self) -> int:
+        """The number that the first new partition gets."""
+        return 1 + max((int(Path(name).stem) for name in self.names), default=-1)
+
+    def first_seen(self, identity: str) -> int:
+        """The refresh in which the page was first seen: this one, for a new page."""
+        place = self.places.get(identity)
+        return self.refresh + 1 if place is None else self._seen[place[0]][place[1]]
+
+    def found(self, place: Place, at: int) -> None:
+        """Note that the page at ``place`` is still there, its new version at ``at`` in the spill."""
+        self._found[place[0]].append((place[1], at))
+
+    def write(self, folder: Path, spill: Spill) -> None:
+        """Write the old partitions with their pages in the old order; one with no page left is gone."""
+        for name, found in zip(self.names, self._found, strict=True):
+            if found:
+                rows = [spill.row(at) for _, at in sorted(found)]
+                write_table(pa.concat_tables(rows).combine_chunks(), folder / name)
+                self.written += 1
