@@ -1,0 +1,113 @@
+"""Raw pages to plain text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from storage.artifact import JsonValue
+from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of, write_table
+from storage.identity import canonical_json
+from tasks.encodings import decode, looks_binary, normalise, repair, without_controls
+from tasks.extractors import EXTRACTORS, metadata_of, prepare, tidy
+from tasks.tally import Tally, result_of
+from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
+
+_HTML_TYPES = ("text/html", "application/xhtml+xml", "text/xml", "application/xml")
+_NEVER_TEXT = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
+_LOOKS_LIKE_HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|div|p|table|meta|title|h[1-6])\b", re.IGNORECASE)
+
+
+class CleanHtml(Task):
+    """Make plain text of pages: decode, extract, repair the Unicode.
+
+    A page that is already text (``text/plain``, Markdown) is decoded and repaired, and not extracted.
+    Pages are dropped, and counted, as ``too_large``, ``not_text``, ``empty``, ``extractor_failed``,
+    ``timeout`` or ``crash``. Time and memory grow with the size of a page, not of the corpus.
+    """
+
+    makes = Documents
+    libraries = ("beautifulsoup4", "chardet", "ftfy", "lxml", "resiliparse", "trafilatura")
+
+    pages: Input[Pages]
+    extractor: Literal["beautifulsoup", "trafilatura", "resiliparse"] = "trafilatura"
+    """``trafilatura`` finds the main text of articles best; ``resiliparse`` is several times faster; ``beautifulsoup``
+    leaves out only navigation and boilerplate, and keeps lines, tables and indentation: for documentation."""
+    seconds_per_page: float = Field(20.0, gt=0)
+    """A page that takes longer is dropped as ``timeout``."""
+    max_page_bytes: int = Field(10_000_000, gt=0)
+    """A page larger than this is dropped as ``too_large``."""
+    repair_unicode: bool = True
+    """Undo text that was decoded with the wrong encoding before it got here (``cafÃ©``)."""
+
+    def run(self, context: Context) -> Result:
+        pages = context.open(self.pages)
+        results = context.map_partitions(
+            clean_partition, self, pages.partitions, seconds_per_document=self.seconds_per_page
+        )
+        return result_of("clean_html", results)
+
+
+class Dropped(Exception):
+    """This page gives no document; ``reason`` is counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def clean_partition(task: CleanHtml, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
+    """Clean the pages of one partition, in their order."""
+    tally, rows = Tally(), []
+    for page in read_table(source).to_pylist():
+        content, url = page["content"], page["url"]
+        try:
+            text, metadata = guard(page["id"], clean_page, task, content, page["content_type"])
+        except (Dropped, DocumentLost) as dropped:
+            tally.drop(dropped.reason, len(content), url, _excerpt(content))
+            continue
+        except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
+            tally.drop("extractor_failed", len(content), url, _excerpt(content))
+            continue
+        tally.keep(len(content), text)
+        tally.show("cleaned", _excerpt(content), text)
+        rows.append(
+            {
+                **{name: page[name] for name in ("id", "url", "source", "license", "first_seen")},
+                "text": text,
+                "language": None,
+                "metadata": canonical_json(metadata),
+            }
+        )
+    write_table(table_of(rows, DOCUMENTS_SCHEMA), output)
+    return tally.stats()
+
+
+def clean_page(task: CleanHtml, content: bytes, content_type: str) -> tuple[str, dict[str, JsonValue]]:
+    """Text and metadata (``title``, ``declared_language``, ``encoding``) of one page.
+
+    Raises Dropped for a page that is too large, no text, or empty.
+    """
+    if len(content) > task.max_page_bytes:
+        raise Dropped("too_large")
+    mime = content_type.partition(";")[0].strip().lower()
+    if mime.startswith(_NEVER_TEXT) or looks_binary(content, content_type):
+        raise Dropped("not_text")
+    maybe_html = mime in _HTML_TYPES or not mime.startswith("text/")
+    decoded = decode(content, content_type, maybe_html)
+    text = without_controls(decoded.text)
+    metadata: dict[str, JsonValue] = {"encoding": decoded.encoding}
+    if mime in _HTML_TYPES or (maybe_html and _LOOKS_LIKE_HTML.search(text[:5_000])):
+        metadata.update(metadata_of(text))
+        text = tidy(EXTRACTORS[task.extractor](prepare(text)))
+    text = repair(text) if task.repair_unicode else normalise(text)
+    if not text.strip():
+        raise Dropped("empty")
+    return text, metadata
+
+
+def _excerpt(content: bytes) -> str:
+    return normalise(content[:2_000].decode("utf-8", "replace"))
