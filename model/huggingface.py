@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,12 +19,20 @@ from torch import Tensor
 from model import adapters
 from model.config import ModelConfig
 from model.transformer import Transformer
+from storage.artifact import Artifact, Manifest
 from storage.errors import UserError
+
+if TYPE_CHECKING:
+    from storage.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 OUTPUT_LAYER = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
+TOKENIZER_FILES = (
+    *("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
+)
 DERIVED = "rotary_emb.inv_freq"
 """Old folders store this constant beside the weights."""
 
@@ -112,6 +120,18 @@ def expected_shapes(config: ModelConfig, vocabulary: int) -> dict[str, tuple[int
     if config.tied_embeddings:
         shapes.pop(OUTPUT_LAYER, None)
     return shapes
+
+
+def tokenizer_of(artifact: Artifact) -> Tokenizer:
+    """The tokenizer in a model or adapter folder. Raises UserError if there is none."""
+    from storage.tokenizer import Tokenizer
+
+    files = {name: entry for name, entry in artifact.manifest.files.items() if name in TOKENIZER_FILES}
+    if not files.keys() & {"tokenizer.model", "tokenizer.json"}:
+        raise UserError(
+            f"{artifact.folder}: no tokenizer.model or tokenizer.json, so there is no tokenizer to use it with"
+        )
+    return Tokenizer(artifact.folder, Manifest(kind=Tokenizer.kind, files=files))
 
 
 def write(
