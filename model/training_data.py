@@ -1,0 +1,64 @@
+"""What a request's data become: an order of training rows, and rows to validate on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from model.batches import Order, Row, Rows, ShardRows, Text, TextRows, permuted
+from model.request import ExamplesData, Request, ShardsData
+from storage.corpus import Examples
+from storage.errors import UserError
+from storage.shards import Shards, SplitName
+from storage.tokenizer import Tokenizer
+
+
+def make_data(request: Request) -> tuple[Order, list[Row], int]:
+    """The order of training rows, rows to validate on, and the number of steps.
+
+    Raises UserError where there is nothing to train on.
+    """
+    parts: list[Rows]
+    held_out: list[Rows]
+    if isinstance(request.data, ShardsData):
+        opened = [Shards(part.shards.folder, part.shards.manifest) for part in request.data.parts]
+        weights: Sequence[float] = [part.weight for part in request.data.parts]
+        parts = [ShardRows(shards.split("train"), request.context) for shards in opened]
+        held_out = [ShardRows(shards.split("validation"), request.context) for shards in opened]
+    else:
+        weights = [1.0]
+        parts = [TextRows(example_texts(request.data, "train"), request.context)]
+        held_out = [TextRows(example_texts(request.data, "validation"), request.context)]
+    if any(len(part) == 0 for part in parts):
+        raise UserError("the training split is empty: there is nothing to train on")
+    sequences = request.batch_sequences
+    if request.epochs is not None:
+        steps = math.ceil(request.epochs * sum(len(part) for part in parts) / sequences)
+    else:
+        steps = math.ceil((request.tokens or 0) / request.batch_tokens)
+    validation = [row for part in held_out for row in _some(part, 2 * sequences)]
+    return Order(parts, weights, request.seed), validation, max(1, steps)
+
+
+def _some(rows: Rows, most: int) -> list[Row]:
+    """At most that many rows, spread over all of them."""
+    chosen = permuted(np.arange(min(most, len(rows))), max(len(rows), 1), key=0)
+    return [rows.row(int(index)) for index in chosen]
+
+
+def example_texts(data: ExamplesData, split: SplitName) -> list[Text]:
+    """Prompts with their responses as tokens, ``<s>`` prompt response ``</s>``; the prompt is not predicted."""
+    tokenizer = Tokenizer(data.tokenizer.folder, data.tokenizer.manifest)
+    table = Examples(data.examples.folder, data.examples.manifest).split(split)
+    return tokenised_examples(table.column("prompt").to_pylist(), table.column("response").to_pylist(), tokenizer)
+
+
+def tokenised_examples(prompts: Sequence[str], responses: Sequence[str], tokenizer: Tokenizer) -> list[Text]:
+    """Each example as one text; prompt and response are encoded separately."""
+    encoded = zip(tokenizer.encode_many(prompts), tokenizer.encode_many(responses), strict=True)
+    return [
+        Text(np.array([tokenizer.bos_id, *prompt, *response, tokenizer.eos_id], np.int64), first=1 + len(prompt))
+        for prompt, response in encoded
+    ]

@@ -1,0 +1,209 @@
+"""One training process: ``python -m model.worker REQUEST.json``, started by torchrun (see ``model.launch``)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import traceback
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from model import parent
+from model.batches import Order, Row
+from model.config import ModelConfig
+from model.request import RandomNetwork, Request
+from model.training_data import make_data
+from model.transformer import Transformer
+from storage.errors import StoreUnavailable, UserError
+
+if TYPE_CHECKING:
+    from model.engine import Engine
+
+FAILURE = "failure-{rank}.json"
+"""What a failing process leaves in its scratch: the error's class and message."""
+PLAN = "plan.json"
+"""How long a run will be."""
+SUMMARY = "summary.json"
+"""What a finished run says about itself."""
+
+
+def main(path: Path) -> None:
+    """Train as the request in ``path`` says; a failure is left for the launcher to read."""
+    parent.hold_on()
+    request = Request.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        work(request)
+    except Exception as error:  # noqa: BLE001  # told by class and message to the launcher, whatever it is
+        traceback.print_exc()
+        failure = _failure(error)
+        place = request.run.scratch / FAILURE.format(rank=os.environ.get("RANK", "0"))
+        _write_whole(place, {"error": type(failure).__name__, "message": str(failure)})
+        sys.stderr.flush()
+        os._exit(1)  # at once: a process group that lost a member can hang at exit
+
+
+def _write_whole(path: Path, value: dict[str, Any]) -> None:
+    """Write a file that the launcher may read at any moment."""
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps(value), encoding="utf-8")
+    beside.rename(path)
+
+
+def _failure(error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno is not None:
+        return StoreUnavailable(f"{error.filename or 'scratch'}: {error.strerror}")
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return UserError("the GPU's memory is too small: lower resources micro_batch_sequences or raise zero_stage")
+    return error
+
+
+def work(request: Request) -> None:
+    """Train from the newest checkpoint, or from the start, and write the result."""
+    from model.checkpoint import Checkpoints
+
+    device = join_process_group(request.run.device)
+    torch.manual_seed(request.seed)
+    order, validation, steps = make_data(request)
+    network, vocabulary = make_network(request)
+    checkpoints = Checkpoints(request.run.scratch / "checkpoints", request.identity)
+    saved = checkpoints.latest()
+    engine = make_engine(request, network, saved)
+    start = saved.step if saved else 0
+    outcome, speed = _run_loop(request, engine, order, validation, steps, checkpoints, start, vocabulary, device)
+    weights = engine.weights(trainable_only=request.adapter is not None)
+    if engine.rank == 0:
+        write_result(request, weights, vocabulary)
+        summary = {**outcome, **speed, "steps": steps, "tokens": steps * request.batch_tokens}
+        summary["parameters"] = sum(weight.numel() for weight in weights.values())
+        _write_whole(request.run.scratch / SUMMARY, summary)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def join_process_group(device: str) -> torch.device:
+    """Join the processes that torchrun started; returns this one's device."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # DeepSpeed calls what torch is about to rename
+    sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]  # DeepSpeed imports it where it finds it: 2 s
+    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    if on_cpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    elif not torch.cuda.is_available():
+        raise UserError("device cuda: this machine has no GPU that torch can use; say device: cpu")
+    import deepspeed
+
+    # Its shared-memory all-reduce serves inference alone, and would have to be compiled.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if on_cpu:
+        deepspeed.init_distributed("gloo")
+        return torch.device("cpu")
+    device_of_rank = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device_of_rank)
+    deepspeed.init_distributed("nccl")
+    return device_of_rank
+
+
+def make_network(request: Request) -> tuple[Transformer, int]:
+    """The network to begin with (adapters included), and the size of its vocabulary."""
+    from model import huggingface
+
+    source = request.network
+    if isinstance(source, RandomNetwork):
+        network = Transformer(source.shape, source.vocabulary)
+        network.initialise(request.seed)
+    else:
+        network = huggingface.load(source.opened.folder)
+    if request.adapter is not None:
+        from model import lora
+
+        lora.inject(network, request.adapter.rank, request.adapter.alpha, request.adapter.targets, request.seed)
+    return network, network.vocabulary
+
+
+def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
+    """The engine around the network, in the state of the checkpoint if there is one."""
+    from model.engine import Engine, load_weights
+    from model.optimizers import make_optimizer
+
+    if saved:
+        load_weights(network, saved.tensors)
+    optimizer = make_optimizer(network, request.optimizer)
+    run = request.run
+    engine = Engine(network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm)
+    if saved:
+        engine.restore(saved.tensors, saved.numbers)
+    return engine
+
+
+def _run_loop(
+    request: Request, engine: Engine, order: Order, validation: list[Row], steps: int, checkpoints: Any, start: int,
+    vocabulary: int, device: torch.device,
+) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
+    from functools import partial
+
+    from model.loop import Loop, Plan, measured_peak
+    from model.objectives import OBJECTIVES
+    from model.recorder import Recorder
+    from model.schedule import learning_rate
+
+    optimizer, run = request.optimizer, request.run
+    flops = _shape_of(request).flops_per_token(vocabulary, request.context)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[request.precision]
+    if engine.rank == 0:
+        _write_whole(run.scratch / PLAN, {"steps": steps, "tokens": steps * request.batch_tokens})
+    plan = Plan(
+        steps=steps,
+        batch_sequences=request.batch_sequences,
+        micro_batch_sequences=run.micro_batch_sequences,
+        context=request.context,
+        evaluate_every=math.ceil(steps / run.evaluations) if run.evaluations else 0,
+        checkpoint_seconds=run.checkpoint_seconds,
+        learning_rate=partial(
+            learning_rate,
+            peak=optimizer.learning_rate,
+            warmup=optimizer.warmup_tokens,
+            total=steps * request.batch_tokens,
+            final_fraction=optimizer.final_fraction,
+        ),
+        # With adapters, the gradients of the network's own weights are not needed.
+        flops_per_token=flops * (2 / 3 if request.adapter else 1),
+        peak_flops=measured_peak(device, dtype) * engine.processes,
+    )
+    recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
+    loop = Loop(engine, OBJECTIVES[request.objective](), order, validation, plan, checkpoints, recorder)
+    outcome = loop.run(start)
+    return asdict(outcome), {"flops_utilization": outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops}
+
+
+def write_result(request: Request, weights: dict[str, torch.Tensor], vocabulary: int) -> None:
+    """The trained model as a Hugging Face folder, or the adapter as PEFT's, without tokenizer files."""
+    output, adapter = request.run.output, request.adapter
+    if adapter is not None:
+        from model import adapters
+
+        found = adapters.adapter_state(weights)
+        adapters.save(output, found, adapter.rank, adapter.alpha, adapter.targets)
+        return
+    from model import huggingface
+
+    special = request.special_tokens
+    shape = _shape_of(request)
+    huggingface.write(output, shape, vocabulary, weights, special.bos, special.eos, special.pad)
+
+
+def _shape_of(request: Request) -> ModelConfig:
+    if isinstance(request.network, RandomNetwork):
+        return request.network.shape
+    from model import huggingface
+
+    folder = request.network.opened.folder
+    return huggingface.read_config(folder / "base" if (folder / "base").is_dir() else folder)[0]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
