@@ -1,0 +1,211 @@
+"""What the store holds, for people and for programs: list, show, lineage, verify, gc."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.report import seconds_text, table
+from storage.errors import NotFound
+from storage.maintenance import collect_garbage, problems
+from storage.store import Build, Store
+
+Json = dict[str, Any]
+
+
+def listing(store: Store) -> Json:
+    """The latest artifact of every step, and the aliases."""
+    rows = []
+    for recipe, step in store.steps():
+        entry = store.history(recipe, step)[-1]
+        whole = store.is_whole(entry.artifact)
+        manifest = store.manifest(entry.artifact) if whole else None
+        build = store.record_of(entry.key)
+        rows.append(
+            {
+                "name": f"{recipe}/{step}",
+                "number": entry.number,
+                "artifact": entry.artifact,
+                "kind": manifest.kind if manifest else None,
+                "bytes": manifest.bytes if manifest else None,
+                "at": entry.at.isoformat(),
+                "headline": build.headline if build else "",
+            }
+        )
+    return {"store": store.place.root, "artifacts": rows, "aliases": store.aliases()}
+
+
+def listing_text(content: Json) -> str:
+    if not content["artifacts"]:
+        return f"the store {content['store']} is empty; `athanor run quickstart` fills it"
+    rows = [("name", "artifact", "kind", "size", "built or reused", "result")]
+    for row in content["artifacts"]:
+        size = bytes_text(row["bytes"]) if row["bytes"] is not None else ""
+        name = f"{row['name']}@{row['number']}"
+        rows.append((name, row["artifact"][:12], row["kind"] or "gone", size, _minute(row["at"]), row["headline"]))
+    text = table(rows, right=(3,))
+    aliases = [f"{name} → {digest[:12]}" for name, digest in sorted(content["aliases"].items())]
+    return "\n".join([text, *(["", "aliases: " + ", ".join(aliases)] if aliases else [])])
+
+
+def description(store: Store, digest: str) -> Json:
+    """What an artifact is, what it is called, and every build that made it."""
+    manifest = store.manifest(digest)
+    return {
+        "artifact": digest,
+        "kind": manifest.kind,
+        "bytes": manifest.bytes,
+        "counts": manifest.counts,
+        "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
+        "names": _names(store, digest),
+        "builds": [build.model_dump(mode="json") for build in store.builds_of(digest)],
+    }
+
+
+def description_text(content: Json) -> str:
+    lines = [f"{content['kind']} {content['artifact']}", f"size: {bytes_text(content['bytes'])}"]
+    if content["names"]:
+        lines.append(f"names: {', '.join(content['names'])}")
+    lines += [f"{name}: {value}" for name, value in content["counts"].items()]
+    for build in content["builds"]:
+        lines += ["", *_build_lines(build)]
+    rows = [("file", "size", "object")]
+    rows += [(name, bytes_text(file["bytes"]), file["object"][:12]) for name, file in content["files"].items()]
+    return "\n".join([*lines, "", table(rows, right=(1,))])
+
+
+def _build_lines(build: Json) -> list[str]:
+    identity = build["identity"]
+    lines = [
+        f"built as {build['recipe']}/{build['step']} ({identity['task']}) at {_minute(build['started_at'])} "
+        f"in {seconds_text(build['seconds'])} on {build['host'].get('name', 'an unknown host')}",
+        f"  key: {build['key']}",
+    ]
+    if build["accepted_from"]:
+        lines.append(f"  accepted by --reuse: it was made by build {build['accepted_from'][:12]}, of another key")
+    if build["headline"]:
+        lines.append(f"  result: {build['headline']}")
+    for slot, digest in identity["inputs"].items():
+        step = build["input_steps"].get(slot)
+        lines.append(f"  input {slot}: {digest[:12]} ({step or 'a folder'})")
+    libraries = ", ".join(f"{name} {version}" for name, version in identity["libraries"].items())
+    if libraries:
+        lines.append(f"  libraries: {libraries}")
+    if build["mlflow_run"]:
+        lines.append(f"  MLflow run: {build['mlflow_run']}")
+    lines += [f"  {name}: {value:,.6g}" for name, value in sorted(build["metrics"].items())]
+    return lines
+
+
+def lineage(store: Store, digest: str) -> Json:
+    """What an artifact was made of: its latest build, and the same for every input, back to the sources."""
+    known: dict[str, Json] = {}
+
+    def node(artifact: str) -> Json:
+        if artifact not in known:
+            known[artifact] = _lineage_node(store, artifact)
+            build = known[artifact]["build"]
+            inputs = build["inputs"] if build else {}
+            known[artifact]["inputs"] = {slot: node(source) for slot, source in inputs.items()}
+        return known[artifact]
+
+    return node(digest)
+
+
+def _lineage_node(store: Store, digest: str) -> Json:
+    try:
+        kind: str | None = store.manifest(digest).kind
+    except NotFound:
+        kind = None
+    builds = store.builds_of(digest)
+    return {"artifact": digest, "kind": kind, "build": _summary(builds[-1]) if builds else None}
+
+
+def _summary(build: Build) -> Json:
+    return {
+        "key": build.key,
+        "recipe": build.recipe,
+        "step": build.step,
+        "task": build.identity.task,
+        "settings": build.identity.settings,
+        "seed": build.identity.seed,
+        "libraries": build.identity.libraries,
+        "started_at": build.started_at.isoformat(),
+        "seconds": build.seconds,
+        "headline": build.headline,
+        "accepted_from": build.accepted_from,
+        "mlflow_run": build.mlflow_run,
+        "inputs": build.identity.inputs,
+        "previous": build.identity.previous,
+    }
+
+
+def lineage_text(content: Json) -> str:
+    lines: list[str] = []
+    shown: set[str] = set()
+
+    def draw(node: Json, slot: str, indent: str) -> None:
+        build = node["build"]
+        made = f"{build['recipe']}/{build['step']} ({build['task']})" if build else "taken from a folder"
+        accepted = (
+            f", accepted by --reuse from build {build['accepted_from'][:12]}"
+            if build and build["accepted_from"]
+            else ""
+        )
+        headline = f": {build['headline']}" if build and build["headline"] else ""
+        again = " (see above)" if node["artifact"] in shown and node["inputs"] else ""
+        prefix = f"{indent}{slot}: " if slot else indent
+        lines.append(f"{prefix}{node['kind'] or 'gone'} {node['artifact'][:12]}  {made}{accepted}{headline}{again}")
+        if node["artifact"] in shown:
+            return
+        shown.add(node["artifact"])
+        for name, source in node["inputs"].items():
+            draw(source, name, indent + "  ")
+
+    draw(content, "", "")
+    return "\n".join(lines)
+
+
+def verify(store: Store, name: str | None) -> tuple[list[str], str]:
+    """What is wrong with the artifact called ``name``, or with the whole store; and it in words."""
+    digest = store.resolve(name) if name else None
+    found = list(problems(store, digest))
+    if found:
+        return found, "\n".join([*found, f"{len(found)} problems"])
+    if digest:
+        return found, f"{digest[:12]}: all {len(store.manifest(digest).files)} files are what was written"
+    return found, f"all {len(store.place.names('artifacts'))} artifacts are what was written"
+
+
+def collect(store: Store, keep: int, dry_run: bool) -> str:
+    """Free what is not needed; says what was, or would be, freed."""
+    garbage = collect_garbage(store, keep=keep, dry_run=True)
+    said = f"{garbage.artifacts} artifacts, {len(garbage.files)} files, {bytes_text(garbage.bytes)}"
+    if dry_run:
+        return "\n".join([*garbage.files, f"would free {said}"])
+    collect_garbage(store, keep=keep)
+    return f"freed {said}"
+
+
+def bytes_text(count: int) -> str:
+    """``812 B``, ``1.4 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _names(store: Store, digest: str) -> list[str]:
+    aliases = [name for name, artifact in store.aliases().items() if artifact == digest]
+    steps = [
+        f"{recipe}/{step}@{entry.number}"
+        for recipe, step in store.steps()
+        for entry in store.history(recipe, step)
+        if entry.artifact == digest
+    ]
+    return aliases + steps
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")

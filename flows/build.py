@@ -1,0 +1,261 @@
+"""Making a step's artifact, or finding it in the store: all of it but Prefect."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from flows.adoption import files_to_adopt
+from flows.plan import Decision, Planner
+from flows.recipe import Step
+from storage.artifact import Artifact, JsonValue
+from storage.errors import StepFailed, StoreUnavailable
+from storage.locks import locked
+from storage.store import Build, Identity, StepMemory, Work
+from tasks.context import RunContext
+from tasks.task import Input, Progress, Result
+
+Status = Literal["built", "reused", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What became of a step in a run."""
+
+    step: str
+    task: str
+    status: Status
+    why: str
+    key: str | None = None
+    artifact: str | None = None
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    headline: str = ""
+    verdict: str = ""
+    """Of a rebuilt step: whether the bytes came out the same."""
+    kind: str = ""
+    samples: list[dict[str, str | None]] = field(default_factory=list)
+    mlflow_run: str | None = None
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The form that ``--json`` prints."""
+        names = ("task", "status", "key", "artifact", "seconds", "metrics", "why")
+        return {name: getattr(self, name) for name in names}
+
+
+class Watcher(Protocol):
+    """Who is told how a step is getting on: the terminal, the tracker, Prefect."""
+
+    def started(self, step: Step, why: str) -> None: ...
+
+    def waiting(self, step: Step, note: str) -> None: ...
+
+    def progress(self, step: Step) -> Progress: ...
+
+
+class Records(Protocol):
+    """Who keeps the record of a build; see ``flows.tracking.Tracker``."""
+
+    def step_started(self, step: Step, identity: Identity, store: Any) -> None: ...
+
+    def following(self, step: Step, work: Work) -> Any: ...
+
+    def step_built(self, step: Step, build: Build, store: Any) -> None: ...
+
+    def step_reused(self, step: Step, build: Build, why: str) -> None: ...
+
+    def run_of(self, step: str) -> str | None: ...
+
+
+@dataclass
+class Builder:
+    """Makes or finds the artifacts of one run's steps; safe to use from several threads."""
+
+    planner: Planner
+    records: Records
+    watcher: Watcher
+    _device: threading.Lock = field(default_factory=threading.Lock)
+    _deciding: threading.Lock = field(default_factory=threading.Lock)
+
+    def make(self, step: Step, made: Mapping[str, str]) -> StepOutcome:
+        """The outcome of ``step``, given the artifacts of the steps it needs (step → digest)."""
+        started = time.monotonic()
+        with self._deciding:
+            decision = self.planner.decide(step, made)
+        if decision.action == "reuse":
+            return self._reuse(step, decision, started)
+        assert decision.identity is not None
+        identity = decision.identity
+        with ExitStack() as stack:
+            if step.task.trains:
+                stack.enter_context(self._device_slot(step))
+            waiting = self._told(step, "another run is building this; waiting for it")
+            work = stack.enter_context(self.planner.store.building(identity.key, waiting))
+            meanwhile = self.planner.store.find(identity.key) if step.name not in self.planner.afresh else None
+            if meanwhile is not None:
+                found = replace(decision, build=meanwhile, why="another run has just built it")
+                return self._reuse(step, found, started)
+            return self._build(step, decision, work, started)
+
+    def _reuse(self, step: Step, decision: Decision, started: float) -> StepOutcome:
+        store = self.planner.store
+        build = decision.build
+        if build is None:
+            assert decision.accepted is not None
+            assert decision.identity is not None
+            update = {
+                "key": decision.identity.key,
+                "identity": decision.identity,
+                "accepted_from": decision.accepted.key,
+            }
+            build = decision.accepted.model_copy(update=update)
+            store.record(build)
+        store.append_history(self.planner.history_name, step.name, build.key, build.artifact)
+        self.records.step_reused(step, build, decision.why)
+        return _outcome(step, "reused", decision.why, build, time.monotonic() - started)
+
+    def _build(self, step: Step, decision: Decision, work: Work, started: float) -> StepOutcome:
+        store, identity = self.planner.store, decision.identity
+        assert identity is not None
+        if step.name in self.planner.afresh:
+            _empty(work)
+        inputs = self._open_inputs(step, identity)
+        self.watcher.started(step, decision.why)
+        self.records.step_started(step, identity, store)
+        began = datetime.now(UTC)
+        memory = StepMemory(store, enabled=step.name not in self.planner.afresh)
+        context = RunContext(
+            output=work.output,
+            scratch=work.scratch,
+            world=self.planner.world,
+            inputs=inputs,
+            resources=step.resources,
+            seed=self.planner.recipe.seed,
+            progress=self.watcher.progress(step),
+            previous=store.open(identity.previous) if identity.previous else None,
+            identity=self.planner.partition_identity(identity),
+            memory=memory,
+            lock_fds=work.lock_fds,
+        )
+        following = self.records.following(step, work) if step.task.trains else nullcontext()
+        with following:
+            result = _run(step, context)
+        manifest = store.commit(work, step.task.kind().kind, result.counts)
+        build = Build(
+            key=identity.key,
+            artifact=manifest.digest,
+            kind=manifest.kind,
+            recipe=self.planner.history_name,
+            step=step.name,
+            identity=identity,
+            input_steps={slot: reference.step for slot, reference in step.task.inputs().items()},
+            started_at=began,
+            seconds=round(time.monotonic() - started, 3),
+            host=host(),
+            resources=step.resources.model_dump(mode="json"),
+            metrics={name: float(value) for name, value in result.metrics.items()},
+            headline=result.headline,
+            samples=[asdict(sample) for sample in result.samples],
+            partitions=memory.used,
+            mlflow_run=self.records.run_of(step.name),
+        )
+        store.record(build)
+        store.append_history(self.planner.history_name, step.name, build.key, build.artifact)
+        self.records.step_built(step, build, store)
+        verdict = _verdict(decision, build)
+        why = f"{decision.why}: {verdict}" if verdict else decision.why
+        return replace(_outcome(step, "built", why, build, build.seconds), verdict=verdict)
+
+    def _open_inputs(self, step: Step, identity: Identity) -> dict[Input[Any], Artifact]:
+        """Every input's artifact, opened; folders of the user's are taken into the store first."""
+        store = self.planner.store
+        opened = {}
+        for slot, reference in step.task.inputs().items():
+            if reference.step is None:
+                manifest = self.planner.folder_manifest(reference)
+                folder = self.planner.recipe.folder / str(reference.path)
+                taken = store.adopt(manifest.kind, files_to_adopt(manifest.kind, folder))
+                if taken.digest != identity.inputs[slot]:
+                    raise StepFailed(f"{step.name}.{slot}: {folder} was changed while it was read; run again")
+            opened[reference] = store.open(identity.inputs[slot])
+        return opened
+
+    def _device_slot(self, step: Step) -> Any:
+        """Steps that train run one at a time, those of other runs on this machine included."""
+        stack = ExitStack()
+        if not self._device.acquire(blocking=False):
+            self.watcher.waiting(step, "another step is training; waiting for it")
+            self._device.acquire()
+        stack.callback(self._device.release)
+        on_wait = self._told(step, "another run is training on this machine; waiting for it")
+        stack.enter_context(locked(self.planner.home.lock("device"), on_wait=on_wait))
+        return stack
+
+    def _told(self, step: Step, note: str) -> Callable[[], None]:
+        return lambda: self.watcher.waiting(step, note)
+
+
+def host() -> dict[str, JsonValue]:
+    """What a build ran on."""
+    return {
+        "name": platform.node(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _run(step: Step, context: RunContext) -> Result:
+    """Run the task; a full disk is told as one."""
+    try:
+        return step.task.run(context)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreUnavailable(
+                f"{step.name}: no space left on the disk of {context.output}; free some and run again, "
+                "what is finished is kept"
+            ) from error
+        raise
+
+
+def _empty(work: Work) -> None:
+    """Forget what an earlier, unfinished build left: a rebuild reuses nothing."""
+    for folder in (work.output, work.scratch):
+        shutil.rmtree(folder)
+        folder.mkdir()
+
+
+def _verdict(decision: Decision, build: Build) -> str:
+    """For a rebuild, whether the bytes came out the same; else empty."""
+    if decision.before is None:
+        return ""
+    if decision.before.artifact == build.artifact:
+        return "same bytes as before"
+    if decision.before.key != build.key:
+        return f"other bytes than {decision.before.artifact[:12]}, which was made of other inputs"
+    return f"OTHER BYTES than before ({decision.before.artifact[:12]})"
+
+
+def _outcome(step: Step, status: Status, why: str, build: Build, seconds: float) -> StepOutcome:
+    return StepOutcome(
+        step=step.name,
+        task=step.task_name,
+        status=status,
+        why=why,
+        key=build.key,
+        artifact=build.artifact,
+        seconds=round(seconds, 3),
+        metrics=build.metrics,
+        headline=build.headline,
+        kind=build.kind,
+        samples=build.samples,
+        mlflow_run=build.mlflow_run,
+    )

@@ -1,0 +1,227 @@
+"""The command line: ``athanor COMMAND``. Prefect, MLflow and torch are imported only by what needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from flows.home import Home
+from flows.plan import Options, Planner
+from flows.recipe import load_recipe, shipped_recipes
+from storage.errors import AthanorError, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command; exits with 0 done, 1 something broke, 2 the user's input is wrong, 130 interrupted."""
+    given = _parser().parse_args(arguments)
+    try:
+        status = given.command(given)
+    except AthanorError as error:
+        sys.stderr.write(f"athanor: {error}\n")
+        status = error.exit_status
+    except KeyboardInterrupt:
+        sys.stderr.write("athanor: interrupted\n")
+        status = 130
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="athanor",
+        description="Turn raw web pages into a language model: every step is run when, and only when, "
+        "its result would be different.",
+        epilog="ATHANOR_HOME (default .athanor) holds the store, both databases and the scratch; "
+        "ATHANOR_STORE may be any fsspec URL.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_recipe_commands(commands)
+    _add_artifact_commands(commands)
+    up = commands.add_parser("up", help="serve the Prefect and MLflow pages, and all recipes as deployments")
+    up.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    up.set_defaults(command=_up)
+    schema = commands.add_parser("schema", help="print the JSON schema of a recipe")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_recipe_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, command, text in (
+        ("run", _run, "build what the store does not hold yet"),
+        ("plan", _plan, "say what would be built and reused, and why; build nothing"),
+    ):
+        parser = commands.add_parser(name, help=text, description=text)
+        names = ", ".join(shipped_recipes()) or "none yet"
+        parser.add_argument("recipe", metavar="RECIPE", help=f"a YAML file, or the name of one that ships ({names})")
+        parser.add_argument("--set", metavar="STEP.FIELD=VALUE", action="append", default=[], help="override one value")
+        parser.add_argument("--until", metavar="STEP", help="build this step and what it needs, nothing else")
+        parser.add_argument("--limit", metavar="PAGES", type=int, help="take the first pages only")
+        parser.add_argument("--reuse", metavar="STEP", action="append", default=[], help="accept its latest artifact")
+        parser.add_argument(
+            "--rebuild", metavar="STEP", action="append", default=[], help="build it and all after it afresh"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+        parser.set_defaults(command=command)
+
+
+def _add_artifact_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    def add(name: str, text: str, *, takes: str | None = "A") -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=text, description=text)
+        if takes:
+            help_text = "an artifact's digest or its beginning, RECIPE/STEP, RECIPE/STEP@N, or an alias"
+            parser.add_argument("artifact", metavar="A", nargs="?" if takes == "[A]" else None, help=help_text)
+        parser.set_defaults(command=lambda given: _artifact_command(name, given))
+        return parser
+
+    for name, text, takes in (
+        ("list", "the latest artifact of every step", None),
+        ("show", "what an artifact is and how it came to be", "A"),
+        ("lineage", "what an artifact was made of, back to the sources", "A"),
+    ):
+        add(name, text, takes=takes).add_argument("--json", action="store_true", help="print one JSON object")
+    add("verify", "check every byte of an artifact, or of the whole store", takes="[A]")
+    gc = add("gc", "free what neither the latest builds nor an alias need", takes=None)
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be freed")
+    gc.add_argument("--keep", type=_positive, default=3, metavar="N", help="builds to keep of each step (default 3)")
+    add("export", "copy an artifact's files into a folder").add_argument("folder", metavar="DIR", type=Path)
+    add("alias", "give an artifact a name that can move").add_argument("name", metavar="NAME")
+    generate = add("generate", "sample text from a model or an adapter")
+    generate.add_argument("--prompt", metavar="TEXT", required=True)
+    generate.add_argument("--max-tokens", metavar="N", type=_positive, default=100)
+    generate.add_argument("--temperature", metavar="T", type=float, default=0.8, help="0 takes the likeliest token")
+    generate.add_argument("--top-k", metavar="K", type=int, default=50, help="draw from the K likeliest; 0 for all")
+    generate.add_argument("--seed", metavar="N", type=int, default=1)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+# Commands
+
+
+def _planner(given: argparse.Namespace) -> Planner:
+    home = Home.of_environment()
+    recipe = load_recipe(given.recipe, given.set)
+    options = Options(given.until, given.limit, frozenset(given.reuse), frozenset(given.rebuild))
+    return Planner(recipe, options, home.open_store(recipe), home)
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from flows.report import plan_table
+
+    planner = _planner(given)
+    decisions = planner.plan()
+    if given.json:
+        steps = {name: {"action": decision.action, "why": decision.why} for name, decision in decisions.items()}
+        _print_json({"recipe": planner.recipe.name, "steps": steps})
+    else:
+        _print(plan_table(decisions, {}))
+    return 0
+
+
+def _run(given: argparse.Namespace) -> int:
+    planner = _planner(given)
+    planner.plan()  # whatever is wrong with the recipe or its sources is said before a server is started
+    from flows.start import run_pipeline
+
+    result = run_pipeline(planner, given)
+    if given.json:
+        _print_json(result.as_json())
+    else:
+        from flows.start import closing_words
+
+        _print(closing_words(planner, result))
+    return result.exit_status
+
+
+def _up(given: argparse.Namespace) -> int:
+    from flows.up import up
+
+    return up(Home.of_environment(), given.host)
+
+
+def _schema(given: argparse.Namespace) -> int:
+    from flows.schema import recipe_schema
+
+    _print_json(recipe_schema())
+    return 0
+
+
+def _artifact_command(name: str, given: argparse.Namespace) -> int:
+    from flows import artifacts
+
+    home = Home.of_environment()
+    store = home.open_store()
+    if name == "list":
+        return _shown(artifacts.listing(store), artifacts.listing_text, given.json)
+    if name == "gc":
+        _print(artifacts.collect(store, given.keep, given.dry_run))
+        return 0
+    if name == "verify":
+        found, text = artifacts.verify(store, given.artifact)
+        _print(text)
+        return 1 if found else 0
+    digest = store.resolve(given.artifact)
+    if name == "show":
+        return _shown(artifacts.description(store, digest), artifacts.description_text, given.json)
+    if name == "lineage":
+        return _shown(artifacts.lineage(store, digest), artifacts.lineage_text, given.json)
+    if name == "export":
+        store.export(digest, given.folder)
+        _print(f"{len(store.manifest(digest).files)} files in {given.folder}")
+    elif name == "alias":
+        store.set_alias(given.name, digest)
+        _print(f"{given.name} is now {digest[:12]}")
+    else:
+        _generate(given, digest)
+    return 0
+
+
+def _generate(given: argparse.Namespace, digest: str) -> None:
+    store = Home.of_environment().open_store()
+    kind = store.manifest(digest).kind
+    if kind not in ("model", "adapter"):
+        raise UserError(f"{given.artifact}: makes no text: it is of kind {kind}, not a model or an adapter")
+    from model.generate import generate
+
+    pieces = generate(
+        store.open(digest).folder, given.prompt, given.max_tokens, given.temperature, given.top_k, given.seed
+    )
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _shown(content: object, as_text: object, as_json: bool) -> int:
+    if as_json:
+        _print_json(content)
+    else:
+        assert callable(as_text)
+        _print(as_text(content))
+    return 0
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _print_json(content: object) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

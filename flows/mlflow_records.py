@@ -1,0 +1,290 @@
+"""How each record of a journal is written down in MLflow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+from mlflow.tracking import MlflowClient
+
+from flows import pictures
+from flows.home import Home
+from flows.journal import Progress, read_from
+
+_REFUSED = {
+    ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST)
+}
+"""Answers about one record (its run was deleted by a person, a name that MLflow does not take), not about MLflow."""
+_BATCH = 1000
+"""Most values that MLflow takes at a time; 100 for parameters and tags."""
+_LONGEST_PARAMETER = 6000
+_LONGEST_TAG = 8000
+_LONGEST_DATASET_DIGEST = 36
+
+
+class Records:
+    """Writes records; every method may be called again with the same record."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        home.folder.mkdir(parents=True, exist_ok=True)
+        self.client = MlflowClient(home.tracking_uri)
+        self.client.search_experiments(max_results=1)
+        self._known: dict[str, dict[str, int]] = {}
+        """MLflow run → metric → last step it holds from an interrupted build."""
+
+    def send(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        """Write one record. One that MLflow refuses for what it says is left out, with a line in the log."""
+        try:
+            getattr(self, f"_{record['event']}")(record, progress, journal)
+        except MlflowException as error:
+            if error.error_code not in _REFUSED:
+                raise
+            print(f"left out {record['event']} {record.get('step', '')}: {error}", file=sys.stderr)  # noqa: T201
+
+    def close_killed(self, progress: Progress) -> None:
+        """End the runs of a pipeline run that was killed. A step's run is gone on with when its build is."""
+        for run in [*progress.steps.values(), progress.parent]:
+            if run is not None and self.client.get_run(run).info.status == "RUNNING":
+                self.client.set_terminated(run, "KILLED")
+
+    # One method per event
+
+    def _run_started(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        progress.experiment = self._experiment(record["recipe"])
+        found = self._find(progress.experiment, **{"athanor.run": record["run_id"], "athanor.level": "run"})
+        if found:
+            progress.parent = found[0].info.run_id
+            return
+        tags = {"athanor.run": record["run_id"], "athanor.level": "run", "athanor.recipe": record["recipe"]}
+        run = self._create(progress, record, f"{record['recipe']} {record['run_id'][:8]}", tags)
+        progress.parent = run
+        self._log_params(run, record["parameters"])
+
+    def _step_started(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        run = self._interrupted(record, progress)
+        if run is None:
+            run = self._create(progress, record, record["step"], self._step_tags(record, progress, journal))
+        else:
+            for name, value in self._step_tags(record, progress, journal).items():
+                self.client.set_tag(run, name, value)
+            self.client.update_run(run, status="RUNNING")
+        progress.steps[record["step"]] = run
+        self._log_params(run, {**flat(record["settings"]), "seed": record["seed"]})
+        tags = {**flat(record["resources"], "resources"), **flat(record["libraries"], "library")}
+        self.client.log_batch(run, tags=[RunTag(f"athanor.{k}", str(v)[:_LONGEST_TAG]) for k, v in tags.items()])
+        self.client.log_inputs(run, [_dataset(slot) for slot in record["inputs"]])
+
+    def _points(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        run = progress.steps[record["step"]]
+        known = self._known.get(run, {})
+        metrics = [
+            Metric(name, float(value), record["at"], int(row["step"]))
+            for row in record["rows"]
+            for name, value in row.items()
+            if name != "step" and int(row["step"]) > known.get(name, -1)
+        ]
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
+
+    def _step_built(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        run, step, manifest = progress.steps[record["step"]], record["step"], record["manifest"]
+        values = {**record["metrics"], "seconds": record["seconds"]}
+        metrics = [Metric(name, float(value), record["at"], 0) for name, value in values.items()]
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
+        self._set_tags(
+            run,
+            outcome="built",
+            artifact=record["artifact"],
+            address=record["address"],
+            kind=manifest["kind"],
+            headline=record["headline"],
+        )
+        self.client.log_dict(run, manifest, "manifest.json")
+        if record.get("report"):
+            self.client.log_dict(run, record["report"], "report.json")
+        if record["samples"]:
+            self.client.log_text(run, samples_text(record["samples"]), "samples.md")
+        rows = [
+            row for r, _ in read_from(journal, 0) if r["event"] == "points" and r["step"] == step for row in r["rows"]
+        ]
+        drawn = {
+            "training.png": pictures.draw_training(rows, step),
+            "dropped.png": pictures.draw_reasons(record["metrics"], f"{step}: what was dropped"),
+        }
+        if record.get("token_lengths", {}).get("counts"):
+            drawn["token_lengths.png"] = pictures.draw_token_lengths(record["token_lengths"], step)
+        for name, figure in drawn.items():
+            if figure is not None:
+                self.client.log_figure(run, figure, f"pictures/{name}")
+        if manifest["kind"] in ("model", "adapter"):
+            self._register(run, record, progress)
+        self.client.set_terminated(run, "FINISHED", record["at"])
+
+    def _step_reused(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        if record["step"] in progress.steps:
+            return
+        built_by = record["built_by"] or self._builder(progress, record["key"])
+        tags = self._step_tags(record, progress, journal) | {
+            "athanor.outcome": "reused",
+            "athanor.artifact": record["artifact"],
+            "athanor.kind": record["kind"],
+            "athanor.headline": record["headline"],
+            "athanor.why": record["why"],
+        }
+        if built_by:
+            tags["athanor.built_by"] = built_by
+            link = f"#/experiments/{progress.experiment}/runs/{built_by}"
+            tags["mlflow.note.content"] = f"Reused; built by run [{built_by[:8]}]({link})."
+        run = self._create(progress, record, record["step"], tags)
+        progress.steps[record["step"]] = run
+        self.client.set_terminated(run, "FINISHED", record["at"])
+
+    def _step_failed(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        run = progress.steps.get(record["step"])
+        if run is not None:
+            self._set_tags(run, outcome="failed", error=record["error"])
+            self.client.set_terminated(run, "FAILED", record["at"])
+
+    def _run_ended(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        if progress.parent is None:
+            return
+        metrics = {name: step.get("metrics", {}) for name, step in record["steps"].items()}
+        figure = pictures.draw_documents(metrics)
+        if figure is not None:
+            self.client.log_figure(progress.parent, figure, "pictures/documents.png")
+        if record["steps"]:
+            self.client.log_dict(progress.parent, record["steps"], "steps.json")
+        self._set_tags(progress.parent, outcome=record["status"])
+        status = {"done": "FINISHED", "interrupted": "KILLED"}.get(record["status"], "FAILED")
+        if status == "KILLED":
+            self.close_killed(progress)
+        else:
+            self.client.set_terminated(progress.parent, status, record["at"])
+
+    # Helpers
+
+    def _experiment(self, recipe: str) -> str:
+        """Identifier of the recipe's experiment, made or taken out of the bin if need be."""
+        found = self.client.get_experiment_by_name(recipe)
+        if found is None:
+            location = (
+                (self.home.mlflow_files / recipe).as_uri() if self.client.tracking_uri.startswith("sqlite") else None
+            )
+            try:
+                return str(self.client.create_experiment(recipe, artifact_location=location))
+            except MlflowException as error:
+                found = self.client.get_experiment_by_name(recipe)  # another run was first
+                if found is None:
+                    raise error
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _create(self, progress: Progress, record: dict[str, Any], name: str, tags: dict[str, str]) -> str:
+        shortened = {key: str(value)[:_LONGEST_TAG] for key, value in tags.items()}
+        assert progress.experiment is not None
+        run = self.client.create_run(progress.experiment, start_time=record["at"], tags=shortened, run_name=name)
+        return str(run.info.run_id)
+
+    def _step_tags(self, record: dict[str, Any], progress: Progress, journal: Path) -> dict[str, str]:
+        return {
+            "mlflow.parentRunId": progress.parent or "",
+            "athanor.level": "step",
+            "athanor.run": journal.stem,
+            "athanor.step": record["step"],
+            "athanor.task": record["task"],
+            "athanor.key": record["key"],
+        }
+
+    def _interrupted(self, record: dict[str, Any], progress: Progress) -> str | None:
+        """The run of a build of the same key that was killed, to be gone on with; it keeps what it has."""
+        assert progress.experiment is not None
+        for run in self._find(progress.experiment, **{"athanor.key": record["key"], "athanor.level": "step"}):
+            if run.data.tags.get("athanor.outcome") in (None, "failed"):
+                self._known[run.info.run_id] = self._last_steps(run)
+                return str(run.info.run_id)
+        return None
+
+    def _last_steps(self, run: Run) -> dict[str, int]:
+        histories = {name: self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        return {name: max(metric.step for metric in history) for name, history in histories.items() if history}
+
+    def _builder(self, progress: Progress, key: str) -> str | None:
+        assert progress.experiment is not None
+        found = self._find(progress.experiment, **{"athanor.key": key, "athanor.outcome": "built"})
+        return str(found[0].info.run_id) if found else None
+
+    def _find(self, experiment: str, **tags: str) -> list[Run]:
+        condition = " and ".join(f"tags.\"{name}\" = '{value}'" for name, value in tags.items())
+        return list(self.client.search_runs([experiment], condition, max_results=5, order_by=["start_time DESC"]))
+
+    def _log_params(self, run: str, values: dict[str, Any]) -> None:
+        params = [Param(k, str(v)[:_LONGEST_PARAMETER]) for k, v in flat(values).items() if v is not None]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(run, params=params[start : start + 100])
+
+    def _set_tags(self, run: str, **tags: str) -> None:
+        pairs = [RunTag(f"athanor.{name}", str(value)[:_LONGEST_TAG]) for name, value in tags.items() if value]
+        self.client.log_batch(run, tags=pairs)
+
+    def _register(self, run: str, record: dict[str, Any], progress: Progress) -> None:
+        """A version of the registered model RECIPE.STEP, once per artifact; alias ``current`` moves to it."""
+        experiment = self.client.get_experiment(progress.experiment)
+        name = f"{experiment.name}.{record['step']}"
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        versions = self.client.search_model_versions(f"name = '{name}'")
+        version = next((v for v in versions if v.tags.get("athanor.artifact") == record["artifact"]), None)
+        if version is None:
+            tags = {"athanor.artifact": record["artifact"], "athanor.kind": record["manifest"]["kind"]}
+            source = f"{self.client.get_run(run).info.artifact_uri}/manifest.json"
+            version = self.client.create_model_version(
+                name, source, run, tags=tags, description=record["headline"] or None
+            )
+        self.client.set_registered_model_alias(name, "current", version.version)
+
+
+def _dataset(slot: dict[str, Any]) -> DatasetInput:
+    """An input artifact, as MLflow draws lineage."""
+    source = json.dumps({"address": slot["address"], "artifact": slot["artifact"]})
+    dataset = Dataset(slot["name"], slot["artifact"][:_LONGEST_DATASET_DIGEST], "athanor", source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", slot["slot"])])
+
+
+def flat(value: Any, place: str = "") -> dict[str, Any]:
+    """Nested settings as one level: ``optimizer.learning_rate``, ``sources.0.path``."""
+    result: dict[str, Any] = {}
+    if isinstance(value, dict):
+        items = [(str(name), child) for name, child in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        items = [(str(index), child) for index, child in enumerate(value)]
+    else:
+        return {place: value}
+    for name, child in items:
+        result.update(flat(child, f"{place}.{name}" if place else name))
+    return result
+
+
+def samples_text(samples: list[dict[str, Any]]) -> str:
+    """Samples as markdown: titles, and the texts in blocks, one below the other."""
+    parts = []
+    for sample in samples:
+        parts.append(f"## {sample['title']}\n")
+        texts = [sample["before"]] if sample.get("after") is None else [sample["before"], sample["after"]]
+        parts.extend(f"~~~text\n{text}\n~~~\n" for text in texts)
+    return "\n".join(parts)

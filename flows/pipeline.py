@@ -1,0 +1,124 @@
+"""How a recipe becomes a run: one Prefect task run per step, in the order of the graph."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from prefect import Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.home import Home
+from flows.plan import Options, Planner
+from flows.prefect_artifacts import progress_bar, publish
+from flows.recipe import Step, load_recipe
+from flows.report import markdown
+from flows.run import RunResult, Session
+from storage.errors import StoreUnavailable, TrainingFailed
+
+RETRY_DELAYS = [2, 20]
+"""Seconds before a step is tried again, where that can help."""
+RESULTS: dict[str, RunResult] = {}
+"""What became of the runs of this process, by Prefect's flow run: for the command line's report."""
+_GOODBYE_SECONDS = 5.0
+"""How long an interrupted run tries to tell Prefect."""
+
+
+@flow(name="athanor", persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=256))  # type: ignore[arg-type]
+def pipeline(
+    recipe: str,
+    overrides: list[str] | None = None,
+    until: str | None = None,
+    limit: int | None = None,
+    reuse: list[str] | None = None,
+    rebuild: list[str] | None = None,
+) -> State[Any]:
+    """Build what the store does not hold yet.
+
+    Args:
+        recipe: Path of a YAML file, or the name of a recipe that ships.
+        overrides: Values to set, each as STEP.FIELD=VALUE, such as unique.similarity=0.7.
+        until: Build this step and what it needs, nothing else.
+        limit: Take the first pages only, to try a recipe out.
+        reuse: Steps whose latest artifact is accepted in spite of a changed key.
+        rebuild: Steps to build afresh, with all that come after them.
+    """
+    declared = load_recipe(recipe, overrides or [])
+    home = Home.of_environment()
+    options = Options(until, limit, frozenset(reuse or []), frozenset(rebuild or []))
+    planner = Planner(declared, options, home.open_store(declared), home)
+    session = Session(planner, str(flow_run.id), dict(flow_run.parameters), lambda s: progress_bar(declared.name, s))
+    futures: dict[str, PrefectFuture[Any]] = {}
+    try:
+        for step in planner.steps.values():
+            futures[step.name] = step_task(step, session).submit({need: futures[need] for need in step.needs})
+        for future in futures.values():
+            future.wait()
+    except (KeyboardInterrupt, TerminationSignal) as interruption:
+        _leave(session, cancelled_by_us=isinstance(interruption, KeyboardInterrupt))
+    return _final_state(session)
+
+
+def step_task(step: Step, session: Session) -> Task[[dict[str, Any]], State[Any]]:
+    """The Prefect task that makes or finds the artifact of ``step``.
+
+    The store alone decides what is reused, so Prefect's own caching is off; its state says Cached.
+    """
+
+    @task(
+        name=step.name,
+        task_run_name=step.name,
+        tags=[step.task_name],
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_DELAYS),
+        retry_delay_seconds=[float(seconds) for seconds in RETRY_DELAYS],
+        retry_condition_fn=_worth_another_try,
+    )
+    def make(made: dict[str, str]) -> State[Any]:
+        outcome = session.make(step, made)
+        if outcome.status == "reused":
+            return Completed(name="Cached", message=outcome.why, data=outcome.artifact)
+        publish(session.planner.recipe.name, step.name, markdown(outcome, session.mlflow_link(step.name)))
+        return Completed(message=outcome.headline, data=outcome.artifact)
+
+    return make
+
+
+def _worth_another_try(task: Task[Any, Any], run: Any, state: State[Any]) -> bool:
+    """A store out of reach or a training process that died may do better; a wrong recipe will not."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, (StoreUnavailable, TrainingFailed, ConnectionError, TimeoutError))
+
+
+def _final_state(session: Session) -> State[Any]:
+    result = session.close()
+    RESULTS[result.run_id] = result
+    if result.status == "done":
+        counts = [f"{sum(o.status == s for o in result.outcomes.values())} {s}" for s in ("built", "reused")]
+        return Completed(message=", ".join(counts))
+    return Failed(message="; ".join(f"{name}: {result.outcomes[name].why}" for name in result.errors))
+
+
+def _leave(session: Session, cancelled_by_us: bool) -> None:
+    """End this process at once: threads at work cannot be stopped otherwise, and what they did so far is kept.
+
+    Workers and training processes see that their parent is gone, and end.
+    """
+    threading.Timer(_GOODBYE_SECONDS, os._exit, [130]).start()
+    result = session.abandon()
+    if cancelled_by_us:
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(flow_run.id, Cancelled(message="interrupted"), force=True)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - we are leaving, whatever Prefect says
+            session.terminal.say(f"Prefect was not told: {error}")
+    os._exit(result.exit_status)

@@ -1,0 +1,248 @@
+"""What would be built, what would be reused, and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from flows.adoption import files_to_adopt, kind_to_adopt
+from flows.home import Home
+from flows.recipe import Recipe, Step
+from flows.why import differences
+from storage.artifact import FileEntry, Manifest
+from storage.code import code_of, library_versions
+from storage.errors import BrokenError, RecipeError
+from storage.filecache import DigestCache
+from storage.identity import digest_of_value
+from storage.store import Build, Entry, Identity, Store
+from tasks.task import Input
+
+Action = Literal["reuse", "build", "depends"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run differs from the recipe's whole."""
+
+    until: str | None = None
+    """Build this step and what it needs, nothing else."""
+    limit: int | None = None
+    """Take the first pages only."""
+    reuse: frozenset[str] = frozenset()
+    """Steps whose latest artifact is accepted in spite of a changed key."""
+    rebuild: frozenset[str] = frozenset()
+    """Steps to build afresh, with all that come after them."""
+
+
+@dataclass(frozen=True)
+class RecipeWorld:
+    """The outside world as the recipe's sources see it; see ``tasks.task.World``."""
+
+    folder: Path
+    limit: int | None
+    digests: DigestCache
+
+    def digest_of_file(self, path: Path) -> str:
+        return self.digests.digest_of_file(path)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done about a step."""
+
+    action: Action
+    why: str
+    identity: Identity | None = None
+    """None as long as an input is not known."""
+    build: Build | None = None
+    """The build that is reused."""
+    accepted: Build | None = None
+    """The build whose artifact ``--reuse`` accepts for another key."""
+    before: Build | None = None
+    """What a rebuilt step is compared with."""
+
+    @property
+    def key(self) -> str | None:
+        if self.build is not None:
+            return self.build.key
+        return self.identity.key if self.identity else None
+
+
+@dataclass
+class Planner:
+    """Decides about steps, one by one, as their inputs become known."""
+
+    recipe: Recipe
+    options: Options
+    store: Store
+    home: Home
+    _code: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for option in ("reuse", "rebuild"):
+            self.recipe.check_steps(f"--{option}", getattr(self.options, option))
+        if self.options.until is not None:
+            self.recipe.check_steps("--until", [self.options.until])
+        if self.options.limit is not None and self.options.limit < 1:
+            raise RecipeError(f"--limit {self.options.limit}: give a number of pages, at least 1")
+
+    @property
+    def history_name(self) -> str:
+        """Where this run's builds are listed. Limited runs keep apart: they are nobody's previous version."""
+        return self.recipe.name if self.options.limit is None else f"{self.recipe.name}.limit{self.options.limit}"
+
+    @cached_property
+    def world(self) -> RecipeWorld:
+        return RecipeWorld(self.recipe.folder, self.options.limit, DigestCache(self.home.file_digests))
+
+    @cached_property
+    def steps(self) -> dict[str, Step]:
+        """The steps to look at, in an order in which each comes after those it needs."""
+        wanted = self.recipe.upstream([self.options.until] if self.options.until else self.recipe.steps)
+        return {name: step for name, step in self.recipe.steps.items() if name in wanted}
+
+    @cached_property
+    def afresh(self) -> set[str]:
+        """Steps that are built whatever the store holds."""
+        return self.recipe.downstream(self.options.rebuild)
+
+    def plan(self) -> dict[str, Decision]:
+        """A decision for every step; nothing is built."""
+        decisions: dict[str, Decision] = {}
+        made: dict[str, str] = {}
+        for name, step in self.steps.items():
+            waits = [need for need in step.needs if need not in made]
+            if waits:
+                decisions[name] = self._depends(step, waits)
+                continue
+            decision = self.decide(step, made)
+            decisions[name] = decision
+            reused = decision.build or decision.accepted
+            if decision.action == "reuse" and reused is not None:
+                made[name] = reused.artifact
+        return decisions
+
+    def decide(self, step: Step, made: Mapping[str, str]) -> Decision:
+        """Whether to build ``step``, given the artifacts of the steps it needs (step → digest)."""
+        identity = self.identity(step, self.input_digests(step, made))
+        if step.task.grows:
+            identity = self._grown(step, identity)
+        build = self.store.find(identity.key)
+        if step.name in self.afresh:
+            before = build or self._latest_build(step)
+            return Decision("build", self._why_afresh(step), identity, before=before)
+        if build is not None:
+            why = "same settings, code and inputs"
+            if build.accepted_from:
+                why = f"accepted by --reuse from build {build.accepted_from[:12]}"
+            return Decision("reuse", why, identity, build=build)
+        why = self.why(step, identity)
+        if step.name in self.options.reuse:
+            accepted = self._latest_build(step)
+            if accepted is None or not self.store.is_whole(accepted.artifact):
+                raise RecipeError(f"--reuse {step.name}: {self.history_name}/{step.name} has no artifact to reuse yet")
+            return Decision("reuse", f"accepted by --reuse in spite of: {why}", identity, accepted=accepted)
+        return Decision("build", why, identity)
+
+    def identity(self, step: Step, inputs: Mapping[str, str]) -> Identity:
+        """All that goes into a build of ``step`` with these inputs (slot → digest)."""
+        task = step.task
+        module = type(task).__module__
+        if module not in self._code:
+            modules = [module, *task.also_runs]
+            self._code[module] = {name: symbols for m in modules for name, symbols in code_of(m).items()}
+        try:
+            libraries = library_versions(task.libraries)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise BrokenError(f"{step.name}: {step.task_name} needs the library {error.name}; install it") from error
+        return Identity(
+            task=step.task_name,
+            settings=task.settings(),
+            inputs=dict(inputs),
+            code=self._code[module],
+            libraries=libraries,
+            outside=task.outside(self.world),
+            seed=self.recipe.seed if task.uses_seed else None,
+        )
+
+    def input_digests(self, step: Step, made: Mapping[str, str]) -> dict[str, str]:
+        """Digest of the artifact in each slot; folders are digested where they lie."""
+        return {
+            slot: made[reference.step] if reference.step is not None else self.folder_manifest(reference).digest
+            for slot, reference in step.task.inputs().items()
+        }
+
+    def folder_manifest(self, reference: Input[object]) -> Manifest:  # type: ignore[type-var]
+        """The manifest that the folder of ``{path: FOLDER}`` will have in the store."""
+        kind = kind_to_adopt(self.recipe.folder / str(reference.path), reference.kinds)
+        files = files_to_adopt(kind, self.recipe.folder / str(reference.path))
+        entries = {
+            name: FileEntry(object=self.world.digest_of_file(path), bytes=path.stat().st_size)
+            for name, path in files.items()
+        }
+        return Manifest(kind=kind, files=entries)
+
+    def why(self, step: Step, identity: Identity) -> str:
+        """Why the step has to be built: how it differs from its latest build."""
+        entry = self._latest_entry(step)
+        if entry is None:
+            return "first build"
+        record = self.store.record_of(entry.key)
+        if record is None:
+            return "the record of its latest build is gone from the store"
+        changes = differences(self.store, record.identity, identity)
+        if changes:
+            return "; ".join(changes)
+        if not self.store.is_whole(entry.artifact):
+            return "artifact is gone from the store"
+        return "its latest build grew from another artifact"
+
+    def partition_identity(self, identity: Identity) -> str:
+        """What a partition's result depends on beside the partition."""
+        return digest_of_value(
+            [identity.task, identity.settings, identity.code, identity.libraries, identity.seed],
+        )
+
+    def _grown(self, step: Step, identity: Identity) -> Identity:
+        """The identity with its previous artifact: that of the latest build, if nothing else has changed since."""
+        entry = self._latest_entry(step)
+        if entry is None:
+            return identity
+        record = self.store.record_of(entry.key)
+        if record is not None and record.identity.grown_from(None) == identity:
+            return record.identity
+        return identity.grown_from(entry.artifact if self.store.is_whole(entry.artifact) else None)
+
+    def _depends(self, step: Step, waits: list[str]) -> Decision:
+        if step.name in self.afresh:
+            return Decision("build", self._why_afresh(step))
+        why = f"waits for {', '.join(waits)}"
+        entry = self._latest_entry(step)
+        if entry is None:
+            return Decision("depends", f"{why}; first build")
+        record = self.store.record_of(entry.key)
+        if record is not None:
+            known = {slot: digest for slot, digest in record.identity.inputs.items() if slot in step.task.inputs()}
+            own = differences(self.store, record.identity, self.identity(step, known))
+            why = "; ".join([why, *own])
+        return Decision("depends", why)
+
+    def _why_afresh(self, step: Step) -> str:
+        if step.name in self.options.rebuild:
+            return "asked for by --rebuild"
+        causes = [
+            n for n in self.recipe.steps if n in self.options.rebuild and step.name in self.recipe.downstream([n])
+        ]
+        return f"comes after {', '.join(causes)}, which --rebuild builds afresh"
+
+    def _latest_entry(self, step: Step) -> Entry | None:
+        history = self.store.history(self.history_name, step.name)
+        return history[-1] if history else None
+
+    def _latest_build(self, step: Step) -> Build | None:
+        entry = self._latest_entry(step)
+        return self.store.record_of(entry.key) if entry else None

@@ -1,0 +1,163 @@
+"""One run of a recipe: who builds, who is told, and what became of each step."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
+
+from flows.build import Builder, StepOutcome
+from flows.plan import Planner
+from flows.recipe import Step
+from flows.report import Terminal
+from flows.servers import running_up
+from flows.tracking import Tracker
+from storage.artifact import JsonValue
+from storage.errors import AthanorError, UserError
+from tasks.task import Progress
+
+RunStatus = Literal["done", "failed", "interrupted"]
+
+MLFLOW_PORT = 5000
+PREFECT_PORT = 4200
+
+
+@dataclass
+class RunResult:
+    """What became of a run."""
+
+    recipe: str
+    run_id: str
+    status: RunStatus
+    seconds: float
+    outcomes: dict[str, StepOutcome]
+    errors: dict[str, BaseException] = field(default_factory=dict)
+    mlflow: dict[str, Any] = field(default_factory=dict)
+    """Identifiers of the run in MLflow: ``experiment`` and ``run``."""
+
+    @property
+    def exit_status(self) -> int:
+        """0 done, 1 something broke, 2 the user's input is wrong, 130 interrupted."""
+        if self.status == "interrupted":
+            return 130
+        if not self.errors:
+            return 0
+        return 2 if all(isinstance(error, UserError) for error in self.errors.values()) else 1
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The object that ``--json`` prints."""
+        return {
+            "recipe": self.recipe,
+            "run_id": self.run_id,
+            "status": self.status,
+            "seconds": round(self.seconds, 3),
+            "steps": {name: outcome.as_json() for name, outcome in self.outcomes.items()},
+        }
+
+
+class Session:
+    """A run that is going on: builds steps, and tells the terminal, the tracker and Prefect about it."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        run_id: str,
+        parameters: Mapping[str, JsonValue],
+        remote_progress: Callable[[Step], Progress],
+    ) -> None:
+        self.planner = planner
+        self.run_id = run_id
+        self.began = time.monotonic()
+        self.terminal = Terminal(list(planner.steps))
+        self.tracker = Tracker(planner.home, planner.history_name, run_id, parameters)
+        self.outcomes: dict[str, StepOutcome] = {}
+        self.errors: dict[str, BaseException] = {}
+        self._builder = Builder(planner, self.tracker, self)
+        self._remote_progress = remote_progress
+        self._mlflow: dict[str, Any] = {}
+
+    def make(self, step: Step, made: Mapping[str, str]) -> StepOutcome:
+        """Build or reuse ``step``; what goes wrong is noted, and raised."""
+        started = time.monotonic()
+        try:
+            outcome = self._builder.make(step, made)
+        except Exception as error:
+            why = str(error) if isinstance(error, AthanorError) else f"{type(error).__name__}: {error}"
+            outcome = StepOutcome(
+                step.name, step.task_name, "failed", " ".join(why.split()), seconds=round(time.monotonic() - started, 3)
+            )
+            self.errors[step.name] = error
+            self.outcomes[step.name] = outcome
+            self.tracker.step_failed(step, error)
+            self.terminal.ended(outcome)
+            raise
+        self.errors.pop(step.name, None)
+        self.outcomes[step.name] = outcome
+        self.terminal.ended(outcome)
+        return outcome
+
+    def close(self) -> RunResult:
+        """End the run: steps that nobody came to are skipped, and the records are sent."""
+        outcomes = {}
+        for name, step in self.planner.steps.items():
+            outcomes[name] = self.outcomes.get(name) or self._skipped(step)
+        status: RunStatus = "failed" if self.errors else "done"
+        mlflow = self.tracker.close(status, {name: outcome.as_json() for name, outcome in outcomes.items()})
+        if self.tracker.failure:
+            self.terminal.say(self.tracker.failure)
+        seconds = time.monotonic() - self.began
+        return RunResult(self.planner.recipe.name, self.run_id, status, seconds, outcomes, dict(self.errors), mlflow)
+
+    def abandon(self) -> RunResult:
+        """The run was interrupted: say so, and wait for nothing."""
+        self.terminal.say("interrupted; what is finished is kept, and the same command goes on from here")
+        self.tracker.abandon()
+        seconds = time.monotonic() - self.began
+        return RunResult(self.planner.recipe.name, self.run_id, "interrupted", seconds, dict(self.outcomes))
+
+    def mlflow_link(self, step: str) -> str | None:
+        """Address of the page that shows the step's MLflow run."""
+        run = self.tracker.run_of(step)
+        experiment = self.tracker.experiment()
+        return f"{mlflow_address(self.planner)}/#/experiments/{experiment}/runs/{run}" if run and experiment else None
+
+    # What the builder tells
+
+    def started(self, step: Step, why: str) -> None:
+        self.terminal.started(step, why)
+
+    def waiting(self, step: Step, note: str) -> None:
+        self.terminal.waiting(step, note)
+
+    def progress(self, step: Step) -> Progress:
+        on_terminal, remote = self.terminal.progress(step), self._remote_progress(step)
+
+        def report(done: int, total: int | None, unit: str, note: str = "") -> None:
+            on_terminal(done, total, unit, note)
+            remote(done, total, unit, note)
+
+        return report
+
+    def _skipped(self, step: Step) -> StepOutcome:
+        broken = [name for name in self.planner.recipe.upstream(step.needs) if name in self.errors]
+        return StepOutcome(step.name, step.task_name, "skipped", f"needs {', '.join(sorted(broken))}, which failed")
+
+
+def mlflow_address(planner: Planner) -> str:
+    """Where MLflow's pages are, or will be once ``athanor up`` runs."""
+    uri = planner.home.tracking_uri
+    if uri.startswith("http"):
+        return uri.rstrip("/")
+    addresses = running_up(planner.home)
+    return addresses.mlflow if addresses else f"http://127.0.0.1:{MLFLOW_PORT}"
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of what broke on its own; empty for what was raised on purpose."""
+    if isinstance(error, AthanorError):
+        return ""
+    frames: TracebackType | None = error.__traceback__
+    return "".join(traceback.format_exception(type(error), error, frames))

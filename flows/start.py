@@ -1,0 +1,112 @@
+"""Starting a run from the command line: a Prefect API, the flow, and the words that end it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+from flows.plan import Planner
+from flows.report import run_table, sample_text
+from flows.run import MLFLOW_PORT, PREFECT_PORT, RunResult, mlflow_address, traceback_of
+from flows.servers import prefect_api, prefect_environment, running_up
+from flows.tracking import start_early
+from storage.errors import BrokenError
+
+_SETTLE_SECONDS = 10.0
+"""How long a temporary server is given to write down what became of the task runs."""
+
+
+def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
+    """Run the pipeline in this process; raises BrokenError if Prefect cannot be reached."""
+    os.environ.update(prefect_environment(planner.home))
+    # What goes wrong is said once, by us; Prefect's own lines go to its database.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    signal.signal(signal.SIGTERM, _interrupt)
+    start_early(planner.home)
+    with prefect_api(planner.home, _import_pipeline):
+        from flows import pipeline
+
+        parameters: dict[str, Any] = {
+            "recipe": given.recipe,
+            "overrides": given.set,
+            "until": given.until,
+            "limit": given.limit,
+            "reuse": given.reuse,
+            "rebuild": given.rebuild,
+        }
+        flow = pipeline.pipeline.with_options(name=planner.recipe.name)
+        try:
+            state = flow(**parameters, return_state=True)
+        except BaseException as error:
+            if type(error).__module__.startswith(("httpx", "httpcore", "prefect")):
+                raise BrokenError(
+                    f"Prefect at {os.environ['PREFECT_API_URL']} stopped answering ({type(error).__name__}: {error}); "
+                    "what is finished is kept: run the same command again"
+                ) from error
+            raise
+        if not pipeline.RESULTS:
+            raise BrokenError(f"the run ended before its first step: {state.message}")
+        result = pipeline.RESULTS.popitem()[1]
+        _settle(result.run_id)
+    return result
+
+
+def _import_pipeline(address: str) -> None:
+    """Prefect reads its settings while it is imported, which takes seconds: time enough for a server to start."""
+    os.environ["PREFECT_API_URL"] = address
+    import flows.pipeline  # noqa: F401
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _settle(run_id: str) -> None:
+    """Wait until Prefect has written down how the task runs ended: their states travel as events."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.sorting import TaskRunSort
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=_SETTLE_SECONDS)
+    APILogWorker.drain_all(timeout=_SETTLE_SECONDS)
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))  # type: ignore[list-item]
+    end = time.monotonic() + _SETTLE_SECONDS
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < end:
+            runs = client.read_task_runs(flow_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=200)
+            states = [run.state for run in runs]
+            if states and all(state is not None and (state.is_final() or state.name == "NotReady") for state in states):
+                return
+            time.sleep(0.2)
+
+
+def closing_words(planner: Planner, result: RunResult) -> str:
+    """The table, a sample of what the model writes, and where to look."""
+    parts = [run_table(list(result.outcomes.values()))]
+    sample = sample_text(list(result.outcomes.values()))
+    parts += [sample] if sample else []
+    parts += [traceback_of(error).rstrip() for error in result.errors.values() if traceback_of(error)]
+    parts.append(_where_to_look(planner, result))
+    return "\n\n".join(parts)
+
+
+def _where_to_look(planner: Planner, result: RunResult) -> str:
+    addresses = running_up(planner.home)
+    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api") if not addresses else addresses.prefect
+    served = addresses is not None or planner.home.tracking_uri.startswith("http")
+    lines = []
+    if not addresses:
+        lines.append("the pages of Prefect and MLflow: run `athanor up` in this folder, then open")
+        prefect = f"http://127.0.0.1:{PREFECT_PORT}"
+    lines.append(f"  Prefect  {prefect}/runs/flow-run/{result.run_id}")
+    if result.mlflow.get("run"):
+        page = f"#/experiments/{result.mlflow['experiment']}/runs/{result.mlflow['run']}"
+        address = mlflow_address(planner) if served else f"http://127.0.0.1:{MLFLOW_PORT}"
+        lines.append(f"  MLflow   {address}/{page}")
+    return "\n".join(lines)
