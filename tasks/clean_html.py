@@ -12,7 +12,7 @@ from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of, write_table
 from storage.identity import canonical_json
 from tasks.encodings import decode, looks_binary, normalise, repair, without_controls
-from tasks.extractors import EXTRACTORS, metadata_of, prepare, tidy
+from tasks.extractors import EXTRACTORS, metadata_of, prepare, tidy, warm_up
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
 
@@ -61,6 +61,7 @@ class Dropped(Exception):
 
 def clean_partition(task: CleanHtml, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
     """Clean the pages of one partition, in their order."""
+    warm_up(task.extractor)
     tally, rows = Tally(), []
     for page in read_table(source).to_pylist():
         content, url = page["content"], page["url"]

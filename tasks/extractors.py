@@ -126,6 +126,12 @@ EXTRACTORS: dict[str, Callable[[str], str]] = {
     "resiliparse": by_resiliparse,
 }
 
+
+def warm_up(extractor: str) -> None:
+    """Import what an extractor needs, which can take seconds that no page should be blamed for."""
+    EXTRACTORS[extractor]("<html><body><p>warm</p></body></html>")
+
+
 _BLANK_LINES = re.compile(r"\n{4,}")
 
 

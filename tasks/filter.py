@@ -85,6 +85,7 @@ class Filter(Task):
 
 def filter_partition(task: Filter, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
     """Judge the documents of one partition, and keep the good ones in their order."""
+    identify("Loads the model, outside any document's time.")
     tally, rows = Tally(), []
     for document in read_table(source).to_pylist():
         text, size = document["text"], len(document["text"].encode())
