@@ -42,12 +42,23 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Transformer:
 
     Float32, in evaluation mode. Raises UserError for a folder that it cannot represent.
     """
-    base = folder / "base" if (folder / adapters.CONFIG).is_file() else folder
+    config, vocabulary, weights = read(folder)
+    return network_of(config, vocabulary, weights).to(device).eval()
+
+
+def read(folder: Path) -> tuple[ModelConfig, int, dict[str, Tensor]]:
+    """Shape, vocabulary and weights in a model folder, or in an adapter folder merged into its base."""
+    base = base_of(folder)
     config, vocabulary = read_config(base)
     weights = read_weights(base, config, vocabulary)
     if base != folder:
         adapters.merge_into(weights, folder)
-    return network_of(config, vocabulary, weights).to(device).eval()
+    return config, vocabulary, weights
+
+
+def base_of(folder: Path) -> Path:
+    """Where the whole model is: below ``base/`` in an adapter folder, else the folder itself."""
+    return folder / "base" if (folder / adapters.CONFIG).is_file() else folder
 
 
 def network_of(config: ModelConfig, vocabulary: int, weights: Mapping[str, Tensor]) -> Transformer:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from model.batches import Text
 from model.scoring import predicted_tokens
+from model.training_data import tokenised_examples
 from storage.corpus import Examples
 from storage.errors import SourceError, UserError
 from storage.shards import Shards, SplitName
@@ -57,19 +57,9 @@ def responses_of(examples: Examples, split: SplitName, tokenizer: Tokenizer) -> 
     if table.num_rows == 0:
         remedy = "raise validation_fraction or give more examples" if split == "validation" else "give more examples"
         raise SourceError(f"examples: the {split} split is empty: {remedy}")
-    responses = table["response"].to_pylist()
-    return HeldOut(texts_of_examples(table, tokenizer), sum(len(response.encode()) for response in responses))
-
-
-def texts_of_examples(examples: pa.Table, tokenizer: Tokenizer) -> list[Text]:
-    """Beginning token, prompt, response, end token; predicted from the response's first token on."""
-    prompts = tokenizer.encode_many(examples["prompt"].to_pylist())
-    responses = tokenizer.encode_many(examples["response"].to_pylist())
-    begin, end = [tokenizer.bos_id], [tokenizer.eos_id]
-    return [
-        Text(np.concatenate([begin, prompt, response, end]).astype(np.int64), first=1 + len(prompt))
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
+    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
+    texts = tokenised_examples(prompts, responses, tokenizer)
+    return HeldOut(texts, sum(len(response.encode()) for response in responses))
 
 
 def same_tokenizer(one: Tokenizer, other: Tokenizer) -> bool:

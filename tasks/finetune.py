@@ -1,0 +1,157 @@
+"""Tune a model on prompts and their responses."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from model.config import OptimizerConfig, Precision
+from storage.artifact import Adapter, Artifact, Model, copy_folder, include
+from storage.corpus import Examples
+from storage.errors import SourceError, UserError
+from tasks.task import Context, Input, Kind, Result, Task
+
+if TYPE_CHECKING:
+    from model.request import Request, Run
+    from storage.tokenizer import Tokenizer
+
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All matrices of a block: attention's alone do worse (Dettmers et al. 2023, figure 2)."""
+
+
+class Finetune(Task):
+    """Tune a model to answer: only the tokens of the responses are learnt."""
+
+    makes: ClassVar[Kind] = Adapter
+    libraries: ClassVar[tuple[str, ...]] = (
+        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch"),
+    )
+    also_runs: ClassVar[tuple[str, ...]] = ("model.worker",)
+    uses_seed: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+
+    model: Input[Model | Adapter]
+    """The model to tune; an adapter is merged into its base first."""
+    examples: Input[Examples]
+    """Prompts and responses: the training split is learnt, the validation split measured."""
+    method: Literal["lora", "full"] = "lora"
+    """``lora`` trains low-rank adapters and leaves the model's own weights alone; ``full`` trains all weights."""
+    rank: int = Field(8, ge=1)
+    """Rank of the adapters' matrices."""
+    alpha: float | None = Field(None, gt=0)
+    """Adapters are scaled by alpha / rank; default: twice the rank."""
+    targets: tuple[str, ...] = Field(LINEAR_LAYERS, min_length=1)
+    """Names of the linear layers that get adapters."""
+    merge: bool = False
+    """Whether to make a model with the adapter merged into its weights, instead of an adapter."""
+    epochs: float = Field(3.0, gt=0)
+    """Passes over the training examples."""
+    batch_tokens: int = Field(4_096, ge=2)
+    """Positions of the global batch of a step: a multiple of ``context``."""
+    context: int | None = Field(None, ge=2)
+    """Tokens of a packed sequence; default: the model's context, or ``batch_tokens`` if that is less."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0)
+    """How weights follow from gradients."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network: fp32, bf16 or fp16 (weights and sums stay in float32)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method == "full" and self.merge:
+            raise ValueError("merge: method full makes a whole model already")
+        return self
+
+    def kind(self) -> Kind:
+        return Adapter if self.method == "lora" and not self.merge else Model
+
+    def run(self, context: Context) -> Result:
+        """Tune, and write an adapter folder with its base below ``base/``, or a whole model.
+
+        Raises UserError for settings that do not fit the model, SourceError for an empty training
+        split, StepFailed for a loss that is not finite, TrainingFailed if a process dies.
+        """
+        from model import huggingface, launch
+
+        start, examples = context.open(self.model), context.open(self.examples)
+        if examples.split("train").num_rows == 0:
+            raise SourceError("examples: the training split is empty: give more examples")
+        tokenizer = huggingface.tokenizer_of(start)
+        trained = context.scratch / "adapter" if self.merge else context.output
+        run = launch.run_of(context).model_copy(update={"output": trained.absolute()})
+        request = self._request(start, examples, tokenizer, context.seed, run)
+        summary = launch.train(request, context.progress, getattr(context, "lock_fds", ()))
+        if self.merge:
+            write_merged(context.output, start, trained, tokenizer)
+        elif self.method == "lora":
+            add_base(context.output, start, tokenizer)
+        copy_folder(tokenizer, context.output)
+        return _result(summary)
+
+    def _request(
+        self, start: Model | Adapter, examples: Examples, tokenizer: Tokenizer, seed: int, run: Run
+    ) -> Request:
+        from model.request import ExamplesData, LoraSettings, NetworkFolder, Opened, Request, SpecialTokens
+
+        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
+        lora = LoraSettings(rank=self.rank, alpha=alpha, targets=self.targets)
+        return Request(
+            network=NetworkFolder(opened=Opened.of(start)),
+            adapter=lora if self.method == "lora" else None,
+            data=ExamplesData(examples=Opened.of(examples), tokenizer=Opened.of(tokenizer)),
+            context=self._context(start, tokenizer),
+            batch_tokens=self.batch_tokens,
+            epochs=self.epochs,
+            optimizer=self.optimizer,
+            precision=self.precision,
+            special_tokens=SpecialTokens(bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id),
+            seed=seed,
+            run=run,
+        )
+
+    def _context(self, start: Model | Adapter, tokenizer: Tokenizer) -> int:
+        """Tokens of a sequence, within what the model can take."""
+        from model import huggingface
+
+        shape, vocabulary = huggingface.read_config(huggingface.base_of(start.folder))
+        if tokenizer.vocab_size > vocabulary:
+            raise UserError(
+                f"model: its tokenizer has {tokenizer.vocab_size} pieces, its network {vocabulary}: take another one"
+            )
+        context = min(shape.context, self.batch_tokens) if self.context is None else self.context
+        if context > shape.context:
+            raise UserError(f"context {context} is more than the model's {shape.context}: lower it")
+        if self.batch_tokens % context:
+            raise UserError(f"batch_tokens {self.batch_tokens} is not a multiple of the context {context}: make it one")
+        return context
+
+
+def write_merged(output: Path, start: Artifact, adapter: Path, tokenizer: Tokenizer) -> None:
+    """The model ``start`` with the adapter folder added to its weights."""
+    from model import adapters, huggingface
+
+    shape, vocabulary, weights = huggingface.read(start.folder)
+    adapters.merge_into(weights, adapter)
+    huggingface.write(output, shape, vocabulary, weights, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)
+
+
+def add_base(output: Path, start: Artifact, tokenizer: Tokenizer) -> None:
+    """What the adapter in ``output`` adapts, below ``base/``: linked, or merged where it is itself an adapter."""
+    from model import huggingface
+
+    if huggingface.base_of(start.folder) == start.folder:
+        include(output, "base", start)
+        return
+    shape, vocabulary, weights = huggingface.read(start.folder)
+    base = output / "base"
+    huggingface.write(base, shape, vocabulary, weights, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)
+    copy_folder(tokenizer, base)
+
+
+def _result(summary: dict[str, float | None]) -> Result:
+    measured = {name: float(value) for name, value in summary.items() if value is not None}
+    validation = summary.get("validation_loss")
+    said = f"perplexity {math.exp(validation):.1f}" if validation is not None else f"loss {summary['loss']:.3f}"
+    return Result(metrics=measured, headline=f"answers' {said}")
