@@ -23,6 +23,7 @@ from flows.recipe import Step, load_recipe
 from flows.report import markdown
 from flows.run import RunResult, Session
 from storage.errors import StoreUnavailable, TrainingFailed
+from tasks.parallel import die_with_parent
 
 RETRY_DELAYS = [2, 20]
 """Seconds before a step is tried again, where that can help."""
@@ -51,6 +52,8 @@ def pipeline(
         reuse: Steps whose latest artifact is accepted in spite of a changed key.
         rebuild: Steps to build afresh, with all that come after them.
     """
+    if os.environ.get("PREFECT__FLOW_RUN_ID"):
+        die_with_parent()  # a deployment's run ends with the runner that started it
     declared = load_recipe(recipe, overrides or [])
     home = Home.of_environment()
     options = Options(until, limit, frozenset(reuse or []), frozenset(rebuild or []))

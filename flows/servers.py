@@ -100,7 +100,7 @@ def start_prefect(
     if temporary:
         environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     else:
-        environment |= {"PREFECT_UI_API_URL": f"http://{_reachable(host)}:{port}/api"}
+        environment |= {"PREFECT_UI_API_URL": f"http://{reachable(host)}:{port}/api"}
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     # Creating and migrating the database is for one server at a time; later ones find it done.
@@ -117,7 +117,7 @@ def start_prefect(
         log = home.folder / "logs" / "prefect.log"
         process = start_guarded(command, log, environment)
         meanwhile()
-        _wait_for(process, f"http://{_reachable(host)}:{port}/api/health", "Prefect", log)
+        _wait_for(process, f"http://{reachable(host)}:{port}/api/health", "Prefect", log)
         ready.write_text(version)
     return process
 
@@ -145,7 +145,7 @@ def start_mlflow(home: Home, host: str, port: int) -> subprocess.Popen[bytes]:
     log = home.folder / "logs" / "mlflow.log"
     with locked(home.lock("mlflow")):
         process = start_guarded(command, log, environment)
-        _wait_for(process, f"http://{_reachable(host)}:{port}/health", "MLflow", log)
+        _wait_for(process, f"http://{reachable(host)}:{port}/health", "MLflow", log)
     return process
 
 
@@ -182,6 +182,6 @@ def free_port(preferred: int = 0, host: str = _LOOPBACK) -> int:
     raise ServerBroken(f"no port can be listened on at {host}")
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     """An address under which a server that listens on ``host`` can be reached from here."""
     return _LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound

@@ -1,0 +1,108 @@
+"""Builders side by side, and builds that break."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from flows.build import Builder, StepOutcome
+from flows.home import Home
+from flows.report import Terminal
+from storage.errors import StepFailed, StoreUnavailable
+from tests.flows.conftest import RECIPE, Silent, make_all, planner_of, statuses
+
+BROKEN = RECIPE.replace("resources", "  odd: {task: breaks, documents: kept, how: bug}\nresources")
+
+
+def test_two_runs_at_once_build_each_step_once(home: Home) -> None:
+    records = [Silent(), Silent()]
+    results: list[dict[str, StepOutcome]] = [{}, {}]
+
+    def run(number: int) -> None:
+        planner = planner_of(home)
+        builder = Builder(planner, records[number], Terminal([]))
+        for name, step in planner.steps.items():
+            made = {need: str(results[number][need].artifact) for need in step.needs}
+            results[number][name] = builder.make(step, made)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(records[0].built + records[1].built) == sorted(planner_of(home).steps)
+    for name in results[0]:
+        assert results[0][name].artifact == results[1][name].artifact
+
+
+def test_training_steps_take_turns(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.flows.toys import Train
+
+    inside, most = [0], [0]
+    original = Train.run
+
+    def watched(self: Train, context: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        threading.Event().wait(0.3)
+        try:
+            return original(self, context)
+        finally:
+            inside[0] -= 1
+
+    monkeypatch.setattr(Train, "run", watched)
+    text = RECIPE.replace("  report:", "  other: {task: train, data: documents}\n  report:")
+    planner = planner_of(home, text)
+    outcomes = make_all(planner_of(home, text, until="kept"))
+    builder = Builder(planner, Silent(), Terminal([]))
+    made = {name: str(outcome.artifact) for name, outcome in outcomes.items()}
+    threads = [threading.Thread(target=builder.make, args=(planner.steps[name], made)) for name in ("base", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("suspicious", StepFailed, "nothing left"),
+        ("bug", ZeroDivisionError, "a bug"),
+        ("full_disk", StoreUnavailable, "odd: no space left on the disk"),
+    ],
+)
+def test_a_broken_step_leaves_nothing_and_the_rest_stays(
+    home: Home, how: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make_all(planner_of(home, BROKEN, f"odd.how={how}"))
+    store = planner_of(home).store
+    assert ("toy", "odd") not in store.steps()
+    assert statuses(make_all(planner_of(home)))["report"] == "reused"
+
+
+def test_an_interrupted_build_goes_on_and_a_rebuild_does_not(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.flows.toys import Keep
+
+    def dies(self: Keep, context: Any) -> Any:
+        (context.scratch / "half").write_text("done")
+        raise KeyboardInterrupt
+
+    found = []
+    original = Keep.run
+
+    def looks(self: Keep, context: Any) -> Any:
+        found.append((context.scratch / "half").exists())
+        return original(self, context)
+
+    monkeypatch.setattr(Keep, "run", dies)
+    with pytest.raises(KeyboardInterrupt):
+        make_all(planner_of(home))
+    monkeypatch.setattr(Keep, "run", looks)
+    make_all(planner_of(home))
+    assert found == [True]
+    make_all(planner_of(home, rebuild=frozenset(["kept"])))
+    assert found == [True, False]
