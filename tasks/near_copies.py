@@ -1,0 +1,194 @@
+"""From signatures to the documents that are kept: the global part of deduplication."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.corpus import Documents
+from tasks.shingles import Hashes, jaccard, normalised, shingles_of
+from tasks.task import Progress
+
+Numbers = npt.NDArray[np.int64]
+"""Documents by their number: their place in the corpus, partition after partition."""
+
+_PROGRESS_EVERY = 1000
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A document that is dropped, and the kept one that it is a copy of."""
+
+    document: int
+    kept: int
+    similarity: float | None
+    """Jaccard similarity; None where the texts are the same."""
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """What is known of every document, in the order of partitions and rows."""
+
+    keys: Hashes
+    """(bands × documents) band keys, memory-mapped."""
+    order: Numbers
+    """Numbers of the documents in the order (first_seen, id)."""
+    first_of: Numbers
+    """For every document the first one, in that order, with the same normalised text: itself, most often."""
+    sources: list[str]
+    bytes: Numbers
+    comparable: npt.NDArray[np.bool_]
+    """Whether the document has words, so that it can be similar to another."""
+
+    @classmethod
+    def read(cls, files: Sequence[Path], bands: int, spill: Path) -> Signatures:
+        """Gather the partitions' signatures; the keys go to the file ``spill``, band by band."""
+        total = sum(pq.read_metadata(file).num_rows for file in files)
+        spill.parent.mkdir(parents=True, exist_ok=True)
+        keys = np.memmap(spill, np.uint64, "w+", shape=(bands, total))
+        parts, start = [], 0
+        for file in files:
+            part = pq.read_table(file, partitioning=None)
+            rows = part["keys"].combine_chunks().flatten().to_numpy().reshape(-1, bands)
+            keys[:, start : start + part.num_rows] = rows.T
+            start += part.num_rows
+            parts.append(part.drop_columns(["keys"]))
+        table = pa.concat_tables(parts)
+        ids = np.array(table["id"].to_pylist(), dtype=np.str_)
+        order = np.lexsort((ids, table["first_seen"].to_numpy())).astype(np.int64)
+        _, group = np.unique(np.array(table["exact"].to_pylist(), dtype=np.str_), return_inverse=True)
+        first = np.full(len(order), -1, np.int64)
+        # Assigned from the last to the first, so that the first of every group remains.
+        first[group[order[::-1]]] = order[::-1]
+        return cls(
+            keys=keys,
+            order=order,
+            first_of=first[group],
+            sources=table["source"].to_pylist(),
+            bytes=table["bytes"].to_numpy(),
+            comparable=table["shingles"].to_numpy() > 0,
+        )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Which documents share a band with another one: its *buckets*."""
+
+    documents: Numbers
+    """Ascending numbers of the documents that share any."""
+    starts: Numbers
+    """(documents + 1) where each one's buckets begin in ``buckets``."""
+    buckets: Numbers
+    """Bucket numbers, the same over all bands."""
+    size: int
+    """How many buckets there are."""
+
+    @classmethod
+    def find(cls, signatures: Signatures) -> Candidates:
+        """Compare the bands one after the other; of equal texts only the first takes part."""
+        everything = np.arange(len(signatures.order))
+        taking_part = everything[signatures.comparable & (signatures.first_of == everything)]
+        documents, buckets, size = [], [], 0
+        for band in signatures.keys:
+            keys, counts = _grouped(band[taking_part])
+            shared = counts[keys] > 1
+            numbers = np.cumsum(counts > 1) - 1 + size
+            documents.append(taking_part[shared])
+            buckets.append(numbers[keys[shared]])
+            size += int((counts > 1).sum())
+        if not documents:
+            return cls(np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int64), 0)
+        members, all_buckets = np.concatenate(documents), np.concatenate(buckets)
+        by_document = np.argsort(members, kind="stable")
+        found, counts = np.unique(members, return_counts=True)
+        return cls(found, np.concatenate([[0], np.cumsum(counts)]), all_buckets[by_document], size)
+
+    def shingles(self, documents: Documents, spill: Path) -> Shingles:
+        """Make the 5-grams of these documents again, on disk."""
+        sizes = []
+        wanted, start = self.documents, 0
+        spill.parent.mkdir(parents=True, exist_ok=True)
+        with spill.open("wb") as file:
+            for table in documents.tables(["text"]):
+                here = wanted[(wanted >= start) & (wanted < start + table.num_rows)] - start
+                texts = [normalised(text) for text in table["text"].take(pa.array(here)).to_pylist()]
+                for members in shingles_of(texts):
+                    file.write(members.tobytes())
+                    sizes.append(len(members))
+                start += table.num_rows
+        ends = np.cumsum([0, *sizes])
+        values = np.memmap(spill, np.uint64, "r") if ends[-1] else np.empty(0, np.uint64)
+        return Shingles(wanted, ends, values)
+
+
+def _grouped(keys: Hashes) -> tuple[Numbers, Numbers]:
+    """For every key the number of its group, and how many keys each group has."""
+    _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return group.astype(np.int64), counts.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Shingles:
+    """The 5-grams of some documents, memory-mapped."""
+
+    documents: Numbers
+    ends: Numbers
+    values: Hashes
+
+    def of(self, position: int) -> Hashes:
+        """Those of the document at this position in ``documents``."""
+        return self.values[self.ends[position] : self.ends[position + 1]]
+
+
+def kept_documents(
+    signatures: Signatures, candidates: Candidates, shingles: Shingles, similarity: float, progress: Progress
+) -> tuple[npt.NDArray[np.bool_], list[Copy]]:
+    """Decide in order; a document is only ever compared with kept ones, so large groups of copies cost little."""
+    kept = np.ones(len(signatures.order), np.bool_)
+    copies: list[Copy] = []
+    bucket_of: list[list[int]] = [[] for _ in range(candidates.size)]
+    """Per bucket: positions of the kept documents in it."""
+    position_of = {int(document): position for position, document in enumerate(candidates.documents)}
+    kept_for: dict[int, int] = {}
+    """Dropped near-copy → the kept document."""
+    for done, number in enumerate(signatures.order.tolist(), 1):
+        if done % _PROGRESS_EVERY == 0:
+            progress(done, len(kept), "documents", "comparing")
+        first = int(signatures.first_of[number])
+        if first != number:
+            kept[number] = False
+            copies.append(Copy(number, kept_for.get(first, first), None))
+        elif number in position_of:
+            position = position_of[number]
+            buckets = candidates.buckets[candidates.starts[position] : candidates.starts[position + 1]].tolist()
+            match = _match(position, {other for b in buckets for other in bucket_of[b]}, shingles, similarity)
+            if match is None:
+                for bucket in buckets:
+                    bucket_of[bucket].append(position)
+            else:
+                kept[number] = False
+                kept_for[number] = match[0]
+                copies.append(Copy(number, *match))
+    return kept, copies
+
+
+def _match(position: int, others: set[int], shingles: Shingles, similarity: float) -> tuple[int, float] | None:
+    """The most similar of the other documents, if it is similar enough."""
+    mine = shingles.of(position)
+    best: tuple[float, int] | None = None
+    for other in sorted(others):
+        theirs = shingles.of(other)
+        shorter, longer = sorted((len(mine), len(theirs)))
+        # Jaccard similarity is at most the ratio of the sizes.
+        if shorter / longer < similarity:
+            continue
+        found = jaccard(mine, theirs)
+        if found >= similarity and (best is None or found > best[0]):
+            best = (found, int(shingles.documents[other]))
+    return (best[1], best[0]) if best else None
