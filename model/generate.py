@@ -60,6 +60,15 @@ class Writer:
             new = torch.tensor([[token]], device=device)
 
 
+def generate(
+    folder: Path, prompt: str, max_tokens: int = 100, temperature: float = 0.8, top_k: int = 0, seed: int = 1
+) -> Iterator[str]:
+    """What the model or adapter in ``folder`` writes after the prompt, in pieces; ``top_k`` 0 draws from all tokens."""
+    writer = Writer.open(folder, huggingface.tokenizer_in(folder))
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, seed=seed)
+    return writer.stream(prompt, sampling)
+
+
 def resolve_device(device: str) -> str:
     """``auto`` is a GPU if there is one. Raises UserError for a GPU that is not there."""
     if device == "auto":

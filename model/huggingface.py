@@ -19,8 +19,9 @@ from torch import Tensor
 from model import adapters
 from model.config import ModelConfig
 from model.transformer import Transformer
-from storage.artifact import Artifact, Manifest
+from storage.artifact import Artifact, FileEntry, Manifest
 from storage.errors import UserError
+from storage.identity import digest_of_file
 
 if TYPE_CHECKING:
     from storage.tokenizer import Tokenizer
@@ -143,6 +144,13 @@ def tokenizer_of(artifact: Artifact) -> Tokenizer:
             f"{artifact.folder}: no tokenizer.model or tokenizer.json, so there is no tokenizer to use it with"
         )
     return Tokenizer(artifact.folder, Manifest(kind=Tokenizer.kind, files=files))
+
+
+def tokenizer_in(folder: Path) -> Tokenizer:
+    """The tokenizer in a plain model or adapter folder. Raises UserError if there is none."""
+    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    files = {n: FileEntry(object=digest_of_file(folder / n), bytes=(folder / n).stat().st_size) for n in names}
+    return tokenizer_of(Artifact(folder, Manifest(kind="", files=files)))
 
 
 def write(

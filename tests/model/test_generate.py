@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.generate import Writer, resolve_device
+from model.generate import Writer, generate, resolve_device
 from model.sampling import Sampling, certain_text
 from storage.errors import UserError
 from storage.tokenizer import Tokenizer
@@ -67,6 +67,11 @@ def test_a_saved_model_writes_the_same(writer, tokenizer, tmp_path):
     model = made_model(tmp_path, writer.network, tokenizer)
     likeliest = Sampling(max_tokens=20, temperature=0)
     assert Writer.open(model.folder, tokenizer, "cpu").text("go", likeliest) == writer.text("go", likeliest)
+    pieces = list(generate(model.folder, "go", max_tokens=20, temperature=0.0))
+    assert "".join(pieces) == writer.text("go", likeliest)
+    (model.folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"no tokenizer\.model or tokenizer\.json"):
+        generate(model.folder, "go")
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(writer):
