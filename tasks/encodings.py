@@ -105,7 +105,7 @@ def python_codec(label: str) -> str | None:
         return None
     name = _SUPERSETS.get(name, name)
     try:  # codecs such as base64 are registered too
-        b"".decode(name)
+        b"  ".decode(name, "replace")
     except LookupError:
         return None
     return name

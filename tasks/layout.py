@@ -190,7 +190,7 @@ class _Lines:
 
     def block(self, spaced: bool) -> None:
         self.end_line()
-        self.gap = self.gap or spaced
+        self.gap = self.gap or (spaced and not self.marker)
 
     def preformatted(self, text: str) -> None:
         for index, line in enumerate(text.split("\n")):
