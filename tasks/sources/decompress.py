@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zlib
 from pathlib import Path
@@ -63,7 +64,7 @@ def open_decompressed(path: Path) -> IO[bytes]:
         case ".zst":
             import pyarrow as pa
 
-            return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd"))
+            return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd")))
     return path.open("rb")
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from storage.artifact import JsonValue
-from storage.errors import SourceError
 from storage.identity import digest_of_value
 from tasks.sources.base import Bad, Page, PassedOver, Source
 from tasks.sources.decompress import Unreadable, inner_name, read_bytes
+from tasks.sources.paths import files_at
 from tasks.sources.sniff import content_type_of
 from tasks.task import Outside, World
-
-_MAGIC = frozenset("*?[")
 
 
 class Files(Source):
@@ -75,65 +71,7 @@ class Files(Source):
 
     def _found(self, world: World) -> tuple[Path, list[str]]:
         """The root and the sorted relative names of the files. SourceError if there are none."""
-        whole = world.folder / self.path
-        if whole.is_file():
-            return whole.parent.resolve(), [whole.name]
-        if whole.is_dir():
-            root, pattern = whole, "**"
-        else:
-            fixed, pattern = _split_glob(self.path)
-            root = world.folder / fixed
-        if not pattern:
-            raise SourceError(f"{self._place}: there is no such file or folder in {world.folder}; correct `path`")
-        if not root.is_dir():
-            raise SourceError(f"{self._place}: there is no folder {fixed!r} in {world.folder}; correct `path`")
-        root = root.resolve()
-        names = sorted(name for name in _walk(root) if _matches(name.split("/"), pattern.split("/")))
-        if not names:
-            what = "the folder is empty" if pattern == "**" else "no file matches"
-            raise SourceError(f"{self._place}: {what} (looked in {root}); put pages there or correct `path`")
-        return root, names
-
-    @property
-    def _place(self) -> str:
-        return f"source {self.name or self.kind}, path {self.path!r}"
-
-
-def _split_glob(path: str) -> tuple[str, str]:
-    """The folders before the first wildcard, and the pattern from there on (empty if there is no wildcard)."""
-    parts = path.split("/")
-    for position, part in enumerate(parts):
-        if _MAGIC & set(part):
-            return "/".join(parts[:position]) + ("/" if path.startswith("/") else ""), "/".join(parts[position:])
-    return path, ""
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Relative POSIX names of the files below ``root``, broken links among them; devices and pipes are no files."""
-    for folder, _, files in os.walk(root):
-        below = Path(folder).relative_to(root).as_posix()
-        for file in files:
-            path = Path(folder) / file
-            if path.is_file() or not path.exists():
-                yield file if below == "." else f"{below}/{file}"
-
-
-def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """Whether a path fits a pattern, part by part; ``**`` is any number of parts, wildcards skip hidden names."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        if pattern == ["**"]:
-            return not any(part.startswith(".") for part in parts)
-        skipped = 0
-        while skipped <= len(parts) and not any(part.startswith(".") for part in parts[:skipped]):
-            if _matches(parts[skipped:], pattern[1:]):
-                return True
-            skipped += 1
-        return False
-    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
-        return False
-    return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+        return files_at(world.folder, self.path, f"source {self.name or self.kind}")
 
 
 def _printable(name: str) -> str:
