@@ -63,7 +63,7 @@ class Sender:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.sent: dict[str, dict[str, Any]] = {}
-        """Run → its ``experiment`` and ``run`` in MLflow, for runs that were sent whole."""
+        """Run → its ``experiment``, ``run`` and ``steps`` in MLflow, for runs that were sent whole."""
         self._held: dict[Path, ExitStack] = {}
         self._records: Any = None
 
@@ -105,7 +105,8 @@ class Sender:
         if whole or not alive:
             if not whole:
                 connection.close_killed(progress)
-            self.sent[journal.stem] = {"experiment": progress.experiment, "run": progress.parent}
+            names = {"experiment": progress.experiment, "run": progress.parent, "steps": progress.steps}
+            self.sent[journal.stem] = names
             remove(journal)
             self._held.pop(journal).close()
             journal.with_suffix(".sending").unlink(missing_ok=True)

@@ -108,8 +108,18 @@ class Session:
         mlflow = self.tracker.close(status, {name: outcome.as_json() for name, outcome in outcomes.items()})
         if self.tracker.failure:
             self.terminal.say(self.tracker.failure)
+        self._note_mlflow_runs(mlflow.get("steps", {}))
         seconds = time.monotonic() - self.began
         return RunResult(self.planner.recipe.name, self.run_id, status, seconds, outcomes, dict(self.errors), mlflow)
+
+    def _note_mlflow_runs(self, runs: Mapping[str, str]) -> None:
+        """Add to the builds' records what was not known when they were written."""
+        store = self.planner.store
+        for name, outcome in self.outcomes.items():
+            if outcome.status == "built" and outcome.mlflow_run is None and name in runs and outcome.key:
+                build = store.record_of(outcome.key)
+                if build is not None and build.mlflow_run is None:
+                    store.record(build.model_copy(update={"mlflow_run": runs[name]}))
 
     def abandon(self) -> RunResult:
         """The run was interrupted: say so, and wait for nothing."""

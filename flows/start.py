@@ -51,7 +51,7 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
         if not pipeline.RESULTS:
             raise BrokenError(f"the run ended before its first step: {state.message}")
         result = pipeline.RESULTS.popitem()[1]
-        _settle(result.run_id)
+        settle(result.run_id)
     return result
 
 
@@ -65,7 +65,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _settle(run_id: str) -> None:
+def settle(run_id: str) -> None:
     """Wait until Prefect has written down how the task runs ended: their states travel as events."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId

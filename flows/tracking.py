@@ -22,8 +22,8 @@ from storage.artifact import JsonValue
 from storage.errors import AthanorError
 from storage.store import Build, Identity, Store, Work
 
-_LINK_SECONDS = 20.0
-"""How long a built step waits to learn its MLflow run, which the sender has been creating meanwhile."""
+_LINK_SECONDS = 5.0
+"""How long the first built step waits to learn its MLflow run, while the sender is still importing MLflow."""
 _DRAIN_SECONDS = 120.0
 """How long the end of a run waits for its records to be sent; the next run sends what is left."""
 
@@ -39,6 +39,7 @@ class Tracker:
         )
         self._sender = _early.pop() if _early else start_sender(home)
         self.failure: str | None = None
+        self._patience = time.monotonic() + _LINK_SECONDS
 
     def step_started(self, step: Step, identity: Identity, store: Store) -> None:
         references = step.task.inputs()
@@ -102,21 +103,19 @@ class Tracker:
         self.journal.append("step_failed", step=step.name, error=message)
 
     def run_of(self, step: str) -> str | None:
-        """The MLflow run of a step of this run, as soon as it is known; None if MLflow cannot be reached."""
-        end = time.monotonic() + _LINK_SECONDS
-        while time.monotonic() < end and self._sender.poll() is None:
-            found = Progress.of(self.journal.path).steps.get(step)
-            if found is not None:
-                return found
+        """The MLflow run of a step of this run, if it is known by now; waited for once, not for every step."""
+        while (found := Progress.of(self.journal.path).steps.get(step)) is None:
+            if time.monotonic() > self._patience or self._sender.poll() is not None:
+                return None
             time.sleep(0.1)
-        return Progress.of(self.journal.path).steps.get(step)
+        return found
 
     def experiment(self) -> str | None:
         """MLflow's experiment, if it is known yet."""
         return Progress.of(self.journal.path).experiment
 
     def close(self, status: str, steps: JsonValue) -> dict[str, Any]:
-        """End the run's records and wait until they are sent; returns MLflow's ``experiment`` and ``run``.
+        """End the run's records and wait until they are sent; returns MLflow's ``experiment``, ``run`` and ``steps``.
 
         What could not be sent stays in the outbox; ``failure`` then says why.
         """
