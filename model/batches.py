@@ -256,15 +256,16 @@ class Order:
         """For each of these rows, its part and its index in that part."""
         self._seek(start)
         chosen = self._choose(np.arange(start, start + count))
-        places = []
-        for part in chosen:
-            size = len(self._parts[part])
-            epoch, index = divmod(int(self._drawn[part]), size)
-            key = int(mixed(epoch, self._seed * 1_000_003 + int(part)))
-            places.append((int(part), int(permuted(np.array([index]), size, key)[0])))
-            self._drawn[part] += 1
+        indices = np.empty(count, np.int64)
+        for part in np.unique(chosen).tolist():
+            mine, size = np.flatnonzero(chosen == part), len(self._parts[part])
+            epochs, within = np.divmod(self._drawn[part] + np.arange(len(mine)), size)
+            for epoch in np.unique(epochs).tolist():
+                key = int(mixed(epoch, self._seed * 1_000_003 + part))
+                indices[mine[epochs == epoch]] = permuted(within[epochs == epoch], size, key)
+            self._drawn[part] += len(mine)
         self._position = start + count
-        return places
+        return list(zip(chosen.tolist(), indices.tolist(), strict=True))
 
     def _choose(self, numbers: Ints) -> Ints:
         """The part of each row: multiples of the golden ratio, so that shares hold in every stretch."""

@@ -89,8 +89,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class OptimizerConfig(Frozen):
     """How weights follow from gradients: ``{name: adamw, learning_rate: 1e-3, warmup_tokens: 100_000}``."""
 
-    name: Literal["adamw"] = "adamw"
-    """AdamW (Loshchilov and Hutter 2019)."""
+    name: Literal["adamw", "muon"] = "adamw"
+    """``adamw`` (Loshchilov and Hutter 2019); ``muon`` (Jordan et al. 2024) for the matrices inside the
+    network and AdamW for the rest, with one learning rate for both: learns more from the same tokens."""
     learning_rate: float = Field(1e-3, gt=0)
     """At the end of the warm-up."""
     warmup_tokens: int = Field(0, ge=0)
@@ -100,7 +101,9 @@ class OptimizerConfig(Frozen):
     weight_decay: float = Field(0.1, ge=0)
     """Decoupled, and of matrices only."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of the averages of gradients and of their squares, per step."""
+    """AdamW: decay of the averages of gradients and of their squares, per step."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Muon: decay of the average of gradients, per step."""
     epsilon: float = Field(1e-8, gt=0)
     """Added to the root of the averaged squares."""
     clip_norm: float = Field(1.0, ge=0)

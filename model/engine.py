@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from model.batches import Batch
 from model.config import Precision
 from model.objectives import Objective
+from model.optimizers import Matrix, Muon
 from storage.errors import UserError
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -79,7 +80,15 @@ class Engine:
             model=network, optimizer=optimizer, config=_configuration(zero_stage, clip_norm, largest)
         )
         self.network: nn.Module = self._deepspeed.module
+        self._group_numbers = {
+            id(weight): number
+            for number, group in enumerate(getattr(self._deepspeed.optimizer, "bit16_groups", []))
+            for weight in group
+        }
         self.device = torch.device(self._deepspeed.device)
+        if isinstance(optimizer, Muon) and zero_stage > 0:
+            optimizer.spread = True
+            optimizer.layout = {id(flat): self._matrices_in(flat) for flat in self._flat_tensors()}
         if precision == "fp16":
             self._deepspeed.optimizer.loss_scaler = DynamicLossScaler(
                 init_scale=2.0**16, scale_window=1000, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False,
@@ -176,7 +185,7 @@ class Engine:
         tensors = {f"weights/{name}": weight for name, weight in self.weights(trainable_only=True).items()}
         numbers: dict[str, float] = {}
         for name, weight in self._trainable.items():
-            for key in _moments(self._optimizer):
+            for key in sorted(self._optimizer.state.get(self._flat_of_group(weight), {}).keys() - {"step"}):
                 tensors[f"{key}/{name}"] = self._gathered(weight, key)
         for entry in self._optimizer.state.values():
             numbers["step"] = float(entry["step"])
@@ -192,16 +201,18 @@ class Engine:
         """
         if "step" not in numbers:
             return
-        keys = sorted({name.partition("/")[0] for name in tensors} - {"weights"})
-        for flat in self._flat_tensors():
-            self._optimizer.state[flat] = {"step": torch.tensor(numbers["step"], dtype=torch.float32)}
-            self._optimizer.state[flat] |= {key: torch.zeros_like(flat) for key in keys}
-        for name, weight in self._trainable.items():
-            for key in keys:
-                whole = tensors[f"{key}/{name}"].flatten().to(self.device)
-                for part in self._fragments(weight):
-                    values = whole[part.weight_start : part.weight_start + part.length]
-                    self._moment(part, key).copy_(values)
+        for place, whole in tensors.items():
+            key, _, name = place.partition("/")
+            if key == "weights":
+                continue
+            weight = self._trainable[name]
+            flat = self._flat_of_group(weight)
+            state = self._optimizer.state[flat]
+            state["step"] = torch.tensor(numbers["step"], dtype=torch.float32)
+            state.setdefault(key, torch.zeros_like(flat))
+            for part in self._fragments(weight):
+                values = whole.flatten()[part.weight_start : part.weight_start + part.length]
+                self._moment(part, key).copy_(values)
         if isinstance(scaler := getattr(self._deepspeed.optimizer, "loss_scaler", None), DynamicLossScaler):
             for key in _SCALER_STATE:
                 setattr(scaler, key, type(getattr(scaler, key))(numbers[key]))
@@ -211,8 +222,7 @@ class Engine:
         shape = getattr(weight, "ds_shape", weight.shape)
         whole = torch.zeros(math.prod(shape), device=self.device)
         for part in self._fragments(weight):
-            if part.flat in self._optimizer.state:
-                whole[part.weight_start : part.weight_start + part.length] = self._moment(part, key)
+            whole[part.weight_start : part.weight_start + part.length] = self._moment(part, key)
         if self._stage > 0:
             dist.all_reduce(whole)
         return whole.view(shape).cpu()
@@ -220,6 +230,25 @@ class Engine:
     def _moment(self, part: Fragment, key: str) -> Tensor:
         moment: Tensor = self._optimizer.state[part.flat][key].flatten()
         return moment[part.flat_start : part.flat_start + part.length]
+
+    def _matrices_in(self, flat: Tensor) -> list[Matrix]:
+        """What a flat tensor holds of each weight of its group, in an order that all processes share."""
+        found = []
+        for weight in self._trainable.values():
+            if self._flat_of_group(weight) is flat:
+                shape = tuple(getattr(weight, "ds_shape", weight.shape))
+                part = next((part for part in self._fragments(weight) if part.length), None)
+                found.append(Matrix(shape, part.flat_start, part.weight_start, part.length) if part else Matrix(shape))
+        return found
+
+    def _flat_of_group(self, weight: Any) -> Tensor:
+        """This process's flat tensor for the group of weights that this one belongs to."""
+        zero = self._deepspeed.optimizer
+        if self._stage == 0:
+            return weight  # type: ignore[no-any-return]
+        if self._stage == 3:
+            return zero.fp32_partitioned_groups_flat[zero.grad_position[zero.get_param_id(weight)][0]]  # type: ignore[no-any-return]
+        return zero.single_partition_of_fp32_groups[self._group_numbers[id(weight)]]  # type: ignore[no-any-return]
 
     def _flat_tensors(self) -> list[Tensor]:
         """The float32 tensors that this process's optimiser updates."""
@@ -241,17 +270,12 @@ class Engine:
                 yield Fragment(flat, start, first, min(length, weight.ds_numel - first))
         elif weight._hp_mapping is not None:
             mapping = weight._hp_mapping
-            flat = self._deepspeed.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
+            flat = self._flat_of_group(weight)
             inside, outside = mapping.lp_fragment_address, mapping.hp_fragment_address
             yield Fragment(flat, outside.start, inside.start, inside.numel)
 
 
 _SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names of the tensors that the optimiser keeps per weight; none before the first step."""
-    return sorted({key for entry in optimizer.state.values() for key in entry} - {"step"})
 
 
 def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -96,7 +96,7 @@ def _start(described: Path, processes: int, address: str, log: IO[bytes]) -> sub
     environment = {
         **os.environ,
         parent.ADDRESS: address,
-        "OMP_NUM_THREADS": str(max(1, _processors() // processes)),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, _processors() // processes)),
         "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here; importing the compiler takes 2 s
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]),

@@ -1,0 +1,134 @@
+"""Run by ``test_engine.py`` on two real processes: compares every ZeRO stage with plain PyTorch on one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from model.batches import Batch, Text, TextRows, collate, share
+from model.config import ModelConfig, OptimizerConfig
+from model.engine import Engine, load_weights
+from model.objectives import NextToken
+from model.optimizers import make_optimizer
+from model.transformer import Transformer
+from model.worker import join_process_group
+
+CONTEXT, VOCABULARY, SEQUENCES = 16, 67, 5
+SAVED, COMPARED, STEPS = 10, 15, 50
+SHAPE = ModelConfig(layers=1, width=32, heads=4, kv_heads=2, context=CONTEXT)
+MUON = OptimizerConfig(name="muon", learning_rate=3e-3, clip_norm=0.5)
+OPTIMIZER = OptimizerConfig(learning_rate=3e-3, clip_norm=0.5)
+
+
+def network() -> Transformer:
+    made = Transformer(SHAPE, VOCABULARY)
+    made.initialise(7)
+    return made
+
+
+def rows_of_step(step: int) -> list:
+    """Five sequences, full and nearly empty, so that counts per process and micro-batch differ widely."""
+    random = np.random.default_rng(step)
+    texts = [Text(random.integers(0, VOCABULARY, length + 1) // 3) for length in (16, 3, 9, 14, 16, 2, 12)]
+    rows = TextRows(texts, CONTEXT)
+    assert len(rows) == SEQUENCES
+    return [rows.row(index) for index in range(SEQUENCES)]
+
+
+def reference(steps: int, config: OptimizerConfig) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Gradient of the first step and losses of all, by plain PyTorch on the whole batch at once."""
+    made = network()
+    optimizer = make_optimizer(made, config)
+    gradients, losses = {}, []
+    for step in range(steps):
+        batch = collate(rows_of_step(step), CONTEXT)
+        logits = made(batch.tokens_BT, batch.positions_BT, batch.documents_BT)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            gradients = {name: weight.grad.clone() for name, weight in made.named_parameters()}
+        torch.nn.utils.clip_grad_norm_(made.parameters(), OPTIMIZER.clip_norm)
+        optimizer.step()
+        losses.append(loss.item())
+    return gradients, losses
+
+
+def micro_batches(step: int) -> list[Batch]:
+    shares = share(rows_of_step(step), dist.get_rank(), dist.get_world_size(), 2)
+    return [collate(rows, CONTEXT) for rows in shares]
+
+
+def engine(
+    stage: int, state: tuple | None = None, precision: str = "fp32", config: OptimizerConfig = OPTIMIZER
+) -> Engine:
+    made = network()
+    if state:
+        load_weights(made, state[0])
+    built = Engine(made, make_optimizer(made, config), stage, precision, config.clip_norm)
+    if state:
+        built.restore(*state)
+    return built
+
+
+def train(built: Engine, start: int, stop: int) -> list[float]:
+    return [
+        built.step(micro_batches(step), NextToken(), OPTIMIZER.learning_rate).losses["loss"]
+        for step in range(start, stop)
+    ]
+
+
+def largest_error(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> float:
+    assert found.keys() == wanted.keys()
+    return max(float((found[name] - wanted[name]).norm() / wanted[name].norm()) for name in wanted)
+
+
+def main(output: Path) -> None:
+    join_process_group("cpu")
+    gradients, losses = reference(STEPS, OPTIMIZER)
+    found: dict[str, dict[str, float]] = {}
+    states, later = {}, {}
+    for stage in (0, 1, 2, 3):
+        probe = engine(stage)
+        probe.backward(micro_batches(0), NextToken())
+        gradient_error = largest_error(probe.gradients(), gradients)
+        built = engine(stage)
+        mine = train(built, 0, SAVED)
+        states[stage] = built.state()
+        mine += train(built, SAVED, COMPARED)
+        later[stage] = built.weights()
+        mine += train(built, COMPARED, STEPS)
+        found[f"zero {stage}"] = {
+            "gradient_error": gradient_error,
+            "curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True)),
+            "improvement": mine[0] - mine[-1],
+        }
+    for saved, opened in ((0, 3), (3, 1), (1, 1), (2, 2), (3, 3)):
+        built = engine(opened, states[saved])
+        train(built, SAVED, COMPARED)
+        final = built.weights()
+        found[f"{saved} continued as {opened}"] = {
+            "weight_error": largest_error(final, later[opened]),
+            "same_bits": float(all(torch.equal(final[name], later[opened][name]) for name in final)),
+        }
+    for precision in ("bf16", "fp16"):
+        mine = train(engine(1, None, precision), 0, SAVED)
+        found[precision] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
+    _, losses = reference(COMPARED, MUON)
+    for stage in (0, 1, 2, 3):
+        built = engine(stage, config=MUON)
+        mine = train(built, 0, SAVED)
+        again = engine(stage, built.state(), config=MUON)
+        mine += train(again, SAVED, COMPARED)
+        found[f"muon {stage}"] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True))}
+    if dist.get_rank() == 0:
+        output.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,55 @@
+"""ZeRO 0 to 3 on two real processes against plain PyTorch on one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    output = tmp_path_factory.mktemp("zero") / "found.json"
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
+        *("-m", "tests.model.ranks_zero", str(output)),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(output.read_text())
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_gradients_and_losses_are_those_of_one_process(found: dict[str, dict[str, float]], stage: int) -> None:
+    outcome = found[f"zero {stage}"]
+    assert outcome["gradient_error"] < 1e-5
+    assert outcome["curve_error"] < 1e-3
+    assert outcome["improvement"] > 0.5  # it learnt, so the curves had something to differ in
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_state_continues_bit_for_bit(found: dict[str, dict[str, float]], stage: int) -> None:
+    assert found[f"{stage} continued as {stage}"]["same_bits"] == 1.0
+
+
+@pytest.mark.parametrize("pair", ["0 continued as 3", "3 continued as 1"])
+def test_a_state_continues_under_another_stage(found: dict[str, dict[str, float]], pair: str) -> None:
+    assert found[pair]["weight_error"] < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precisions_follow_the_float32_curve(found: dict[str, dict[str, float]], precision: str) -> None:
+    assert found[precision]["curve_error"] < 2e-2
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_muon_puts_cut_matrices_together(found: dict[str, dict[str, float]], stage: int) -> None:
+    assert found[f"muon {stage}"]["curve_error"] < 1e-3

@@ -1,0 +1,122 @@
+"""Whole runs in real processes: killed and continued, orphaned, broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from model.config import ModelConfig, OptimizerConfig
+from model.launch import train
+from model.request import RandomNetwork, Request
+from storage.errors import StepFailed, TrainingFailed, UserError
+from storage.identity import digest_of_file
+from storage.locks import held_since
+from storage.shards import Shards
+from tests.model.training import drive, kill_all, made_shards, ranks, request, until
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    return made_shards(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> tuple[str, list[dict[str, float]]]:
+    """Digest of the weights, and the metrics, of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    told: list[tuple[int, int | None]] = []
+    summary = train(request(folder, shards), lambda done, total, unit, note="": told.append((done, total)))
+    rows = metrics(folder)
+    assert summary["steps"] == 30
+    assert summary["loss"] == rows[-2]["loss"]
+    assert all(total == 2400 for _, total in told)
+    assert rows[0]["loss"] - rows[-2]["loss"] > 0.3
+    return digest_of_file(folder / "output" / "model.safetensors"), rows
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "scratch" / "metrics.jsonl").read_text().splitlines()]
+
+
+def result_of(row: dict[str, float]) -> dict[str, float]:
+    """What of a row follows from the weights, not from the clock."""
+    timed = ("tokens_per_second", "flops_utilization", "memory_bytes")
+    return {name: value for name, value in row.items() if name not in timed}
+
+
+def test_metrics_tell_every_step_once_and_evaluations_in_between(
+    undisturbed: tuple[str, list[dict[str, float]]],
+) -> None:
+    rows = undisturbed[1]
+    steps = [row["step"] for row in rows if "loss" in row]
+    assert steps == list(range(1, 31))
+    assert [row["step"] for row in rows if "validation_loss" in row] == [10, 20, 30]
+    names = {"step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "flops_utilization"}
+    assert names | {"memory_bytes"} == set(rows[0])
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_killed_and_continued_it_ends_with_the_same_weights(
+    tmp_path: Path, shards: Shards, undisturbed: tuple[str, list[dict[str, float]]]
+) -> None:
+    """Once the driver alone is killed, once everything at once; a checkpoint is written at every step."""
+    described = request(tmp_path, shards)
+    lock = tmp_path / "lock"
+    for number, only_the_driver in enumerate((True, False)):
+        driver = drive(described, tmp_path, lock)
+        wanted = 6 + 9 * number
+        file = described.run.metrics_file
+        until(lambda: file.exists() and f'"step": {wanted}' in file.read_text(), 120, f"step {wanted}")  # noqa: B023
+        started = ranks(tmp_path)
+        assert len(started) == 3  # torchrun and two ranks
+        os.kill(driver.pid, signal.SIGKILL)
+        if not only_the_driver:
+            kill_all(started)
+        driver.wait()
+        until(lambda: not ranks(tmp_path), 30, "ranks that notice that their parent is gone")
+        until(lambda: held_since(lock) is None, 10, "the lock, which the last of them held")
+    assert not (tmp_path / "output" / "model.safetensors").exists()
+    train(described, lambda *_: None)
+    assert digest_of_file(tmp_path / "output" / "model.safetensors") == undisturbed[0]
+    assert [result_of(row) for row in metrics(tmp_path)] == [result_of(row) for row in undisturbed[1]]
+
+
+def test_a_run_that_is_done_only_writes_its_result_again(
+    tmp_path: Path, shards: Shards, undisturbed: tuple[str, list[dict[str, float]]]
+) -> None:
+    """One process instead of two: other last bits, the same curve; then the same from its last checkpoint."""
+    described = request(tmp_path, shards, run={"processes": 1, "zero_stage": 0})
+    train(described, lambda *_: None)
+    rows = [row for row in undisturbed[1] if "loss" in row]
+    for ours, theirs in zip((row for row in metrics(tmp_path) if "loss" in row), rows, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-3)
+    weights = tmp_path / "output" / "model.safetensors"
+    digest = digest_of_file(weights)
+    weights.unlink()
+    two = Request(**{**described.model_dump(), "run": {**described.run.model_dump(), "processes": 2, "zero_stage": 3}})
+    train(two, lambda *_: None)
+    assert digest_of_file(weights) == digest
+
+
+def test_a_loss_that_is_not_finite_fails_and_names_the_step(tmp_path: Path, shards: Shards) -> None:
+    described = request(
+        tmp_path,
+        shards,
+        optimizer=OptimizerConfig(learning_rate=1e30, warmup_tokens=0, clip_norm=0),
+        run={"processes": 1, "zero_stage": 1},
+    )
+    with pytest.raises(StepFailed, match=r"step \d: (the loss is (nan|inf)|a gradient is not finite)"):
+        train(described, lambda *_: None)
+
+
+def test_what_a_process_says_is_what_the_caller_hears(tmp_path: Path, shards: Shards) -> None:
+    described = request(tmp_path, shards, run={"processes": 1, "device": "cuda"})
+    with pytest.raises(UserError, match="device cuda: this machine has no GPU"):
+        train(described, lambda *_: None)
+    empty = RandomNetwork(shape=ModelConfig(layers=1, width=8, heads=2, context=16), vocabulary=10)
+    with pytest.raises(TrainingFailed, match="IndexError"):
+        train(request(tmp_path, shards, network=empty, run={"processes": 1}), lambda *_: None)
