@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import importlib
 import inspect
 import json
@@ -109,6 +110,7 @@ def _scrubbed(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+@functools.cache
 def _places() -> list[str]:
     """Folders and files of this machine that a page could name, longest first."""
     places = {sysconfig.get_path("stdlib"), sys.executable, sys._base_executable}  # type: ignore[attr-defined]
