@@ -153,8 +153,7 @@ class Planner:
         task = step.task
         module = type(task).__module__
         if module not in self._code:
-            modules = [module, *task.also_runs]
-            self._code[module] = {name: symbols for m in modules for name, symbols in code_of(m).items()}
+            self._code[module] = code_of(module, *task.also_runs)
         try:
             libraries = library_versions(task.libraries)
         except importlib.metadata.PackageNotFoundError as error:

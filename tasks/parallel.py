@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -247,6 +248,13 @@ def _read_marker(path: Path) -> tuple[str, float]:
     return document, time.time() - float(started)
 
 
+def _start_worker() -> None:
+    # Ctrl-C in a terminal reaches every process of the group. A worker that dies of it would look
+    # as if a document had killed it; the parent decides, and its end ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+
+
 def die_with_parent() -> None:
     """End this process soon after its parent is gone, however the parent ended."""
     parent = os.getppid()
@@ -271,7 +279,7 @@ def _pool(workers: int) -> ProcessPool:
             _pools[workers] = ProcessPool(
                 max_workers=workers,
                 max_tasks=_PARTITIONS_PER_WORKER,
-                initializer=die_with_parent,
+                initializer=_start_worker,
                 # The parent has threads (Prefect's among them), which forking would copy in the middle of their work.
                 context=multiprocessing.get_context("spawn"),
             )

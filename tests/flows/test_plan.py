@@ -82,8 +82,8 @@ def test_changed_code_is_named_by_file_and_symbol(home: Home, monkeypatch: pytes
     make_all(planner_of(home))
     original = plan_module.code_of
 
-    def edited(module: str) -> dict[str, dict[str, str]]:
-        code = {name: dict(symbols) for name, symbols in original(module).items()}
+    def edited(*modules: str) -> dict[str, dict[str, str]]:
+        code = {name: dict(symbols) for name, symbols in original(*modules).items()}
         if "tests.flows.toys" in code:
             code["tests.flows.toys"]["clean_partition"] = "other"
             code["tests.flows.toys"]["Keep"] = "other"
