@@ -36,7 +36,6 @@ class Collect(Task):
 
     makes = Pages
     grows = True
-    libraries = ("pyarrow",)
 
     sources: list[AnySource] = Field(min_length=1)
     """Where pages come from."""

@@ -42,7 +42,6 @@ class Dedup(Task):
     """
 
     makes = Documents
-    libraries = ("pyarrow",)
 
     documents: Input[Documents]
     similarity: float = Field(0.8, gt=0, le=1)

@@ -30,7 +30,6 @@ class MakeExamples(Task):
     """
 
     makes = Examples
-    libraries = ("pyarrow",)
 
     sources: list[AnyPairs] = Field(min_length=1)
     """Where the pairs come from."""

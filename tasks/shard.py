@@ -34,7 +34,7 @@ class Shard(Task):
     """
 
     makes = Shards
-    libraries = ("pyarrow", "sentencepiece", "tokenizers")
+    libraries = ("sentencepiece", "tokenizers")
 
     documents: Input[Documents]
     tokenizer: Input[Tokenizer]

@@ -40,7 +40,7 @@ class TrainTokenizer(Task):
     """
 
     makes = Tokenizer
-    libraries = ("sentencepiece",)
+    libraries = ("sentencepiece", "tokenizers")
     uses_seed = True
 
     documents: Input[Documents]
