@@ -33,6 +33,7 @@ class CleanHtml(Task):
     libraries = ("beautifulsoup4", "chardet", "ftfy", "lxml", "resiliparse", "trafilatura")
 
     pages: Input[Pages]
+    """Pages as collected, HTML or text."""
     extractor: Literal["beautifulsoup", "trafilatura", "resiliparse"] = "trafilatura"
     """``trafilatura`` finds the main text of articles best; ``resiliparse`` is several times faster; ``beautifulsoup``
     leaves out only navigation and boilerplate, and keeps lines, tables and indentation: for documentation."""

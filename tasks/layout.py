@@ -53,7 +53,7 @@ MIN_SHARE_OF_MAIN = 0.2
 """The only ``main`` element of a page is taken for the whole if it holds at least this share of the text."""
 MAX_INDENTATION = 8
 """Levels of nested lists that are shown by indentation."""
-MIN_LINKS = 3
+MIN_LINKS = 2
 LINK_SHARE = 0.6
 """A block with at least so many links, holding at least this share of its text, is navigation, unless
 it holds the title."""

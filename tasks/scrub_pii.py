@@ -23,6 +23,7 @@ class ScrubPii(Task):
     makes = Documents
 
     documents: Input[Documents]
+    """Documents to scrub."""
     kinds: tuple[Kind, ...] = Field(KINDS, min_length=1)
     """What to replace."""
     placeholders: dict[Kind, str] = Field({})
