@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from model.config import ModelConfig, OptimizerConfig
+from model.config import OptimizerConfig
 from model.launch import train
-from model.request import RandomNetwork, Request
-from storage.errors import StepFailed, TrainingFailed, UserError
+from model.request import Request
+from storage.errors import StepFailed, UserError
 from storage.identity import digest_of_file
 from storage.locks import held_since
 from storage.shards import Shards
 from tests.model.training import drive, kill_all, made_shards, ranks, request, until
+
+ALONE = {"processes": 1, "zero_stage": 0}
+
+
+def quiet(done: int, total: int | None, unit: str, note: str = "") -> None:
+    """A progress that nobody watches."""
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +31,27 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
     return made_shards(tmp_path_factory.mktemp("data"))
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing happened to."""
+
+    request: Request
+    digest: str
+    rows: list[dict[str, float]]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> tuple[str, list[dict[str, float]]]:
-    """Digest of the weights, and the metrics, of a run that nothing happened to."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
+    described = request(folder, shards)
     told: list[tuple[int, int | None]] = []
-    summary = train(request(folder, shards), lambda done, total, unit, note="": told.append((done, total)))
+    summary = train(described, lambda done, total, unit, note="": told.append((done, total)))
     rows = metrics(folder)
     assert summary["steps"] == 30
     assert summary["loss"] == rows[-2]["loss"]
     assert all(total == 2400 for _, total in told)
     assert rows[0]["loss"] - rows[-2]["loss"] > 0.3
-    return digest_of_file(folder / "output" / "model.safetensors"), rows
+    return Undisturbed(described, digest_of_file(folder / "output" / "model.safetensors"), rows)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -49,9 +65,9 @@ def result_of(row: dict[str, float]) -> dict[str, float]:
 
 
 def test_metrics_tell_every_step_once_and_evaluations_in_between(
-    undisturbed: tuple[str, list[dict[str, float]]],
+    undisturbed: Undisturbed,
 ) -> None:
-    rows = undisturbed[1]
+    rows = undisturbed.rows
     steps = [row["step"] for row in rows if "loss" in row]
     assert steps == list(range(1, 31))
     assert [row["step"] for row in rows if "validation_loss" in row] == [10, 20, 30]
@@ -61,7 +77,7 @@ def test_metrics_tell_every_step_once_and_evaluations_in_between(
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_killed_and_continued_it_ends_with_the_same_weights(
-    tmp_path: Path, shards: Shards, undisturbed: tuple[str, list[dict[str, float]]]
+    tmp_path: Path, shards: Shards, undisturbed: Undisturbed
 ) -> None:
     """Once the driver alone is killed, once everything at once; a checkpoint is written at every step."""
     described = request(tmp_path, shards)
@@ -80,26 +96,19 @@ def test_killed_and_continued_it_ends_with_the_same_weights(
         until(lambda: not ranks(tmp_path), 30, "ranks that notice that their parent is gone")
         until(lambda: held_since(lock) is None, 10, "the lock, which the last of them held")
     assert not (tmp_path / "output" / "model.safetensors").exists()
-    train(described, lambda *_: None)
-    assert digest_of_file(tmp_path / "output" / "model.safetensors") == undisturbed[0]
-    assert [result_of(row) for row in metrics(tmp_path)] == [result_of(row) for row in undisturbed[1]]
+    train(described, quiet)
+    assert digest_of_file(tmp_path / "output" / "model.safetensors") == undisturbed.digest
+    assert [result_of(row) for row in metrics(tmp_path)] == [result_of(row) for row in undisturbed.rows]
 
 
-def test_a_run_that_is_done_only_writes_its_result_again(
-    tmp_path: Path, shards: Shards, undisturbed: tuple[str, list[dict[str, float]]]
-) -> None:
-    """One process instead of two: other last bits, the same curve; then the same from its last checkpoint."""
-    described = request(tmp_path, shards, run={"processes": 1, "zero_stage": 0})
-    train(described, lambda *_: None)
-    rows = [row for row in undisturbed[1] if "loss" in row]
-    for ours, theirs in zip((row for row in metrics(tmp_path) if "loss" in row), rows, strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-3)
-    weights = tmp_path / "output" / "model.safetensors"
-    digest = digest_of_file(weights)
+def test_a_run_that_is_done_only_writes_its_result_again(undisturbed: Undisturbed) -> None:
+    """On another number of processes, under another ZeRO stage."""
+    weights = undisturbed.request.run.output / "model.safetensors"
     weights.unlink()
-    two = Request(**{**described.model_dump(), "run": {**described.run.model_dump(), "processes": 2, "zero_stage": 3}})
-    train(two, lambda *_: None)
-    assert digest_of_file(weights) == digest
+    train(
+        request(weights.parents[1], Shards.of_folder(undisturbed.request.data.parts[0].shards.folder), run=ALONE), quiet
+    )
+    assert digest_of_file(weights) == undisturbed.digest
 
 
 def test_a_loss_that_is_not_finite_fails_and_names_the_step(tmp_path: Path, shards: Shards) -> None:
@@ -107,16 +116,12 @@ def test_a_loss_that_is_not_finite_fails_and_names_the_step(tmp_path: Path, shar
         tmp_path,
         shards,
         optimizer=OptimizerConfig(learning_rate=1e30, warmup_tokens=0, clip_norm=0),
-        run={"processes": 1, "zero_stage": 1},
+        run={"processes": 1},
     )
     with pytest.raises(StepFailed, match=r"step \d: (the loss is (nan|inf)|a gradient is not finite)"):
-        train(described, lambda *_: None)
+        train(described, quiet)
 
 
 def test_what_a_process_says_is_what_the_caller_hears(tmp_path: Path, shards: Shards) -> None:
-    described = request(tmp_path, shards, run={"processes": 1, "device": "cuda"})
     with pytest.raises(UserError, match="device cuda: this machine has no GPU"):
-        train(described, lambda *_: None)
-    empty = RandomNetwork(shape=ModelConfig(layers=1, width=8, heads=2, context=16), vocabulary=10)
-    with pytest.raises(TrainingFailed, match="IndexError"):
-        train(request(tmp_path, shards, network=empty, run={"processes": 1}), lambda *_: None)
+        train(request(tmp_path, shards, run={"processes": 1, "device": "cuda"}), quiet)

@@ -109,9 +109,10 @@ def kill_all(pids: list[int]) -> None:
 def main(path: Path, locked: Path) -> None:
     from model.launch import train
     from storage.locks import locked as lock
+    from tasks.context import silent
 
     with lock(locked) as descriptor:
-        train(Request.model_validate_json(path.read_text()), lambda *_: None, (descriptor,))
+        train(Request.model_validate_json(path.read_text()), silent, (descriptor,))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from storage.artifact import Model
+from storage.errors import SourceError, UserError
+from storage.shards import Shards
+from storage.tokenizer import Tokenizer
+from tasks.pretrain import Pretrain
+from tasks.task import Resources
+from tests.helpers import run_task
+from tests.made import made_shards, made_tokenizer
+
+TEXTS = [
+    "The furnace keeps an even heat for weeks. ",
+    "炼金炉数周保持恒温。",
+    "def heat(weeks: int) -> None:\n    ...\n",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return made_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def shards_of(folder: Path, tokenizer: Tokenizer, documents: int = 24) -> Shards:
+    texts = [TEXTS[index % 3] * (1 + index % 5) for index in range(documents)]
+    return made_shards(folder, tokenizer, {"train": texts, "validation": TEXTS[:2]})
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {
+        "data": "shards",
+        "model": {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "context": 32},
+        "tokens": 96 * 20,
+        "batch_tokens": 96,
+        "optimizer": {"name": "adamw", "learning_rate": 1e-2, "warmup_tokens": 192},
+        **changes,
+    }
+
+
+def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    shards = shards_of(tmp_path / "shards", tokenizer)
+    mixture = [{"shards": "web", "weight": 0.75}, {"shards": "code", "weight": 0.25}]
+    task = Pretrain(**settings(data=mixture))
+    inputs = {"data[0].shards": shards, "data[1].shards": shards}
+    resources = Resources(processes=2, zero_stage=3, micro_batch_sequences=1, device="cpu")
+    outcome = run_task(task, inputs, tmp_path, resources=resources)
+
+    assert isinstance(outcome.artifact, Model)
+    model = AutoModelForCausalLM.from_pretrained(outcome.artifact.folder)
+    assert sum(weight.numel() for weight in model.parameters()) == outcome.result.metrics["parameters"]
+    opened = AutoTokenizer.from_pretrained(outcome.artifact.folder)
+    assert opened.encode(TEXTS[0], add_special_tokens=False) == tokenizer.encode(TEXTS[0]).tolist()
+    nats, predicted = 0.0, 0
+    split = shards.split("validation")
+    for number in range(split.documents):
+        tokens = torch.from_numpy(split.document(number).astype(np.int64))
+        for start in range(0, len(tokens) - 1, 32):
+            piece = tokens[start : start + 33]
+            logits = model(piece[None, :-1]).logits[0]
+            nats += float(torch.nn.functional.cross_entropy(logits, piece[1:], reduction="sum").detach())
+            predicted += len(piece) - 1
+    assert nats / predicted == pytest.approx(outcome.result.metrics["validation_loss"], rel=1e-4)
+    assert nats / predicted < math.log(tokenizer.vocab_size) - 1
+    assert outcome.result.headline == f"validation loss {nats / predicted:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_tokens": 100}, "batch_tokens 100 is not a multiple of the model's context 32"),
+        ({"data": []}, "a mixture needs at least one part"),
+        ({"optimizer": {"warmup_tokens": 5000}}, "warmup_tokens 5000 is more than tokens 1920"),
+        ({"optimizer": {"name": "adam"}}, "'adamw' or 'muon'"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, "must lie in"),
+        ({"model": {"layers": 1, "width": 30, "heads": 4, "context": 32}}, "width 30 is not a multiple of heads 4"),
+        ({"model": {"layers": 1, "width": 32, "heads": 4, "context": 32, "depth": 2}}, "depth"),
+        ({"precision": "fp8"}, "fp32"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Pretrain(**settings(**changes))
+
+
+def test_the_shape_and_the_optimizer_are_part_of_the_identity() -> None:
+    plain = Pretrain(**settings()).settings()
+    assert Pretrain(**settings(optimizer={"learning_rate": 2e-2})).settings() != plain
+    assert Pretrain(**settings(model={**settings()["model"], "rope_theta": 500.0})).settings() != plain
+    assert plain == Pretrain(**settings()).settings()
+
+
+def test_shards_of_different_tokenizers_do_not_mix(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    first = shards_of(tmp_path / "first", tokenizer)
+    other = shards_of(tmp_path / "other", tokenizer)
+    (tmp_path / "other" / "tokenizer" / "more.txt").write_text("another")
+    other = Shards.of_folder(other.folder)
+    task = Pretrain(**settings(data=[{"shards": "web", "weight": 1}, {"shards": "code", "weight": 1}]))
+    with pytest.raises(UserError, match="web and code were made with different tokenizers"):
+        run_task(task, {"data[0].shards": first, "data[1].shards": other}, tmp_path)
+
+
+def test_nothing_to_train_on(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    shards = shards_of(tmp_path / "shards", tokenizer, documents=0)
+    with pytest.raises(SourceError, match="the training split of shards is empty"):
+        run_task(Pretrain(**settings()), {"data": shards}, tmp_path)
