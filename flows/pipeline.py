@@ -52,7 +52,7 @@ def pipeline(
         reuse: Steps whose latest artifact is accepted in spite of a changed key.
         rebuild: Steps to build afresh, with all that come after them.
     """
-    if os.environ.get("PREFECT__FLOW_RUN_ID"):
+    if _is_deployed():
         die_with_parent()  # a deployment's run ends with the runner that started it
     declared = load_recipe(recipe, overrides or [])
     home = Home.of_environment()
@@ -65,8 +65,8 @@ def pipeline(
             futures[step.name] = step_task(step, session).submit({need: futures[need] for need in step.needs})
         for future in futures.values():
             future.wait()
-    except (KeyboardInterrupt, TerminationSignal) as interruption:
-        _leave(session, cancelled_by_us=isinstance(interruption, KeyboardInterrupt))
+    except (KeyboardInterrupt, TerminationSignal):
+        _leave(session)
     return _final_state(session)
 
 
@@ -96,6 +96,11 @@ def step_task(step: Step, session: Session) -> Task[[dict[str, Any]], State[Any]
     return make
 
 
+def _is_deployed() -> bool:
+    """Whether a runner of Prefect's started this process."""
+    return bool(os.environ.get("PREFECT__FLOW_RUN_ID"))
+
+
 def _worth_another_try(task: Task[Any, Any], run: Any, state: State[Any]) -> bool:
     """A store out of reach or a training process that died may do better; a wrong recipe will not."""
     error = state.result(raise_on_failure=False)
@@ -111,14 +116,15 @@ def _final_state(session: Session) -> State[Any]:
     return Failed(message="; ".join(f"{name}: {result.outcomes[name].why}" for name in result.errors))
 
 
-def _leave(session: Session, cancelled_by_us: bool) -> None:
+def _leave(session: Session) -> None:
     """End this process at once: threads at work cannot be stopped otherwise, and what they did so far is kept.
 
-    Workers and training processes see that their parent is gone, and end.
+    Workers and training processes see that their parent is gone, and end. A deployment's run is
+    told of by the runner that cancelled it.
     """
     threading.Timer(_GOODBYE_SECONDS, os._exit, [130]).start()
     result = session.abandon()
-    if cancelled_by_us:
+    if not _is_deployed():
         try:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(flow_run.id, Cancelled(message="interrupted"), force=True)  # type: ignore[arg-type]

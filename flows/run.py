@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Literal
 
@@ -82,6 +84,10 @@ class Session:
     def make(self, step: Step, made: Mapping[str, str]) -> StepOutcome:
         """Build or reuse ``step``; what goes wrong is noted, and raised."""
         started = time.monotonic()
+        # Inherited by what this thread starts: Ctrl-C is for the main thread alone, whose end ends the others.
+        # (Starting the resource tracker would let it through again.)
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             outcome = self._builder.make(step, made)
         except Exception as error:

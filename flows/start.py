@@ -25,6 +25,8 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
     os.environ.update(prefect_environment(planner.home))
     # What goes wrong is said once, by us; Prefect's own lines go to its database.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # An interrupted run leaves without tidying up; its semaphores are freed all the same.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     signal.signal(signal.SIGTERM, _interrupt)
     start_early(planner.home)
     with prefect_api(planner.home, _import_pipeline):

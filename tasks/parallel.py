@@ -248,19 +248,22 @@ def _read_marker(path: Path) -> tuple[str, float]:
     return document, time.time() - float(started)
 
 
-def _start_worker() -> None:
+def _start_worker(parent: int) -> None:
     # Ctrl-C in a terminal reaches every process of the group. A worker that dies of it would look
     # as if a document had killed it; the parent decides, and its end ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    die_with_parent(parent)
 
 
-def die_with_parent() -> None:
-    """End this process soon after its parent is gone, however the parent ended."""
-    parent = os.getppid()
+def die_with_parent(parent: int | None = None) -> None:
+    """End this process soon after its parent is gone, however the parent ended.
+
+    ``parent`` is the parent's process number, for a child that may start only after its parent's end.
+    """
+    expected = os.getppid() if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == expected:
             time.sleep(_PARENT_POLL_SECONDS)
         os._exit(1)
 
@@ -280,6 +283,7 @@ def _pool(workers: int) -> ProcessPool:
                 max_workers=workers,
                 max_tasks=_PARTITIONS_PER_WORKER,
                 initializer=_start_worker,
+                initargs=(os.getpid(),),
                 # The parent has threads (Prefect's among them), which forking would copy in the middle of their work.
                 context=multiprocessing.get_context("spawn"),
             )
