@@ -26,7 +26,9 @@ class Pretrain(Task):
     """Train a Llama-like network to predict the next token."""
 
     makes: ClassVar[Kind] = Model
-    libraries: ClassVar[tuple[str, ...]] = ("deepspeed", "numpy", "safetensors", "torch")
+    libraries: ClassVar[tuple[str, ...]] = (
+        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch"),
+    )
     also_runs: ClassVar[tuple[str, ...]] = ("model.worker",)
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
