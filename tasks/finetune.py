@@ -53,8 +53,8 @@ class Finetune(Task):
     """Positions of the global batch of a step: a multiple of ``context``."""
     context: int | None = Field(None, ge=2)
     """Tokens of a packed sequence; default: the model's context, or ``batch_tokens`` if that is less."""
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0)
-    """How weights follow from gradients."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-3, warmup_tokens=10_000, weight_decay=0.0)
+    """How weights follow from gradients. The default suits adapters on small models; others want a lower rate."""
     precision: Precision = "fp32"
     """Arithmetic of the network: fp32, bf16 or fp16 (weights and sums stay in float32)."""
 
