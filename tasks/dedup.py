@@ -17,9 +17,9 @@ from storage.artifact import JsonValue
 from storage.corpus import Documents, read_table, write_table
 from storage.errors import StepFailed
 from storage.identity import digest_of_text
-from tasks.minhash import Banding, band_keys, banding
-from tasks.near_copies import Candidates, Copy, Signatures, kept_documents
-from tasks.shingles import normalised, shingles_of
+from tasks.copies.minhash import Banding, band_keys, banding
+from tasks.copies.near_copies import Candidates, Copy, Signatures, kept_documents
+from tasks.copies.shingles import normalised, shingles_of
 from tasks.task import Context, Guard, Input, Result, Sample, Task
 
 _SHOWN = 8
@@ -31,7 +31,7 @@ class Dedup(Task):
     In the order (first_seen, id), a document is kept if and only if no kept document is a match of
     it. Two documents match if their texts are equal but for case, compatibility forms and white
     space, or if they agree in a band of MinHash minima and the true Jaccard similarity of their
-    word 5-grams (see ``tasks.shingles``) is at least ``similarity``. So the result depends on
+    word 5-grams (see ``tasks.copies.shingles``) is at least ``similarity``. So the result depends on
     neither the order of arrival nor workers nor partitions, and of a chain A~B~C with A unlike C
     both A and C stay.
 

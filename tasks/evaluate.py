@@ -15,13 +15,13 @@ from storage.artifact import Adapter, Artifact, Model, Report
 from storage.corpus import Examples
 from storage.errors import StepFailed, UserError
 from storage.shards import Shards
-from tasks.baselines import Ngram
-from tasks.score import Score
+from tasks.measures.baselines import Ngram
+from tasks.measures.score import Score
 from tasks.task import Context, Input, Kind, Result, Sample, Task
 
 if TYPE_CHECKING:
     from storage.tokenizer import Tokenizer
-    from tasks.held_out import HeldOut
+    from tasks.measures.held_out import HeldOut
 
 BASELINES = {"unigram": 1, "trigram": 3}
 """Name in the report → order of the n-grams."""
@@ -110,7 +110,7 @@ class Sources:
 
     def held_out(self, tokenizer: Tokenizer) -> dict[str, HeldOut]:
         """Name in the report → the validation split, as tokens of this tokenizer."""
-        from tasks.held_out import documents_of, responses_of
+        from tasks.measures.held_out import documents_of, responses_of
 
         found = {}
         if self.data is not None:
@@ -121,7 +121,7 @@ class Sources:
 
     def training(self, tokenizer: Tokenizer) -> HeldOut:
         """The texts that baselines are fitted on: documents, or examples where there are none."""
-        from tasks.held_out import documents_of, responses_of
+        from tasks.measures.held_out import documents_of, responses_of
 
         if self.data is not None:
             return documents_of(self.data, "train", tokenizer)

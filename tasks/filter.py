@@ -12,11 +12,11 @@ from pydantic_core import CoreSchema
 
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, read_table, table_of, write_table
-from tasks.features import Features
-from tasks.languages import identify
-from tasks.rules import RULES, Rule, judge
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Settings, Task
+from tasks.text.features import Features
+from tasks.text.languages import identify
+from tasks.text.rules import RULES, Rule, judge
 
 
 class _OneRule(Settings):

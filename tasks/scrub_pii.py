@@ -8,9 +8,9 @@ from pydantic import Field
 
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, read_table, table_of, write_table
-from tasks.pii import KINDS, PLACEHOLDERS, Kind, scrub
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
+from tasks.text.pii import KINDS, PLACEHOLDERS, Kind, scrub
 
 
 class ScrubPii(Task):

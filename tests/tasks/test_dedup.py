@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
 from storage.errors import StepFailed
+from tasks.copies.minhash import band_keys, banding
+from tasks.copies.shingles import mixed, normalised, shingles_of, words_of
 from tasks.dedup import Dedup
-from tasks.minhash import band_keys, banding
-from tasks.shingles import mixed, normalised, shingles_of, words_of
 from tests.helpers import SHARED, Outcome, run_task
 
 Row = tuple[str, str, int]

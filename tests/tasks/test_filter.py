@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from storage.corpus import Documents
 from storage.errors import StepFailed
-from tasks.features import Features
 from tasks.filter import Filter, judge_document
-from tasks.languages import identify
-from tasks.rules import RULES
+from tasks.text.features import Features
+from tasks.text.languages import identify
+from tasks.text.rules import RULES
 from tests.helpers import SHARED, Outcome, run_task
 from tests.tasks.corpora import make_documents, rows_of
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.corpus import Documents
-from tasks.pii import KINDS, find, is_chinese_identity_number, passes_luhn, scrub
 from tasks.scrub_pii import ScrubPii
+from tasks.text.pii import KINDS, find, is_chinese_identity_number, passes_luhn, scrub
 from tests.helpers import SHARED, run_task
 from tests.tasks.corpora import make_documents, rows_of
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.batches import Text
-from tasks import baselines
-from tasks.baselines import Ngram
+from tasks.measures import baselines
+from tasks.measures.baselines import Ngram
 
 BOS, EOS = 1, 2
 

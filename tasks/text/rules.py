@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.features import (
+from tasks.task import Settings
+from tasks.text.features import (
     TERMINAL_PUNCTUATION,
     Features,
     characters_in_duplicates,
@@ -22,7 +23,6 @@ from tasks.features import (
     share_of_duplicates,
     words_in,
 )
-from tasks.task import Settings
 
 
 class Rule(Settings):

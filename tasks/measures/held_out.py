@@ -14,7 +14,7 @@ from storage.corpus import Examples
 from storage.errors import SourceError, UserError
 from storage.shards import Shards, SplitName
 from storage.tokenizer import Tokenizer
-from tasks.score import Score
+from tasks.measures.score import Score
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.corpus import Documents
-from tasks.shingles import Hashes, jaccard, normalised, shingles_of
+from tasks.copies.shingles import Hashes, jaccard, normalised, shingles_of
 from tasks.task import Progress
 
 Numbers = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.shingles import Hashes, mixed
+from tasks.copies.shingles import Hashes, mixed
 
 _SEED = 0x0A7A_0A7A
 
