@@ -164,16 +164,17 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 def sample_text(outcomes: Sequence[StepOutcome]) -> str:
     """What the last model of the run writes, if it left samples."""
     for outcome in reversed(outcomes):
-        if outcome.kind in ("model", "adapter") and outcome.samples:
-            lines = [f"what {outcome.step} writes:"]
-            for sample in outcome.samples[:3]:
-                lines += [f"  {sample['title']}", *(f"    {line}" for line in _both(sample).splitlines())]
-            return "\n".join(lines)
+        if outcome.kind in ("model", "adapter", "report") and outcome.samples:
+            lines = []
+            for sample in outcome.samples[:2]:
+                lines += [f"{sample['title']}:", *(f"  {line}" for line in _both(sample).splitlines()), ""]
+            return "\n".join(lines).rstrip()
     return ""
 
 
 def _both(sample: dict[str, str | None]) -> str:
-    return "\n".join(text for text in (sample.get("before"), sample.get("after")) if text)[:600]
+    texts = [sample.get("before"), sample.get("after")]
+    return "\n→\n".join(text[:400] for text in texts if text)
 
 
 def markdown(outcome: StepOutcome, link: str | None) -> str:
