@@ -95,16 +95,23 @@ class Muon(torch.optim.Optimizer):
         average.lerp_(gradient, 1 - group["momentum"])
         direction = gradient.lerp(average, group["momentum"]).flatten()  # Nesterov's look ahead
         flat = weight.view(-1)
-        for matrix in self.layout.get(id(weight)) or [Matrix(tuple(weight.shape), 0, 0, weight.numel())]:
-            here = slice(matrix.flat_start, matrix.flat_start + matrix.length)
-            inside = slice(matrix.weight_start, matrix.weight_start + matrix.length)
-            whole = torch.zeros(math.prod(matrix.shape), dtype=weight.dtype, device=weight.device)
-            whole[inside] = direction[here]
-            if self.spread:
-                dist.all_reduce(whole)
-            if matrix.length:
-                update = orthogonalised(whole.view(matrix.shape)).flatten()[inside]
-                flat[here].add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+        matrices = self.layout.get(id(weight)) or [Matrix(tuple(weight.shape), 0, 0, weight.numel())]
+        sizes = [math.prod(matrix.shape) for matrix in matrices]
+        whole = torch.zeros(sum(sizes), dtype=weight.dtype, device=weight.device)
+        for matrix, place in zip(matrices, torch.split(whole, sizes), strict=True):
+            here = direction[matrix.flat_start : matrix.flat_start + matrix.length]
+            place[matrix.weight_start : matrix.weight_start + matrix.length] = here
+        if self.spread:
+            dist.all_reduce(whole)
+        mine = [(m, d.view(m.shape)) for m, d in zip(matrices, torch.split(whole, sizes), strict=True) if m.length]
+        for shape in sorted({matrix.shape for matrix, _ in mine}):
+            # Matrices of one shape go through as one batch: small products by the dozen would leave the cores idle.
+            alike = [(matrix, direction) for matrix, direction in mine if matrix.shape == shape]
+            updates = orthogonalised(torch.stack([direction for _, direction in alike]))
+            for (matrix, _), update in zip(alike, updates, strict=True):
+                inside = update.flatten()[matrix.weight_start : matrix.weight_start + matrix.length]
+                place = flat[matrix.flat_start : matrix.flat_start + matrix.length]
+                place.add_(inside, alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
 
 
 def _adam_update(weight: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> None:
@@ -119,18 +126,19 @@ def _adam_update(weight: Tensor, group: dict[str, Any], state: dict[str, Tensor]
     weight.addcdiv_(state["exp_avg"], root, value=-group["lr"] / (1 - first**steps))
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """About the nearest matrix with orthonormal rows (or columns): singular values go to 0.7 to 1.2.
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """About the nearest matrices with orthonormal rows (or columns): singular values go to 0.7 to 1.2.
 
-    Five quintic Newton-Schulz steps with Jordan's coefficients; in bfloat16 on a GPU.
+    ``matrices`` is a batch of shape (..., rows, columns). Five quintic Newton-Schulz steps with
+    Jordan's coefficients; in bfloat16 on a GPU.
     """
-    x: Tensor = matrix.to(torch.bfloat16 if matrix.is_cuda else torch.float32)
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
+    x: Tensor = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.t()
+        x = x.mT
     for _ in range(5):
-        gram = x @ x.t()
+        gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    x = x.t() if tall else x
-    return x.to(matrix.dtype)
+    x = x.mT if tall else x
+    return x.to(matrices.dtype)
