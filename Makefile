@@ -17,7 +17,7 @@ quickstart: $(STAMP)
 	@$(BIN)/athanor run quickstart
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow

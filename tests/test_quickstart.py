@@ -156,4 +156,6 @@ def test_the_store_is_whole_and_says_where_a_model_came_from(home: Path, first: 
     athanor(home, "verify")
     lineage = athanor(home, "lineage", "quickstart/tuned")
     assert all(step in lineage for step in ("base", "shards", "unique", "pages", "questions"))
-    assert athanor(home, "generate", "quickstart/tuned", "--prompt", "Question: What is the function len?\nAnswer:")
+    assert athanor(
+        home, "generate", "quickstart/tuned", "--prompt", "Question: What is the function len?\nAnswer: "
+    ).strip()
