@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,28 @@ def test_generate_wants_a_model(home: Home, recipe: Path, capsys: pytest.Capture
     make_all(planner_of(home))
     assert athanor("generate", "toy/kept", "--prompt", "x") == 2
     assert "is of kind documents, not a model" in capsys.readouterr().err
+
+
+def test_a_prefect_out_of_reach_is_one_line_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<p>A page.</p>")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nsteps:\n  pages: {task: collect, sources: [{kind: files, path: '*.html'}]}\n"
+    )
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/api"
+        ended = subprocess.run(
+            [str(Path(sys.executable).parent / "athanor"), "run", "mine.yaml"],
+            env={**os.environ, "ATHANOR_HOME": str(tmp_path / "home"), "PREFECT_API_URL": address},
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.strip().splitlines() == [
+        f"athanor: PREFECT_API_URL: no Prefect server answers at {address}; start it, or unset PREFECT_API_URL"
+    ]
 
 
 def test_nothing_heavy_is_imported_to_plan(home: Home) -> None:
