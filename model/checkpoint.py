@@ -9,7 +9,6 @@ the one before.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from storage.disk import flush
 from storage.errors import UserError
 from storage.identity import digest_of_file
 
@@ -93,12 +93,3 @@ def _about(place: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return about if (place / _STATE).is_file() else None
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, have reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from storage.artifact import FileEntry
+from storage.disk import flush
 from storage.errors import StoreCorrupted, StoreUnavailable
 from storage.identity import digest_of_file
 
@@ -50,10 +51,8 @@ class Place:
             path = Path(self.full(name))
             beside = _beside(path)
             try:
-                with beside.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                beside.write_bytes(content)
+                flush(beside)
                 if not exclusive:
                     os.replace(beside, path)
                     return True
@@ -64,7 +63,7 @@ class Place:
                 return True
             finally:
                 beside.unlink(missing_ok=True)
-                _flush_folder(path.parent)
+                flush(path.parent)
 
     def _write_remote(self, name: str, content: bytes, exclusive: bool) -> bool:
         try:
@@ -162,11 +161,10 @@ class Objects:
                 shutil.copyfile(source, beside)
             else:
                 os.replace(source, beside)
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
+            flush(beside)
             beside.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
             os.replace(beside, target)
-            _flush_folder(target.parent)
+            flush(target.parent)
         finally:
             beside.unlink(missing_ok=True)
 
@@ -233,12 +231,3 @@ def _beside(path: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     os.close(handle)
     return Path(name)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make renames in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

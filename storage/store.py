@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
-from storage.artifact import Artifact, FileEntry, JsonValue, Manifest, files_below
+from storage.artifact import Artifact, FileEntry, JsonValue, Manifest, copy_folder, files_below
 from storage.code import SymbolDigests
 from storage.errors import NotFound, StoreCorrupted, UserError
 from storage.identity import canonical_json, digest_of_value
@@ -205,11 +205,8 @@ class Store:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder}: not an empty folder; name a new one to export to")
         artifact = self.open(digest)
-        for name in artifact.manifest.files:
-            target = folder / name
-            with explained(str(target)):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(artifact.path(name), target)
+        with explained(str(folder)):
+            copy_folder(artifact, folder)
 
     # Building
 

@@ -15,7 +15,7 @@ from storage.artifact import JsonValue
 from storage.corpus import PAGES_SCHEMA, Pages, document_id, table_of, write_table
 from storage.errors import SourceError, StepFailed
 from tasks.sources import AnySource
-from tasks.sources.base import Bad, Page, named
+from tasks.sources.base import Bad, Page, fingerprints, named
 from tasks.spill import Spill
 from tasks.task import Context, Result, Sample, Task, World
 
@@ -51,8 +51,7 @@ class Collect(Task):
 
     def outside(self, world: World) -> JsonValue:
         """Fingerprints of the sources by name, and the limit if there is one."""
-        found: dict[str, JsonValue] = {source.name: source.fingerprint(world) for source in self.sources}
-        return {"sources": found} | ({"limit": world.limit} if world.limit is not None else {})
+        return fingerprints(self.sources, world)
 
     def run(self, context: Context) -> Result:
         previous = context.previous if isinstance(context.previous, Pages) else None

@@ -11,7 +11,7 @@ from storage.artifact import JsonValue
 from storage.corpus import EXAMPLES_SCHEMA, Examples, is_validation, table_of, write_table
 from storage.errors import SourceError, StepFailed
 from storage.identity import digest_of_text
-from tasks.sources.base import named
+from tasks.sources.base import fingerprints, named
 from tasks.sources.pairs import JsonlPairs, Pair, PydocPairs
 from tasks.task import Context, Result, Sample, Task, World
 
@@ -52,8 +52,7 @@ class MakeExamples(Task):
 
     def outside(self, world: World) -> JsonValue:
         """Fingerprints of the sources by name, and the limit if there is one."""
-        found: dict[str, JsonValue] = {source.name: source.fingerprint(world) for source in self.sources}
-        return {"sources": found} | ({"limit": world.limit} if world.limit is not None else {})
+        return fingerprints(self.sources, world)
 
     def run(self, context: Context) -> Result:
         rows: dict[str, dict[str, Any]] = {}

@@ -82,7 +82,7 @@ class Finetune(Task):
         trained = context.scratch / "adapter" if self.merge else context.output
         run = launch.run_of(context).model_copy(update={"output": trained.absolute()})
         request = self._request(start, examples, tokenizer, context.seed, run)
-        summary = launch.train(request, context.progress, getattr(context, "lock_fds", ()))
+        summary = launch.train(request, context.progress, context.lock_fds)
         if self.merge:
             write_merged(context.output, start, trained, tokenizer)
         elif self.method == "lora":

@@ -90,7 +90,7 @@ class Pretrain(Task):
             seed=context.seed,
             run=launch.run_of(context),
         )
-        summary = launch.train(request, context.progress, getattr(context, "lock_fds", ()))
+        summary = launch.train(request, context.progress, context.lock_fds)
         copy_folder(tokenizer, context.output)
         return _result(summary)
 

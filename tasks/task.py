@@ -232,6 +232,10 @@ class Context(Protocol):
     def progress(self) -> Progress: ...
 
     @property
+    def lock_fds(self) -> tuple[int, ...]:
+        """Descriptors of the build's lock, for training processes to hold as well."""
+
+    @property
     def previous(self) -> Artifact | None:
         """The step's own latest artifact, for tasks with ``grows``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,6 +73,12 @@ class Source(Settings):
         if self.max_bad_fraction > 0:
             tolerated = max(tolerated, MIN_TOLERATED)
         return bad > tolerated
+
+
+def fingerprints(sources: Sequence[Any], world: World) -> JsonValue:
+    """What the sources, by name, and the limit if there is one, contribute to a key."""
+    found: dict[str, JsonValue] = {source.name: source.fingerprint(world) for source in sources}
+    return {"sources": found} | ({"limit": world.limit} if world.limit is not None else {})
 
 
 def named(sources: list[Any]) -> list[Any]:
