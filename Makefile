@@ -11,7 +11,7 @@ TORCH_CPU_WHEELS ?= https://download.pytorch.org/whl/cpu/torch/
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.installed-$(ACCELERATOR)
 
-.PHONY: quickstart test test-slow check format lock install clean requirements
+.PHONY: quickstart test test-slow bench-data check format lock install clean requirements
 
 quickstart: $(STAMP)
 	@$(BIN)/athanor run quickstart
@@ -21,6 +21,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
+
+# Every data task beside its peers, which are an extra; writes benchmarks/results/data.md.
+bench-data: $(STAMP)
+	@$(PIP) install --constraint $(LOCK) --editable ".[bench]"
+	@$(BIN)/python -m benchmarks.data
 
 check: $(STAMP)
 	@$(BIN)/ruff check .

@@ -129,6 +129,12 @@ class Adapter(Artifact):
         return Model.of_folder(self.folder / "base")
 
 
+class Classifier(Artifact):
+    """A text classifier: labels, settings and weights."""
+
+    kind = "classifier"
+
+
 class Report(Artifact):
     """``report.json``: measured figures per model."""
 

@@ -37,9 +37,19 @@ DOCUMENTS_SCHEMA = pa.schema(
         pa.field("license", pa.string()),
         pa.field("first_seen", pa.int32(), nullable=False),
         pa.field("metadata", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("canonical_url", pa.string()),
+        pa.field("published", pa.string()),
+        pa.field("declared_language", pa.string()),
+        pa.field("ai_opt_out", pa.list_(pa.string())),
+        pa.field("language_confidence", pa.float32()),
+        pa.field("tags", pa.list_(pa.string())),
     ]
 )
-"""``metadata`` is a JSON object as canonical text, or null."""
+"""``metadata`` is a JSON object as canonical text, or null. ``published`` is a date, ``2024-05-31``.
+``ai_opt_out`` lists the signals by which a page asks not to be used (``noai``, ``noindex``,
+``tdm-reservation``). ``language`` and ``language_confidence`` are what identification found,
+``declared_language`` what the page says. ``tags`` are the faults that a filter found and kept."""
 
 EXAMPLES_SCHEMA = pa.schema(
     [

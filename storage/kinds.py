@@ -17,6 +17,7 @@ _MODULES = {
     "shards": "storage.shards:Shards",
     "model": "storage.artifact:Model",
     "adapter": "storage.artifact:Adapter",
+    "classifier": "storage.artifact:Classifier",
     "report": "storage.artifact:Report",
 }
 

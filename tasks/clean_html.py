@@ -11,10 +11,10 @@ from pydantic import Field
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of, write_table
 from storage.identity import canonical_json
+from tasks.html.extractors import EXTRACTORS, metadata_of, prepare, tidy, warm_up
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
 from tasks.text.encodings import decode, looks_binary, normalise, repair, without_controls
-from tasks.text.extractors import EXTRACTORS, metadata_of, prepare, tidy, warm_up
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml", "text/xml", "application/xml")
 _NEVER_TEXT = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tasks.text.extractors import EXTRACTORS, MAX_DEPTH, metadata_of, prepare, tidy
+from tasks.html.extractors import EXTRACTORS, MAX_DEPTH, metadata_of, prepare, tidy
 
 ALL = sorted(EXTRACTORS)
 SENTENCE = "The furnace keeps an even heat for weeks, and whoever feeds it once need not watch it again. "

@@ -119,7 +119,7 @@ def by_resiliparse(html: str) -> str:
 
 def by_beautifulsoup(html: str) -> str:
     """All text but navigation and boilerplate, with the page's lines, lists, table rows and indentation."""
-    from tasks.text.layout import text_of_page
+    from tasks.html.layout import text_of_page
 
     return text_of_page(html)
 

@@ -1,0 +1,1 @@
+"""From a page's HTML to its text and what it says about itself."""
