@@ -34,6 +34,8 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """Trainable weights and moments, whole: see ``Engine.state``."""
     numbers: dict[str, float]
+    loss: float
+    """Of the step, nats per predicted token: what a run that resumes at its very end reports."""
 
 
 class Checkpoints:
@@ -54,6 +56,7 @@ class Checkpoints:
             "identity": self._identity,
             "step": checkpoint.step,
             "numbers": checkpoint.numbers,
+            "loss": checkpoint.loss,
             "digest": digest_of_file(beside / _STATE),
         }
         (beside / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
@@ -78,7 +81,7 @@ class Checkpoints:
             if about["identity"] != self._identity:
                 raise UserError(f"{place}: a checkpoint of another run; remove it to train from the start")
             if digest_of_file(place / _STATE) == about["digest"]:
-                return Checkpoint(about["step"], load_file(place / _STATE), about["numbers"])
+                return Checkpoint(about["step"], load_file(place / _STATE), about["numbers"], about["loss"])
         return None
 
     def _places(self) -> list[Path]:

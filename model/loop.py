@@ -80,15 +80,14 @@ class Loop:
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._seconds = 0.0
-        self._loss = math.nan
         self._validation_loss: float | None = None
 
-    def run(self, start: int) -> Outcome:
-        """Train from the state after step ``start`` to the end.
+    def run(self, start: int, loss: float = math.nan) -> Outcome:
+        """Train from the state after step ``start``, whose loss was ``loss``, to the end.
 
         Raises StepFailed if a loss or a gradient is not finite.
         """
-        self._saved_step = start
+        self._saved_step, self._loss = start, loss
         if self._evaluates_after(start):
             self._evaluate(start)
         for step in range(start + 1, self.plan.steps + 1):
@@ -163,7 +162,7 @@ class Loop:
             return
         tensors, numbers = self.engine.state()
         if self.engine.rank == 0:
-            self._checkpoints.write(Checkpoint(step, tensors, numbers))
+            self._checkpoints.write(Checkpoint(step, tensors, numbers, self._loss))
         self._saved_at, self._saved_step = time.monotonic(), step
 
 

@@ -74,8 +74,7 @@ def work(request: Request) -> None:
     checkpoints = Checkpoints(request.run.scratch / "checkpoints", request.identity)
     saved = checkpoints.latest()
     engine = make_engine(request, network, saved)
-    start = saved.step if saved else 0
-    outcome, speed = _run_loop(request, engine, order, validation, steps, checkpoints, start, vocabulary, device)
+    outcome, speed = _run_loop(request, engine, order, validation, steps, checkpoints, saved, vocabulary, device)
     weights = engine.weights(trainable_only=request.adapter is not None)
     if engine.rank == 0:
         write_result(request, weights, vocabulary)
@@ -141,7 +140,7 @@ def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
 
 
 def _run_loop(
-    request: Request, engine: Engine, order: Order, validation: list[Row], steps: int, checkpoints: Any, start: int,
+    request: Request, engine: Engine, order: Order, validation: list[Row], steps: int, checkpoints: Any, saved: Any,
     vocabulary: int, device: torch.device,
 ) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
     from functools import partial
@@ -174,9 +173,10 @@ def _run_loop(
         flops_per_token=flops * (2 / 3 if request.adapter else 1),
         peak_flops=measured_peak(device, dtype) * engine.processes,
     )
+    start = saved.step if saved else 0
     recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
     loop = Loop(engine, OBJECTIVES[request.objective](), order, validation, plan, checkpoints, recorder)
-    outcome = loop.run(start)
+    outcome = loop.run(start, saved.loss) if saved else loop.run(start)
     return asdict(outcome), {"flops_utilization": outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops}
 
 

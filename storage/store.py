@@ -64,6 +64,9 @@ class Identity(BaseModel):
 class Build(BaseModel):
     """How an artifact came to be."""
 
+    # A figure that is not finite must not make a record that cannot be read.
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
     key: str
     artifact: str
     kind: str

@@ -12,7 +12,7 @@ from storage.errors import UserError
 
 def checkpoint(step: int) -> Checkpoint:
     tensors = {"weights/a": torch.full((3,), float(step)), "exp_avg/a": torch.zeros(3)}
-    return Checkpoint(step, tensors, {"step": float(step)})
+    return Checkpoint(step, tensors, {"step": float(step)}, loss=1.0)
 
 
 def names(folder: Path) -> list[str]:

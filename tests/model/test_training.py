@@ -105,10 +105,13 @@ def test_a_run_that_is_done_only_writes_its_result_again(undisturbed: Undisturbe
     """On another number of processes, under another ZeRO stage."""
     weights = undisturbed.request.run.output / "model.safetensors"
     weights.unlink()
-    train(
+    summary = train(
         request(weights.parents[1], Shards.of_folder(undisturbed.request.data.parts[0].shards.folder), run=ALONE), quiet
     )
     assert digest_of_file(weights) == undisturbed.digest
+    # Killed between its last step and its commit, a run still reports the figures of that step.
+    assert summary["loss"] == [row["loss"] for row in undisturbed.rows if "loss" in row][-1]
+    assert summary["validation_loss"] is not None
 
 
 def test_a_loss_that_is_not_finite_fails_and_names_the_step(tmp_path: Path, shards: Shards) -> None:

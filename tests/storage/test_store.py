@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -67,6 +68,15 @@ def test_a_build_is_found_by_its_key_with_the_bytes_that_were_written(store: Sto
     assert isinstance(artifact, Documents)
     assert artifact.path("sub/b").read_bytes() == b"two"
     assert store.find(identity(settings={"similarity": 0.7}).key) is None
+
+
+def test_a_record_with_a_figure_that_is_not_finite_can_be_read_again(store: Store) -> None:
+    made = build(store, {"00000.parquet": b"one"})
+    store.record(made.model_copy(update={"metrics": {"loss": math.nan, "perplexity": math.inf, "tokens": 3.0}}))
+    found = store.find(made.key)
+    assert found is not None
+    assert math.isnan(found.metrics["loss"])
+    assert (found.metrics["perplexity"], found.metrics["tokens"]) == (math.inf, 3.0)
 
 
 def test_equal_bytes_are_one_artifact_and_one_object_but_two_builds(store: Store) -> None:
