@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of, write_table
 from storage.identity import canonical_json
-from tasks.html.extractors import EXTRACTORS, metadata_of, prepare, tidy, warm_up
+from tasks.html.extractors import EXTRACTORS, all_text, metadata_of, prepare, tidy, warm_up
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
 from tasks.text.encodings import decode, looks_binary, normalise, repair, without_controls
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml", "text/xml", "application/xml")
 _NEVER_TEXT = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
+_SHOWN_BYTES = 1_000_000
+"""Of a page that becomes a sample, so many bytes are made readable."""
 _LOOKS_LIKE_HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|div|p|table|meta|title|h[1-6])\b", re.IGNORECASE)
 
 
@@ -69,13 +72,13 @@ def clean_partition(task: CleanHtml, source: Path, output: Path, guard: Guard) -
         try:
             text, metadata = guard(page["id"], clean_page, task, content, page["content_type"])
         except (Dropped, DocumentLost) as dropped:
-            tally.drop(dropped.reason, len(content), url, _excerpt(content))
+            tally.drop(dropped.reason, len(content), url, partial(whole_page, guard, page))
             continue
         except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
-            tally.drop("extractor_failed", len(content), url, _excerpt(content))
+            tally.drop("extractor_failed", len(content), url, partial(whole_page, guard, page))
             continue
         tally.keep(len(content), text)
-        tally.show("cleaned", _excerpt(content), text)
+        tally.show("cleaned", partial(whole_page, guard, page), text, url, "the whole page as text", "kept")
         rows.append(
             {
                 **{name: page[name] for name in ("id", "url", "source", "license", "first_seen")},
@@ -111,5 +114,15 @@ def clean_page(task: CleanHtml, content: bytes, content_type: str) -> tuple[str,
     return text, metadata
 
 
-def _excerpt(content: bytes) -> str:
-    return normalise(content[:2_000].decode("utf-8", "replace"))
+def whole_page(guard: Guard, page: dict[str, Any]) -> str:
+    """All text that a reader of the page would see, for a person to compare with what was kept."""
+    content = page["content"][:_SHOWN_BYTES]
+    if page["content_type"].startswith(_NEVER_TEXT) or looks_binary(content, page["content_type"]):
+        return f"{len(page['content']):,} bytes of {page['content_type']}"
+    text = without_controls(decode(content, page["content_type"], True).text)
+    if not _LOOKS_LIKE_HTML.search(text[:5_000]):
+        return normalise(text)
+    try:
+        return tidy(str(guard(page["id"], all_text, prepare(text))))
+    except Exception as error:  # noqa: BLE001 - a page that breaks the parser is worth seeing all the same
+        return f"(cannot be shown as text: {error})\n\n{normalise(text)}"

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
+from itertools import chain, zip_longest
 
 from storage.artifact import JsonValue
 from storage.errors import StepFailed
 from tasks.task import PartitionResult, Result, Sample
 
-_SAMPLES = 8
-_SAMPLES_PER_TITLE = 2
-_SAMPLE_CHARACTERS = 1_000
+_SAMPLES = 30
+"""Most that a step shows; a rule's first comes before another's second."""
+_SAMPLES_PER_TITLE = 3
+_SAMPLE_CHARACTERS = 3_000
+_PLACE_CHARACTERS = 500
+_LEADING_CHARACTERS = 300
+"""Of what two texts have in common before they first differ, so much is shown."""
+
+Shown = str | Callable[[], str]
+"""A text, or what makes it: asked for only if it is among the samples."""
 
 
 class Tally:
@@ -24,7 +33,7 @@ class Tally:
         self.bytes_in = 0
         self.bytes_out = 0
         self.counted: Counter[str] = Counter()
-        self.samples: list[tuple[str, str, str | None]] = []
+        self._offered: defaultdict[str, list[tuple[int, Shown, str | None, tuple[str, str, str]]]] = defaultdict(list)
 
     def keep(self, bytes_in: int, text: str) -> None:
         """A document was kept, as ``text``; ``bytes_in`` is the size of what came in."""
@@ -33,17 +42,30 @@ class Tally:
         self.bytes_in += bytes_in
         self.bytes_out += len(text.encode())
 
-    def drop(self, reason: str, bytes_in: int, url: str, text: str) -> None:
+    def drop(self, reason: str, bytes_in: int, url: str, text: Shown) -> None:
         """A document was dropped; an excerpt of ``text`` may become a sample."""
         self.documents_in += 1
         self.bytes_in += bytes_in
         self.counted[f"dropped.{reason}"] += 1
-        self.show(f"dropped: {reason}", f"{url}\n\n{text}")
+        self.show(f"dropped: {reason}", text, None, url, before_is="dropped")
 
-    def show(self, title: str, before: str, after: str | None = None) -> None:
-        """Offer a sample; the first few of each title are kept."""
-        if sum(known == title for known, _, _ in self.samples) < _SAMPLES_PER_TITLE:
-            self.samples.append((title, before[:_SAMPLE_CHARACTERS], after and after[:_SAMPLE_CHARACTERS]))
+    def show(
+        self,
+        title: str,
+        before: Shown,
+        after: str | None = None,
+        place: str = "",
+        before_is: str = "before",
+        after_is: str = "after",
+    ) -> None:
+        """Offer a sample (see ``tasks.task.Sample``); a few of each title are kept, drawn as if by chance."""
+        place = place[:_PLACE_CHARACTERS]
+        rank = _rank(title, place)
+        offered = self._offered[title]
+        if len(offered) < _SAMPLES_PER_TITLE or rank < offered[-1][0]:
+            offered.append((rank, before, after, (place, before_is, after_is)))
+            offered.sort(key=lambda offer: offer[0])
+            del offered[_SAMPLES_PER_TITLE:]
 
     def stats(self) -> dict[str, JsonValue]:
         return {
@@ -52,8 +74,13 @@ class Tally:
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
             "counted": dict(sorted(self.counted.items())),
-            "samples": [list(sample) for sample in self.samples],
+            "samples": [list(astuple(sample)) for sample in self._samples()],
         }
+
+    def _samples(self) -> Iterable[Sample]:
+        for title, offered in self._offered.items():
+            for _, before, after, labels in offered:
+                yield Sample(title, *excerpts(before if isinstance(before, str) else before(), after), *labels)
 
 
 def result_of(task: str, results: Sequence[PartitionResult]) -> Result:
@@ -72,7 +99,7 @@ def result_of(task: str, results: Sequence[PartitionResult]) -> Result:
         counts={"documents": metrics["documents_out"]},
         metrics={name: metrics[name] for name in metrics},
         headline=f"{metrics['documents_out']:,} of {metrics['documents_in']:,} documents",
-        samples=_samples([sample for result in results for sample in result.stats["samples"]]),
+        samples=chosen(Sample(*sample) for result in results for sample in result.stats["samples"]),
     )
 
 
@@ -82,12 +109,40 @@ def _reasons(metrics: Counter[str]) -> str:
     return "; dropped for " + ", ".join(f"{reason} ({n})" for reason, n in largest) if largest else ""
 
 
-def _samples(offered: Sequence[Any]) -> list[Sample]:
-    """One of each title first, then second ones."""
-    chosen: list[Sample] = []
-    for turn in range(_SAMPLES_PER_TITLE):
-        by_title: dict[str, list[Any]] = {}
-        for sample in offered:
-            by_title.setdefault(sample[0], []).append(sample)
-        chosen.extend(Sample(*same[turn]) for same in by_title.values() if len(same) > turn)
-    return chosen[:_SAMPLES]
+def chosen(offered: Iterable[Sample]) -> list[Sample]:
+    """A few of each title, whatever the partitions: one of each title first, then second ones."""
+    by_title: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in offered:
+        by_title[sample.title].append(sample)
+    drawn = [
+        sorted(same, key=lambda sample: (_rank(sample.title, sample.place), sample.place))[:_SAMPLES_PER_TITLE]
+        for _, same in sorted(by_title.items())
+    ]
+    turns = chain.from_iterable(zip_longest(*drawn))
+    return [sample for sample in turns if sample is not None][:_SAMPLES]
+
+
+def excerpts(before: str, after: str | None) -> tuple[str, str | None]:
+    """What is shown of a text; of two, from shortly before they first differ."""
+    start = 0
+    if after is not None and max(len(before), len(after)) > _SAMPLE_CHARACTERS:
+        start = max(0, _same_characters(before, after) - _LEADING_CHARACTERS)
+    return _excerpt(before, start), None if after is None else _excerpt(after, start)
+
+
+def _excerpt(text: str, start: int) -> str:
+    rest = len(text) - start - _SAMPLE_CHARACTERS
+    opening = f"[{start:,} characters before …]\n" if start else ""
+    closing = f"\n[… {rest:,} characters more]" if rest > 0 else ""
+    return f"{opening}{text[start : start + _SAMPLE_CHARACTERS]}{closing}"
+
+
+def _same_characters(one: str, other: str) -> int:
+    """How many characters two texts begin with in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _rank(title: str, place: str) -> int:
+    """A number that is as good as drawn by chance, and the same whatever the order and the partitions."""
+    return zlib.crc32(f"{title}\n{place}".encode("utf-8", "surrogatepass"))

@@ -185,8 +185,14 @@ class Sample:
     """Something for a person to read: one text, or two side by side."""
 
     title: str
+    """What it is a sample of; those with the same title are shown together: ``dropped: gopher.length``."""
     before: str
     after: str | None = None
+    place: str = ""
+    """URL or path of the document."""
+    before_is: str = "before"
+    """What stands above the first text."""
+    after_is: str = "after"
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,13 @@ def by_beautifulsoup(html: str) -> str:
     return text_of_page(html)
 
 
+def all_text(html: str) -> str:
+    """Everything a reader sees, navigation and boilerplate too: not for training, but to judge an extractor by."""
+    from resiliparse.extract.html2text import extract_plain_text
+
+    return str(extract_plain_text(html, main_content=False, alt_texts=False, comments=True))
+
+
 EXTRACTORS: dict[str, Callable[[str], str]] = {
     "beautifulsoup": by_beautifulsoup,
     "trafilatura": by_trafilatura,

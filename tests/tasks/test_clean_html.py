@@ -169,3 +169,14 @@ def test_real_pages(tmp_path: Path) -> None:
         outcome = clean(tmp_path, pages, name=extractor, extractor=extractor, workers=2)
         assert outcome.result.metrics["documents_out"] >= 10
         assert not any("<div" in str(row["text"]) for row in rows(outcome).values())
+
+
+def test_a_sample_shows_the_whole_page_as_text_beside_what_was_kept(tmp_path: Path) -> None:
+    page = ENGLISH.replace("<body>", "<body><nav>Home News</nav>").encode()
+    outcome = clean(tmp_path, {"a": (page, HTML), "b": (b"%PDF-1.4 \0\1\2" * 50, HTML)}, extractor="beautifulsoup")
+    kept, dropped = outcome.result.samples
+    assert "Home News" in kept.before
+    assert "<" not in kept.before
+    assert kept.after == ("The furnace keeps an even heat. " * 9).strip()
+    assert dropped.title == "dropped: not_text"
+    assert (dropped.before, dropped.after) == ("600 bytes of text/html", None)
