@@ -22,6 +22,8 @@ def kind_to_adopt(folder: Path, kinds: tuple[Kind, ...]) -> str:
     names = [kind.kind for kind in kinds]
     if "adapter" in names and (folder / "adapter_config.json").is_file():
         return "adapter"
+    if names == ["examples", "documents"] and not (folder / "train.parquet").is_file():
+        return "documents"
     return "model" if "model" in names else names[0]
 
 

@@ -14,6 +14,7 @@ TASKS: dict[str, str] = {
     "filter": "tasks.filter:Filter",
     "scrub_pii": "tasks.scrub_pii:ScrubPii",
     "dedup": "tasks.dedup:Dedup",
+    "decontaminate": "tasks.decontaminate:Decontaminate",
     "train_tokenizer": "tasks.train_tokenizer:TrainTokenizer",
     "shard": "tasks.shard:Shard",
     "pretrain": "tasks.pretrain:Pretrain",

@@ -1,0 +1,19 @@
+"""Which kind of artifact a folder of the user's becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.adoption import files_to_adopt, kind_to_adopt
+from storage.corpus import Documents, Examples
+from tests.made import made_examples
+from tests.tasks.corpora import make_documents
+
+
+def test_a_folder_of_an_evaluation_set_is_examples_or_documents(tmp_path: Path) -> None:
+    made_examples(tmp_path / "exam", {"train": [("q", "a")], "validation": []})
+    make_documents(tmp_path / "book", [{"1": "text"}])
+    kinds = (Examples, Documents)
+    assert kind_to_adopt(tmp_path / "exam", kinds) == "examples"
+    assert kind_to_adopt(tmp_path / "book", kinds) == "documents"
+    assert list(files_to_adopt("documents", tmp_path / "book")) == ["00000.parquet"]
