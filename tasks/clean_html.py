@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,8 @@ from pydantic import Field
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of, write_table
 from storage.identity import canonical_json
-from tasks.html.extractors import EXTRACTORS, all_text, metadata_of, prepare, tidy, warm_up
+from tasks.html.extractors import EXTRACTORS, all_text, prepare, tidy, warm_up
+from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
 from tasks.text.encodings import decode, looks_binary, normalise, repair, without_controls
@@ -25,7 +28,10 @@ _LOOKS_LIKE_HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|div|p|table|m
 
 
 class CleanHtml(Task):
-    """Make plain text of pages: decode, extract, repair the Unicode.
+    """Make plain text of pages: decode, extract, repair the Unicode, and note what a page says about itself.
+
+    Title, canonical URL, day of publication, declared language, licence and wishes about the use by AI
+    go into columns of their own (see ``tasks.html.metadata``); the licence of a source goes before a page's.
 
     A page that is already text (``text/plain``, Markdown) is decoded and repaired, and not extracted.
     Pages are dropped, and counted, as ``too_large``, ``not_text``, ``empty``, ``extractor_failed``,
@@ -55,6 +61,15 @@ class CleanHtml(Task):
         return result_of("clean_html", results)
 
 
+@dataclass(frozen=True)
+class Cleaned:
+    """Text of a page, the Python codec that it was decoded with, and what the page says about itself."""
+
+    text: str
+    encoding: str
+    said: PageMetadata
+
+
 class Dropped(Exception):
     """This page gives no document; ``reason`` is counted."""
 
@@ -70,29 +85,41 @@ def clean_partition(task: CleanHtml, source: Path, output: Path, guard: Guard) -
     for page in read_table(source).to_pylist():
         content, url = page["content"], page["url"]
         try:
-            text, metadata = guard(page["id"], clean_page, task, content, page["content_type"])
+            cleaned = guard(page["id"], clean_page, task, content, page["content_type"], url, _day_of(page))
         except (Dropped, DocumentLost) as dropped:
             tally.drop(dropped.reason, len(content), url, partial(whole_page, guard, page))
             continue
         except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
             tally.drop("extractor_failed", len(content), url, partial(whole_page, guard, page))
             continue
-        tally.keep(len(content), text)
-        tally.show("cleaned", partial(whole_page, guard, page), text, url, "the whole page as text", "kept")
-        rows.append(
-            {
-                **{name: page[name] for name in ("id", "url", "source", "license", "first_seen")},
-                "text": text,
-                "language": None,
-                "metadata": canonical_json(metadata),
-            }
-        )
+        tally.keep(len(content), cleaned.text)
+        tally.show("cleaned", partial(whole_page, guard, page), cleaned.text, url, "the whole page as text", "kept")
+        rows.append(_row(page, cleaned))
     write_table(table_of(rows, DOCUMENTS_SCHEMA), output)
     return tally.stats()
 
 
-def clean_page(task: CleanHtml, content: bytes, content_type: str) -> tuple[str, dict[str, JsonValue]]:
-    """Text and metadata (``title``, ``declared_language``, ``encoding``) of one page.
+def _row(page: dict[str, Any], cleaned: Cleaned) -> dict[str, Any]:
+    """The document of a page; the licence that its source has goes before the one that the page states."""
+    said = cleaned.said.columns()
+    return {
+        **said,
+        **{name: page[name] for name in ("id", "url", "source", "first_seen")},
+        "license": page["license"] or said["license"],
+        "text": cleaned.text,
+        "metadata": canonical_json({"encoding": cleaned.encoding}),
+    }
+
+
+def _day_of(page: dict[str, Any]) -> date | None:
+    """When the page was collected, where its source says so."""
+    return page["collected_at"].date() if page["collected_at"] else None
+
+
+def clean_page(
+    task: CleanHtml, content: bytes, content_type: str, url: str = "", collected: date | None = None
+) -> Cleaned:
+    """What becomes of one page, found at ``url`` on the day ``collected``.
 
     Raises Dropped for a page that is too large, no text, or empty.
     """
@@ -103,15 +130,14 @@ def clean_page(task: CleanHtml, content: bytes, content_type: str) -> tuple[str,
         raise Dropped("not_text")
     maybe_html = mime in _HTML_TYPES or not mime.startswith("text/")
     decoded = decode(content, content_type, maybe_html)
-    text = without_controls(decoded.text)
-    metadata: dict[str, JsonValue] = {"encoding": decoded.encoding}
+    text, said = without_controls(decoded.text), PageMetadata()
     if mime in _HTML_TYPES or (maybe_html and _LOOKS_LIKE_HTML.search(text[:5_000])):
-        metadata.update(metadata_of(text))
+        said = metadata_of(text, url, collected)
         text = tidy(EXTRACTORS[task.extractor](prepare(text)))
     text = repair(text) if task.repair_unicode else normalise(text)
     if not text.strip():
         raise Dropped("empty")
-    return text, metadata
+    return Cleaned(text, decoded.encoding, said)
 
 
 def whole_page(guard: Guard, page: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ the line breaks that only wrap the source of Chinese and Japanese text.
 
 from __future__ import annotations
 
-import html as html_entities
 import re
 from collections.abc import Callable
 
@@ -31,8 +30,6 @@ _PREFORMATTED_END = {
 }
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)[^<>]*+>")
 _ALONE = re.compile(r"(?<=>)([ \t\n]{0,50}+[^\x00-\x7f])(?=[ \t\n]{0,50}<)")
-_TITLE = re.compile(r"<title\b[^<>]{0,200}>([^<]{0,2000})</title", re.IGNORECASE)
-_LANGUAGE = re.compile(r"""<html\b[^>]{0,500}?\blang\s{0,9}=\s{0,9}["']?([A-Za-z0-9-]{2,20})""", re.IGNORECASE)
 
 # Elements that cannot nest (void), or whose end tag may be left out, so that counting them says nothing about depth.
 _DEPTHLESS_NAMES = (
@@ -84,19 +81,6 @@ def _limit_depth(html: str) -> str:
         return match[0] if depth <= MAX_DEPTH else " "
 
     return _TAG.sub(keep, " ".join(_split(html, _RAW_START, _RAW_END)[::2]))
-
-
-def metadata_of(html: str) -> dict[str, str]:
-    """What a page says about itself, cheaply: ``title`` and ``declared_language``, where stated."""
-    head = html[:100_000]
-    found = {}
-    if match := _TITLE.search(head):
-        title = " ".join(html_entities.unescape(match[1]).split())
-        if title:
-            found["title"] = title[:500]
-    if match := _LANGUAGE.search(head):
-        found["declared_language"] = match[1].lower()
-    return found
 
 
 def by_trafilatura(html: str) -> str:

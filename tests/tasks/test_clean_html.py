@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from storage.corpus import Documents, read_table
+from storage.corpus import Documents, Pages, read_table, write_table
 from storage.errors import StepFailed
 from tasks.clean_html import CleanHtml, clean_partition
 from tasks.task import DocumentLost
@@ -52,9 +52,9 @@ def test_good_pages_become_documents_in_their_order(tmp_path: Path) -> None:
     assert documents["a"]["text"] == "炉火要保持均匀的温度，直到炼成为止。" * 9
     assert documents["a"]["license"] == "CC0"
     assert documents["a"]["first_seen"] == 1
-    metadata = json.loads(str(documents["a"]["metadata"]))
-    assert metadata == {"title": "炉火", "encoding": "gb18030"}
-    assert json.loads(str(documents["b"]["metadata"]))["declared_language"] == "en"
+    assert documents["a"]["title"] == "炉火"
+    assert documents["a"]["metadata"] == '{"encoding":"gb18030"}'
+    assert documents["b"]["declared_language"] == "en"
     assert outcome.result.counts == {"documents": 3}
     assert outcome.result.metrics["documents_in"] == 3
     assert outcome.result.samples[0].after
@@ -84,6 +84,30 @@ def test_bad_pages_are_counted_and_harm_no_other(tmp_path: Path) -> None:
     dropped = sum(count for name, count in metrics.items() if name.startswith("dropped."))
     assert metrics["documents_out"] + dropped == metrics["documents_in"] == len(pages)
     assert {sample.title for sample in outcome.result.samples} >= {"cleaned", "dropped: not_text", "dropped: too_large"}
+
+
+def test_what_a_page_says_goes_into_columns(tmp_path: Path) -> None:
+    license_ = "https://creativecommons.org/licenses/by/4.0/deed.zh"
+    said = (
+        '<html lang="zh-CN"><head><title>炉火</title><link rel="canonical" href="/fire"><link rel="license" href="{}">'
+        '<meta name="robots" content="noai"><meta property="article:published_time" content="2024-05-31T08:00:00Z">'
+    )
+    page = CHINESE.replace("<html><head><title>炉火</title>", said.format(license_)).encode()
+    pages: dict[str, Page] = {"https://e.org/a": (page, HTML), "b.txt": (b"The furnace keeps a heat.", "text/plain")}
+    task = CleanHtml.model_validate({"pages": "pages", "extractor": "resiliparse"})
+    corpus = make_pages(tmp_path / "pages", [pages])
+    table = read_table(corpus.partitions[0].path)
+    licenses = table.column_names.index("license")
+    unlicensed = table.set_column(licenses, "license", pa.array([None, None], pa.string()))
+    write_table(unlicensed, tmp_path / "unlicensed" / "00000.parquet")
+    for source, expected in ((corpus, "CC0"), (Pages.of_folder(tmp_path / "unlicensed"), "CC-BY-4.0")):
+        documents = rows(run_task(task, {"pages": source}, tmp_path, name=expected, workers=1))
+        found = documents["https://e.org/a"]
+        assert [found[name] for name in ("title", "canonical_url", "published", "declared_language", "license")] == [
+            *("炉火", "https://e.org/fire", "2024-05-31", "zh-cn", expected)
+        ]
+        assert found["ai_opt_out"] == ["noai"]
+    assert documents["b.txt"]["license"] is documents["b.txt"]["title"] is None
 
 
 @pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])

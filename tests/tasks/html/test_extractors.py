@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tasks.html.extractors import EXTRACTORS, MAX_DEPTH, metadata_of, prepare, tidy
+from tasks.html.extractors import EXTRACTORS, MAX_DEPTH, prepare, tidy
 
 ALL = sorted(EXTRACTORS)
 SENTENCE = "The furnace keeps an even heat for weeks, and whoever feeds it once need not watch it again. "
@@ -141,12 +141,6 @@ def test_documentation_keeps_signatures_and_the_lines_of_docstrings() -> None:
     )
 
 
-def test_metadata() -> None:
-    html = '<!doctype html><html class=x lang="zh-CN"><head><title> 一页 &amp;\n more </title>'
-    assert metadata_of(html) == {"title": "一页 & more", "declared_language": "zh-cn"}
-    assert metadata_of("<p>nothing") == {}
-
-
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("closed", [True, False])
 def test_any_depth_of_nesting(name: str, closed: bool) -> None:
@@ -183,7 +177,6 @@ HOSTILE = [
 def test_preparation_is_linear(piece: str) -> None:
     """A quadratic pattern would take hours on these."""
     html = piece * (2_000_000 // len(piece))
-    metadata_of(html)
     prepare(html)
     tidy(html)
 
