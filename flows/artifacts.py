@@ -1,13 +1,13 @@
-"""What the store holds, for people and for programs: list, show, lineage, verify, gc."""
+"""What the store holds, for people and for programs: list, show, verify, gc."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from flows.card import facts, said_of_checks
 from flows.report import seconds_text, table
-from storage.errors import NotFound
 from storage.maintenance import collect_garbage, problems
-from storage.store import Build, Store
+from storage.store import Store
 
 Json = dict[str, Any]
 
@@ -50,6 +50,7 @@ def listing_text(content: Json) -> str:
 def description(store: Store, digest: str) -> Json:
     """What an artifact is, what it is called, and every build that made it."""
     manifest = store.manifest(digest)
+    known = facts(store, digest)
     return {
         "artifact": digest,
         "kind": manifest.kind,
@@ -58,6 +59,7 @@ def description(store: Store, digest: str) -> Json:
         "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
         "names": _names(store, digest),
         "builds": [build.model_dump(mode="json") for build in store.builds_of(digest)],
+        **({"data": known["data"]} if known else {}),
     }
 
 
@@ -66,6 +68,7 @@ def description_text(content: Json) -> str:
     if content["names"]:
         lines.append(f"names: {', '.join(content['names'])}")
     lines += [f"{name}: {value}" for name, value in content["counts"].items()]
+    lines += said_of_checks(content.get("data", []))
     for build in content["builds"]:
         lines += ["", *_build_lines(build)]
     rows = [("file", "size", "object")]
@@ -94,75 +97,6 @@ def _build_lines(build: Json) -> list[str]:
         lines.append(f"  MLflow run: {build['mlflow_run']}")
     lines += [f"  {name}: {value:,.6g}" for name, value in sorted(build["metrics"].items())]
     return lines
-
-
-def lineage(store: Store, digest: str) -> Json:
-    """What an artifact was made of: its latest build, and the same for every input, back to the sources."""
-    known: dict[str, Json] = {}
-
-    def node(artifact: str) -> Json:
-        if artifact not in known:
-            known[artifact] = _lineage_node(store, artifact)
-            build = known[artifact]["build"]
-            inputs = build["inputs"] if build else {}
-            known[artifact]["inputs"] = {slot: node(source) for slot, source in inputs.items()}
-        return known[artifact]
-
-    return node(digest)
-
-
-def _lineage_node(store: Store, digest: str) -> Json:
-    try:
-        kind: str | None = store.manifest(digest).kind
-    except NotFound:
-        kind = None
-    builds = store.builds_of(digest)
-    return {"artifact": digest, "kind": kind, "build": _summary(builds[-1]) if builds else None}
-
-
-def _summary(build: Build) -> Json:
-    return {
-        "key": build.key,
-        "recipe": build.recipe,
-        "step": build.step,
-        "task": build.identity.task,
-        "settings": build.identity.settings,
-        "seed": build.identity.seed,
-        "libraries": build.identity.libraries,
-        "started_at": build.started_at.isoformat(),
-        "seconds": build.seconds,
-        "headline": build.headline,
-        "accepted_from": build.accepted_from,
-        "mlflow_run": build.mlflow_run,
-        "inputs": build.identity.inputs,
-        "previous": build.identity.previous,
-    }
-
-
-def lineage_text(content: Json) -> str:
-    lines: list[str] = []
-    shown: set[str] = set()
-
-    def draw(node: Json, slot: str, indent: str) -> None:
-        build = node["build"]
-        made = f"{build['recipe']}/{build['step']} ({build['task']})" if build else "taken from a folder"
-        accepted = (
-            f", accepted by --reuse from build {build['accepted_from'][:12]}"
-            if build and build["accepted_from"]
-            else ""
-        )
-        headline = f": {build['headline']}" if build and build["headline"] else ""
-        again = " (see above)" if node["artifact"] in shown and node["inputs"] else ""
-        prefix = f"{indent}{slot}: " if slot else indent
-        lines.append(f"{prefix}{node['kind'] or 'gone'} {node['artifact'][:12]}  {made}{accepted}{headline}{again}")
-        if node["artifact"] in shown:
-            return
-        shown.add(node["artifact"])
-        for name, source in node["inputs"].items():
-            draw(source, name, indent + "  ")
-
-    draw(content, "", "")
-    return "\n".join(lines)
 
 
 def verify(store: Store, name: str | None) -> tuple[list[str], str]:

@@ -162,6 +162,8 @@ def _schema(given: argparse.Namespace) -> int:
 
 def _artifact_command(name: str, given: argparse.Namespace) -> int:
     from flows import artifacts
+    from flows.card import write_card
+    from flows.lineage import lineage, lineage_text
 
     home = Home.of_environment()
     store = home.open_store()
@@ -178,10 +180,11 @@ def _artifact_command(name: str, given: argparse.Namespace) -> int:
     if name == "show":
         return _shown(artifacts.description(store, digest), artifacts.description_text, given.json)
     if name == "lineage":
-        return _shown(artifacts.lineage(store, digest), artifacts.lineage_text, given.json)
+        return _shown(lineage(store, digest), lineage_text, given.json)
     if name == "export":
         store.export(digest, given.folder)
-        _print(f"{len(store.manifest(digest).files)} files in {given.folder}")
+        card = ", and the card README.md" if write_card(store, digest, given.folder) else ""
+        _print(f"{len(store.manifest(digest).files)} files in {given.folder}{card}")
     elif name == "alias":
         store.set_alias(given.name, digest)
         _print(f"{given.name} is now {digest[:12]}")

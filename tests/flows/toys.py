@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from storage.artifact import Adapter, JsonValue, Model, Report
-from storage.corpus import Documents, Pages, Partition, read_table, table_of, write_table
+from storage.corpus import Documents, Examples, Pages, Partition, read_table, table_of, write_table
 from storage.errors import SourceError, StepFailed
+from storage.shards import Shards
 from tasks.task import Context, Guard, Input, Kind, Outside, Result, Sample, Settings, Task, World
 
 
@@ -140,6 +141,27 @@ class Train(Task):
         return Result(metrics={"letters": letters}, headline=f"{letters} letters")
 
 
+class ShardsPart(Settings):
+    """One part of a mixture of shards."""
+
+    shards: Input[Shards]
+
+
+class Fits(Task):
+    """A model of shards, or grown from another model by examples."""
+
+    makes: ClassVar[Kind] = Model
+
+    model: Input[Model | Adapter] | None = None
+    data: list[ShardsPart]
+    examples: Input[Examples] | None = None
+
+    def run(self, context: Context) -> Result:
+        digests = [context.open(part.shards).digest for part in self.data]
+        (context.output / "config.json").write_text(json.dumps({"data": digests, "tuned": self.model is not None}))
+        return Result(headline="fits")
+
+
 class Judge(Task):
     """A report about models."""
 
@@ -192,6 +214,7 @@ TOYS = {
     "clean": "tests.flows.toys:Clean",
     "keep": "tests.flows.toys:Keep",
     "train": "tests.flows.toys:Train",
+    "fits": "tests.flows.toys:Fits",
     "judge": "tests.flows.toys:Judge",
     "chance": "tests.flows.toys:Chance",
     "breaks": "tests.flows.toys:Breaks",
