@@ -11,18 +11,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from storage.artifact import JsonValue
 from storage.corpus import Documents, read_table, write_table
 from storage.errors import StepFailed
 from storage.identity import digest_of_text
+from tasks.copies.characters import Characters, batches
 from tasks.copies.minhash import Banding, band_keys, banding
 from tasks.copies.near_copies import Candidates, Copy, Signatures, kept_documents
-from tasks.copies.shingles import normalised, shingles_of
+from tasks.copies.shingles import WORDS_PER_SHINGLE, Words, windows_of
+from tasks.gate import check_source_loss
+from tasks.tally import excerpts
 from tasks.task import Context, Guard, Input, Result, Sample, Task
 
-_SHOWN = 8
+_NEAR_SHOWN = 8
+_EXACT_SHOWN = 2
+_EXAMPLE_CHARACTERS = 80
 
 
 class Dedup(Task):
@@ -30,15 +36,18 @@ class Dedup(Task):
 
     In the order (first_seen, id), a document is kept if and only if no kept document is a match of
     it. Two documents match if their texts are equal but for case, compatibility forms and white
-    space, or if they agree in a band of MinHash minima and the true Jaccard similarity of their
+    space, or if they agree in a band of their MinHash sketches and the true Jaccard similarity of their
     word 5-grams (see ``tasks.copies.shingles``) is at least ``similarity``. So the result depends on
     neither the order of arrival nor workers nor partitions, and of a chain A~B~C with A unlike C
     both A and C stay.
 
-    Signatures are made per partition. Of the whole corpus, memory holds about 120 bytes a document
-    while bands are compared one by one, and an entry for every document and band with a possible
-    match; the 5-grams of those documents are spilt to disk. Time grows linearly with the text, and
-    with the candidates, whose number grows with the kept documents that are nearly similar enough.
+    Signatures are made per partition, in worker processes, and so are the 5-grams of the documents
+    that share a band with another; the comparisons themselves are made in order by one process,
+    some microseconds each. Of the whole corpus, memory holds about 200 bytes a document while bands
+    are compared one by one, and an entry of 16 bytes for every document and band with a possible
+    match; band keys (8 bytes each) and the 5-grams of candidates (8 bytes a word) lie on disk. Time
+    grows linearly with the text, and with the candidates, whose number grows with the kept documents
+    that are nearly similar enough.
     """
 
     makes = Documents
@@ -47,11 +56,13 @@ class Dedup(Task):
     similarity: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of word 5-grams (characters, in scripts without spaces) from which documents are copies."""
     permutations: int = Field(128, ge=1, le=4096)
-    """MinHash minima per document; more find more exactly the pairs at the threshold, and take longer."""
+    """Places in the MinHash sketch of a document; more find more exactly the pairs at the threshold, and cost more."""
     recall: float = Field(0.99, gt=0, lt=1)
     """Probability with which a pair of exactly ``similarity`` becomes a candidate; bands and rows follow from it."""
     max_source_loss: float = Field(0.9, gt=0, le=1)
     """The step fails if it would drop more than this share of the documents of one source."""
+    min_source_documents: int = Field(20, ge=1)
+    """Sources with fewer documents than this are exempt from ``max_source_loss``."""
 
     def run(self, context: Context) -> Result:
         documents = context.open(self.documents)
@@ -63,24 +74,33 @@ class Dedup(Task):
         files = [result.files[result.name] for result in made]
         signatures = Signatures.read(files, bands.bands, context.scratch / "keys.bin")
         candidates = Candidates.find(signatures)
-        shingles = candidates.shingles(documents, context.scratch / "shingles.bin")
+        shingles = candidates.shingles(documents, context, context.scratch / "shingles")
         kept, copies = kept_documents(signatures, candidates, shingles, self.similarity, context.progress)
-        self._check(signatures, kept)
+        self._check(documents, signatures, copies)
         self._write(documents, kept, context.output)
         return self._result(documents, signatures, kept, copies, bands)
 
-    def _check(self, signatures: Signatures, kept: npt.NDArray[np.bool_]) -> None:
+    def _check(self, documents: Documents, signatures: Signatures, copies: list[Copy]) -> None:
         """StepFailed if a source would lose suspiciously much."""
         before = Counter(signatures.sources)
-        after = Counter(source for source, keep in zip(signatures.sources, kept, strict=True) if keep)
-        for source, count in sorted(before.items()):
-            dropped = count - after[source]
-            if dropped > self.max_source_loss * count:
-                raise StepFailed(
-                    f"dedup: {dropped:,} of {count:,} documents of source {source!r} would be dropped as copies "
-                    f"({dropped / count:.1%}, more than max_source_loss {self.max_source_loss:g}); look there for "
-                    "shared boilerplate, raise `similarity`, or raise `max_source_loss` if it is right"
-                )
+        lost = Counter(signatures.sources[copy.document] for copy in copies)
+
+        def example(source: str) -> str:
+            copy = next(copy for copy in copies if signatures.sources[copy.document] == source)
+            texts = _texts(documents, {copy.document, copy.kept})
+            (dropped, text), (kept, _) = texts[copy.document], texts[copy.kept]
+            return f"{dropped} for {kept} ({_alike(copy)}): {' '.join(text.split())[:_EXAMPLE_CHARACTERS]!r}"
+
+        check_source_loss(
+            "dedup",
+            before,
+            {source: count - lost[source] for source, count in before.items()},
+            most=self.max_source_loss,
+            smallest=self.min_source_documents,
+            cause="as copies",
+            remedy="look there for shared boilerplate, raise `similarity`",
+            example=example,
+        )
 
     def _write(self, documents: Documents, kept: npt.NDArray[np.bool_], folder: Path) -> None:
         start = 0
@@ -99,14 +119,17 @@ class Dedup(Task):
         bands: Banding,
     ) -> Result:
         sizes = signatures.bytes
-        exact = sum(copy.similarity is None for copy in copies)
+        exact = [copy.document for copy in copies if copy.similarity is None]
+        near = [copy.document for copy in copies if copy.similarity is not None]
         metrics: dict[str, float] = {
             "documents_in": len(kept),
             "documents_out": int(kept.sum()),
             "bytes_in": int(sizes.sum()),
             "bytes_out": int(sizes[kept].sum()),
-            "dropped.exact": exact,
-            "dropped.near": len(copies) - exact,
+            "dropped.exact": len(exact),
+            "dropped.near": len(near),
+            "bytes_dropped.exact": int(sizes[exact].sum()),
+            "bytes_dropped.near": int(sizes[near].sum()),
             "bands": bands.bands,
             "rows_per_band": bands.rows,
         }
@@ -121,35 +144,50 @@ class Dedup(Task):
 def sign_partition(task: Dedup, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
     """Write one row a document: what is needed to find its copies."""
     table = read_table(source, ["id", "text", "source", "first_seen"])
-    texts = [normalised(text) for text in table["text"].to_pylist()]
-    sets = shingles_of(texts)
-    keys = band_keys(sets, banding(task.similarity, task.permutations, task.recall))
+    bands = banding(task.similarity, task.permutations, task.recall)
+    exact, shingles, keys = [], [np.empty(0, np.int64)], [np.empty((0, bands.bands), np.uint64)]
+    for texts in batches(table["text"].to_pylist()):
+        characters = Characters.normalised(texts)
+        grams, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
+        exact += [digest_of_text(text)[:32] for text in characters.plain_texts()]
+        shingles.append(np.diff(starts))
+        keys.append(band_keys(grams, starts, bands))
     columns: dict[str, Any] = {name: table[name] for name in ("id", "source", "first_seen")}
-    columns["exact"] = pa.array([digest_of_text(text)[:32] for text in texts], pa.string())
+    columns["exact"] = pa.array(exact, pa.string())
     columns["bytes"] = pc.cast(pc.binary_length(table["text"]), pa.int64())
-    columns["shingles"] = pa.array([len(members) for members in sets], pa.int64())
-    columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(keys.T.ravel(), pa.uint64()), len(keys))
+    columns["comparable"] = pa.array(np.concatenate(shingles) > 0)
+    columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(keys).ravel()), bands.bands)
     write_table(pa.table(columns), output)
-    return {"documents": len(texts)}
+    return {"documents": len(exact)}
+
+
+def _alike(copy: Copy) -> str:
+    return "the same text" if copy.similarity is None else f"similarity {copy.similarity:.2f}"
+
+
+def _texts(documents: Documents, wanted: set[int]) -> dict[int, tuple[str, str]]:
+    """URL and text of the documents with these numbers."""
+    texts: dict[int, tuple[str, str]] = {}
+    start = 0
+    for partition in documents.partitions:
+        rows = pq.read_metadata(partition.path).num_rows
+        here = [number for number in sorted(wanted) if start <= number < start + rows]
+        if here:
+            table = read_table(partition.path, ["url", "text"]).take([number - start for number in here])
+            texts |= dict(zip(here, zip(table["url"].to_pylist(), table["text"].to_pylist(), strict=True), strict=True))
+        start += rows
+    return texts
 
 
 def _samples(documents: Documents, copies: list[Copy]) -> list[Sample]:
-    """The least similar pairs that were judged copies, and a few exact ones, with their texts."""
-    near = [copy for copy in copies if copy.similarity is not None]
-    shown = heapq.nsmallest(_SHOWN - 2, near, key=lambda copy: (copy.similarity, copy.document))
-    shown += [copy for copy in copies if copy.similarity is None][: _SHOWN - len(shown)]
-    wanted = {number for copy in shown for number in (copy.document, copy.kept)}
-    texts: dict[int, tuple[str, str]] = {}
-    start = 0
-    for table in documents.tables(["url", "text"]):
-        for number in sorted(wanted):
-            if start <= number < start + table.num_rows:
-                row = table.slice(number - start, 1).to_pylist()[0]
-                texts[number] = (row["url"], row["text"][:1000])
-        start += table.num_rows
+    """The least similar pairs that were judged copies, and a few of the same text, side by side."""
+    near = [(copy.similarity, place) for place, copy in enumerate(copies) if copy.similarity is not None]
+    shown = [copies[place] for _, place in heapq.nsmallest(_NEAR_SHOWN, near)]
+    shown += [copy for copy in copies if copy.similarity is None][:_EXACT_SHOWN]
+    texts = _texts(documents, {number for copy in shown for number in (copy.document, copy.kept)})
     samples = []
     for copy in shown:
-        alike = "the same text" if copy.similarity is None else f"similarity {copy.similarity:.3f}"
-        title = f"{texts[copy.document][0]} dropped for {texts[copy.kept][0]}: {alike}"
-        samples.append(Sample(title, texts[copy.kept][1], texts[copy.document][1]))
+        (kept_url, kept), (url, dropped) = texts[copy.kept], texts[copy.document]
+        before, after = excerpts(kept, dropped)
+        samples.append(Sample(f"copies, {_alike(copy)}", before, after, url, f"kept: {kept_url}", "dropped"))
     return samples

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.corpus import Documents
-from tasks.copies.shingles import Hashes, jaccard, normalised, shingles_of
-from tasks.task import Progress
+from storage.artifact import JsonValue
+from storage.corpus import Documents, Partition, read_table
+from storage.identity import digest_of_bytes, digest_of_value
+from tasks.copies.shingles import Hashes, jaccard, shingles_of
+from tasks.task import Context, Guard, Progress
 
 Numbers = npt.NDArray[np.int64]
 """Documents by their number: their place in the corpus, partition after partition."""
@@ -60,9 +63,9 @@ class Signatures:
             start += part.num_rows
             parts.append(part.drop_columns(["keys"]))
         table = pa.concat_tables(parts)
-        ids = np.array(table["id"].to_pylist(), dtype=np.str_)
-        order = np.lexsort((ids, table["first_seen"].to_numpy())).astype(np.int64)
-        _, group = np.unique(np.array(table["exact"].to_pylist(), dtype=np.str_), return_inverse=True)
+        by_age = pc.sort_indices(table, [("first_seen", "ascending"), ("id", "ascending")])
+        order = by_age.to_numpy().astype(np.int64)
+        group = table["exact"].combine_chunks().dictionary_encode().indices.to_numpy()
         first = np.full(len(order), -1, np.int64)
         # Assigned from the last to the first, so that the first of every group remains.
         first[group[order[::-1]]] = order[::-1]
@@ -72,7 +75,7 @@ class Signatures:
             first_of=first[group],
             sources=table["source"].to_pylist(),
             bytes=table["bytes"].to_numpy(),
-            comparable=table["shingles"].to_numpy() > 0,
+            comparable=table["comparable"].to_numpy(),
         )
 
 
@@ -109,22 +112,20 @@ class Candidates:
         found, counts = np.unique(members, return_counts=True)
         return cls(found, np.concatenate([[0], np.cumsum(counts)]), all_buckets[by_document], size)
 
-    def shingles(self, documents: Documents, spill: Path) -> Shingles:
-        """Make the 5-grams of these documents again, on disk."""
-        sizes = []
-        wanted, start = self.documents, 0
-        spill.parent.mkdir(parents=True, exist_ok=True)
-        with spill.open("wb") as file:
-            for table in documents.tables(["text"]):
-                here = wanted[(wanted >= start) & (wanted < start + table.num_rows)] - start
-                texts = [normalised(text) for text in table["text"].take(pa.array(here)).to_pylist()]
-                for members in shingles_of(texts):
-                    file.write(members.tobytes())
-                    sizes.append(len(members))
-                start += table.num_rows
-        ends = np.cumsum([0, *sizes])
-        values = np.memmap(spill, np.uint64, "r") if ends[-1] else np.empty(0, np.uint64)
-        return Shingles(wanted, ends, values)
+    def shingles(self, documents: Documents, context: Context, folder: Path) -> Shingles:
+        """Make the 5-grams of these documents again, in worker processes, and lay them on disk in one file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        partitions, start = [], 0
+        for partition in documents.partitions:
+            rows = pq.read_metadata(partition.path).num_rows
+            here = self.documents[(self.documents >= start) & (self.documents < start + rows)] - start
+            start += rows
+            if here.size:
+                np.save(folder / f"{partition.name}.rows.npy", here)
+                # What is made of a partition depends on the rows that are wanted, too.
+                digest = digest_of_value([partition.digest, digest_of_bytes(here.tobytes())])
+                partitions.append(replace(partition, digest=digest))
+        return Shingles.gathered(self.documents, partitions, context, folder)
 
 
 def _grouped(keys: Hashes) -> tuple[Numbers, Numbers]:
@@ -141,9 +142,33 @@ class Shingles:
     ends: Numbers
     values: Hashes
 
+    @classmethod
+    def gathered(cls, documents: Numbers, partitions: Sequence[Partition], context: Context, folder: Path) -> Shingles:
+        """Those that the workers make of the partitions, one behind the other."""
+        sizes, spill = [np.zeros(1, np.int64)], folder / "shingles.bin"
+        made = context.map_partitions(shingle_partition, folder, partitions, output=folder)
+        with spill.open("wb") as file:
+            for result in made:
+                (path,) = result.files.values()
+                content = np.load(path, mmap_mode="r")
+                counts = content[1 : 1 + int(content[0])]
+                sizes.append(counts.astype(np.int64))
+                file.write(content[1 + len(counts) :])
+        ends = np.cumsum(np.concatenate(sizes))
+        return cls(documents, ends, np.memmap(spill, np.uint64, "r") if ends[-1] else np.empty(0, np.uint64))
+
     def of(self, position: int) -> Hashes:
         """Those of the document at this position in ``documents``."""
         return self.values[self.ends[position] : self.ends[position + 1]]
+
+
+def shingle_partition(folder: Path, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
+    """Write the 5-grams of the rows wanted: how many documents, how many 5-grams each has, then the 5-grams."""
+    rows = np.load(folder / f"{output.name}.rows.npy")
+    sets = shingles_of(read_table(source, ["text"])["text"].take(pa.array(rows)).to_pylist())
+    head = np.array([len(sets), *map(len, sets)], np.uint64)
+    np.save(output.with_suffix(".shingles.npy"), np.concatenate([head, *sets]))
+    return {"documents": len(sets)}
 
 
 def kept_documents(
@@ -153,7 +178,9 @@ def kept_documents(
     kept = np.ones(len(signatures.order), np.bool_)
     copies: list[Copy] = []
     bucket_of: list[list[int]] = [[] for _ in range(candidates.size)]
-    """Per bucket: positions of the kept documents in it."""
+    """Per bucket: the kept documents in it, by their place in ``compared``."""
+    compared: list[int] = []
+    """Positions of kept documents among the candidates, in order."""
     position_of = {int(document): position for position, document in enumerate(candidates.documents)}
     kept_for: dict[int, int] = {}
     """Dropped near-copy → the kept document."""
@@ -167,10 +194,12 @@ def kept_documents(
         elif number in position_of:
             position = position_of[number]
             buckets = candidates.buckets[candidates.starts[position] : candidates.starts[position + 1]].tolist()
-            match = _match(position, {other for b in buckets for other in bucket_of[b]}, shingles, similarity)
+            others = sorted({other for bucket in buckets for other in bucket_of[bucket]})
+            match = _match(position, [compared[other] for other in others], shingles, similarity)
             if match is None:
                 for bucket in buckets:
-                    bucket_of[bucket].append(position)
+                    bucket_of[bucket].append(len(compared))
+                compared.append(position)
             else:
                 kept[number] = False
                 kept_for[number] = match[0]
@@ -178,11 +207,11 @@ def kept_documents(
     return kept, copies
 
 
-def _match(position: int, others: set[int], shingles: Shingles, similarity: float) -> tuple[int, float] | None:
-    """The most similar of the other documents, if it is similar enough."""
+def _match(position: int, others: Sequence[int], shingles: Shingles, similarity: float) -> tuple[int, float] | None:
+    """The most similar of the other documents, if it is similar enough; of equally similar ones the first."""
     mine = shingles.of(position)
     best: tuple[float, int] | None = None
-    for other in sorted(others):
+    for other in others:
         theirs = shingles.of(other)
         shorter, longer = sorted((len(mine), len(theirs)))
         # Jaccard similarity is at most the ratio of the sizes.

@@ -4,79 +4,133 @@ A *word* is a run of letters, digits and underscores; in scripts written without
 Japanese, Thai, Lao, Khmer, Burmese, Tibetan) every character is a word of its own, so that there
 5-grams of characters are compared, in mixed text too. Case, compatibility forms (full-width
 letters), punctuation and white space do not count.
+
+Strings are never cut into words. The hash of a word is the polynomial Σ character·P^position
+modulo 2^64, taken for all words at once as differences of one running sum, times a power of P's
+inverse that undoes where in the column the word stands; a 5-gram is a polynomial in its words'
+hashes in the same way.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from hashlib import blake2b
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.copies.characters import ALONE, LETTER, LONE, Characters, Positions, batches
+from tasks.copies.characters import normalised as normalised
+
 Hashes = npt.NDArray[np.uint64]
 
 WORDS_PER_SHINGLE = 5
-_UNSEGMENTED = (
-    "\u0e00-\u0eff"  # Thai, Lao
-    "\u0f00-\u0fff"  # Tibetan
-    "\u1000-\u109f"  # Burmese
-    "\u1780-\u17ff"  # Khmer
-    "\u3005\u3007\u3040-\u30ff\u31f0-\u31ff"  # kana and marks of repetition
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
-)
+_PLACE = 0x9E3779B97F4A7C15
+"""P: odd, so that it has an inverse modulo 2^64."""
+_GRAM = np.uint64(0xD6E8FEB86659FD93)
+
+_UNSEGMENTED = "".join(f"{chr(first)}-{chr(last)}" for first, last in LONE)
 _WORD = re.compile(rf"[{_UNSEGMENTED}]|[^\W{_UNSEGMENTED}]+")
-_SPACED_WORD = re.compile(r"\w+")
-"""The same for texts with none of those scripts, twice as fast."""
-_ANY_UNSEGMENTED = re.compile(f"[{_UNSEGMENTED}]")
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-
-
-def normalised(text: str) -> str:
-    """The text as far as it counts for exact copies: compatibility forms, case and white space made one."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a normalised text."""
-    spaced = text.isascii() or not _ANY_UNSEGMENTED.search(text)
-    return (_SPACED_WORD if spaced else _WORD).findall(text)
+    """The words of a normalised text as strings: what ``Words`` holds the hashes of."""
+    return _WORD.findall(text)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of several texts, in a row."""
+
+    hashes: Hashes
+    starts: Positions
+    """(texts + 1) number of the first word of each text."""
+    begins: Positions
+    """Where in the column of characters each word begins …"""
+    ends: Positions
+    """… and ends, that place excluded."""
+
+    @classmethod
+    def of(cls, characters: Characters) -> Words:
+        letter, alone = characters.classes == LETTER, characters.classes == ALONE
+        # Every text ends with white space, so a word never reaches the end of the column.
+        first, last = letter.copy(), letter.copy()
+        first[1:] &= ~letter[:-1]
+        last[:-1] &= ~letter[1:]
+        begins, ends = np.flatnonzero(first | alone), np.flatnonzero(last | alone) + 1
+        powers, inverses = _powers(1 << len(letter).bit_length())
+        running = np.zeros(len(letter) + 1, np.uint64)
+        np.cumsum(np.multiply(characters.folded, powers[: len(letter)], dtype=np.uint64), out=running[1:])
+        hashes = mixed((running[ends] - running[begins]) * inverses[begins])
+        return cls(hashes, np.searchsorted(begins, characters.starts), begins, ends)
+
+
+@lru_cache(maxsize=1)
+def _powers(length: int) -> tuple[Hashes, Hashes]:
+    """P^0, P^1, … and the inverses of these, modulo 2^64."""
+    made = []
+    for base in (_PLACE, pow(_PLACE, -1, 1 << 64)):
+        powers = np.full(length, base, np.uint64)
+        powers[0] = 1
+        made.append(np.cumprod(powers, out=powers))
+    return made[0], made[1]
+
+
+def windows_of(words: Words, length: int) -> tuple[Hashes, Positions]:
+    """The hash of ``length`` successive words from every word on, and where (texts + 1) each text's windows start.
+
+    A text of fewer words has one window, of all its words; one without words has none.
+    """
+    counts = np.diff(words.starts)
+    hashes = np.zeros(len(words.hashes), np.uint64)
+    padded = np.concatenate([words.hashes, np.zeros(length, np.uint64)])
+    for offset in range(length):
+        hashes *= _GRAM
+        hashes += padded[offset : offset + len(hashes)]
+    for number in np.flatnonzero((counts > 0) & (counts < length)):
+        short = 0
+        for word in words.hashes[words.starts[number] : words.starts[number + 1]].tolist():
+            short = (short * int(_GRAM) + word) % (1 << 64)
+        hashes[words.starts[number]] = short + int(counts[number]) * _PLACE & (1 << 64) - 1
+    kept = np.where(counts > 0, np.maximum(counts - length + 1, 1), 0)
+    starts = np.concatenate([[0], np.cumsum(kept)])
+    at = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], kept)
+    return mixed(hashes[at]), starts
+
+
+def grams_of(texts: Sequence[str]) -> tuple[Hashes, Positions]:
+    """Hashes of the texts' 5-grams, repetitions included, and where (texts + 1) each text's start."""
+    return windows_of(Words.of(Characters.normalised(texts)), WORDS_PER_SHINGLE)
 
 
 def shingles_of(texts: Sequence[str]) -> list[Hashes]:
-    """For every normalised text the sorted distinct hashes of its word 5-grams.
+    """For every text the sorted distinct hashes of its word 5-grams.
 
     A text of fewer words is one shingle, one without words none.
     """
-    numbers: dict[str, int] = {}
-    rows = [np.array([numbers.setdefault(word, len(numbers)) for word in words_of(text)], np.int64) for text in texts]
-    hashes = np.array([_hash_of(word) for word in numbers], np.uint64)
-    return [_distinct(hashes[row]) for row in rows]
+    sets: list[Hashes] = []
+    for batch in batches(texts):
+        grams, starts = grams_of(batch)
+        sets += [_distinct(grams[start:end]) for start, end in pairwise(starts.tolist())]
+    return sets
 
 
-def _distinct(words: Hashes) -> Hashes:
-    """Sorted distinct hashes of the 5-grams of the words with these hashes."""
-    if len(words) == 0:
-        return words
-    length = min(WORDS_PER_SHINGLE, len(words))
-    grams = np.zeros(len(words) - length + 1, np.uint64)
-    for offset in range(length):
-        # A polynomial in the words' hashes, modulo 2^64: overflow is meant.
-        grams = grams * _FACTOR + words[offset : offset + len(grams)]
-    return np.unique(mixed(grams + np.uint64(length)))
-
-
-def _hash_of(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+def _distinct(values: Hashes) -> Hashes:
+    values = np.sort(values)
+    return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
 
 
 def mixed(values: Hashes) -> Hashes:
     """Every bit of the result depends on every bit of the value (the finaliser of SplitMix64, a bijection)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:

@@ -10,15 +10,12 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
 from storage.errors import StepFailed
-from tasks.copies.minhash import band_keys, banding
-from tasks.copies.shingles import mixed, normalised, shingles_of, words_of
 from tasks.dedup import Dedup
 from tests.helpers import SHARED, Outcome, run_task
 
@@ -82,7 +79,7 @@ _WORDS = st.lists(st.sampled_from(["one", "two", "Three", "床", "前", "明月"
 _TEXTS = st.lists(_WORDS.map(" ".join) | _WORDS.map("".join), min_size=1, max_size=14)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(_TEXTS, st.sampled_from([0.3, 0.5, 0.8, 1.0]), st.randoms(use_true_random=False))
 def test_it_equals_brute_force_in_any_order_and_partitioning(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], similarity: float, rng: random.Random
@@ -141,6 +138,8 @@ def test_chinese_is_compared_by_characters(tmp_path: Path) -> None:
     )
     assert _ids(outcome) == ["1", "4"]
     sample = outcome.result.samples[0]
+    assert sample.title.startswith("copies, similarity 0.")
+    assert (sample.place, sample.before_is, sample.after_is) == ("3", "kept: 1", "dropped")
     assert sample.before == poem
     assert sample.after == poem[:-3] + "夜来风"
     assert 0.8 <= float(sample.title.rsplit(" ", 1)[1]) < 1
@@ -180,7 +179,9 @@ def test_losing_most_of_a_source_fails_in_one_line(tmp_path: Path) -> None:
         StepFailed, match=r"19 of 20 documents of source 'bad' .*95\.0%.*max_source_loss 0\.9"
     ) as caught:
         _dedup(tmp_path, copies + good, max_source_loss=0.9)
+    assert "for example bad/1 for bad/0 (the same text): 'the same words every time again'" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(_ids(_dedup(tmp_path, copies[1:] + good, "small", max_source_loss=0.9))) == 21
     assert len(_ids(_dedup(tmp_path, copies + good, "allowed", max_source_loss=0.95))) == 21
     with pytest.raises(StepFailed, match="no documents"):
         _dedup(tmp_path, [], "none")
@@ -190,44 +191,6 @@ def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     rows = [(f"{number:03}", " ".join(_prose(number % 40, 60)) + " x" * (number // 40), 1) for number in range(120)]
     digests = {_dedup(tmp_path, rows, f"with-{n}", 13, workers=n).artifact.digest for n in (1, 2)}
     assert len(digests) == 1
-
-
-@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=80))
-def test_normalisation_and_words_are_stable(text: str) -> None:
-    assert (
-        normalised(normalised(text)) == normalised(text)
-        or "\u0345" in text
-        or unicodedata.normalize("NFKC", text) != text
-    )
-    assert words_of(normalised(text.replace(" ", "  "))) == words_of(normalised(text))
-
-
-@pytest.mark.parametrize("similarity", [0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
-def test_bands_find_what_they_promise(similarity: float) -> None:
-    """The share of pairs at the threshold that become candidates, measured on random sets."""
-    bands = banding(similarity, 128, 0.99)
-    assert bands.bands * bands.rows <= 128
-    rng = np.random.default_rng(1)
-    size, pairs = 200, 300
-    shared = round(2 * size * similarity / (1 + similarity))
-    sets = []
-    for _ in range(pairs):
-        members = mixed(rng.integers(0, 2**63, 2 * size).astype(np.uint64))
-        sets += [np.sort(members[:size]), np.sort(members[size - shared : 2 * size - shared])]
-    keys = band_keys(sets, bands)
-    found = (keys[:, 0::2] == keys[:, 1::2]).any(axis=0).mean()
-    assert found >= bands.chance(similarity) - 0.03
-
-
-def test_shingles_of_many_texts_are_those_of_each() -> None:
-    texts = [
-        normalised(text)
-        for text in ("a b c d e f g", "a b", "", "床前明月光，疑是地上霜", "a b c d e a b c d e", "x a b c d e y")
-    ]
-    together = shingles_of(texts)
-    assert [len(members) for members in together] == [len(_reference_grams(text)) for text in texts]
-    assert [members.tolist() for members in together] == [shingles_of([text])[0].tolist() for text in texts]
-    assert np.intersect1d(together[0], together[5]).size == 1
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"real texts are not at {SHARED}")
