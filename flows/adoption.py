@@ -1,4 +1,4 @@
-"""Folders of the user's that become artifacts: Hugging Face models, adapters and tokenizers."""
+"""Folders of the user's that become artifacts: Hugging Face models, adapters, classifiers and tokenizers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from storage.errors import SourceError
+from tasks.classifiers.folders import make_of
 from tasks.task import Kind
 
 _TOKENIZER = (
@@ -13,7 +14,13 @@ _TOKENIZER = (
 )  # fmt: skip
 _WEIGHTS = (*_TOKENIZER, "config.json", "generation_config.json", "adapter_config.json", "*.safetensors*")
 
-_PATTERNS = {"tokenizer": _TOKENIZER, "model": _WEIGHTS, "adapter": (*_WEIGHTS, "base/*")}
+_PATTERNS = {
+    "tokenizer": _TOKENIZER,
+    "model": _WEIGHTS,
+    "adapter": (*_WEIGHTS, "base/*"),
+    "classifier": (*_WEIGHTS, "classifier.json", "report.json"),
+    "network": (*_WEIGHTS, "*.spm"),
+}
 """The files that belong to each kind: pictures, papers and pickled weights beside them stay outside."""
 
 
@@ -30,8 +37,10 @@ def kind_to_adopt(folder: Path, kinds: tuple[Kind, ...]) -> str:
 def files_to_adopt(kind: str, folder: Path) -> dict[str, Path]:
     """The folder's files that make up an artifact of this kind, by name.
 
-    Raises SourceError if there are none.
+    Raises SourceError if there are none, or for a classifier if the folder holds something else.
     """
+    if kind == "classifier":
+        make_of(folder)
     patterns = _PATTERNS.get(kind, ("*",))
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {

@@ -21,6 +21,7 @@ TASKS: dict[str, str] = {
     "examples": "tasks.examples:MakeExamples",
     "finetune": "tasks.finetune:Finetune",
     "evaluate": "tasks.evaluate:Evaluate",
+    "train_classifier": "tasks.train_classifier:TrainClassifier",
 }
 """Name in a recipe → module and class, imported when a recipe asks for it."""
 

@@ -1,0 +1,1 @@
+"""Text classifiers; ``interface.load`` opens one of any make."""
