@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from flows.adoption import files_to_adopt
+from flows.curves import curves_of
 from flows.plan import Decision, Planner
 from flows.recipe import Step
 from storage.artifact import Artifact, JsonValue
@@ -43,6 +44,10 @@ class StepOutcome:
     """Of a rebuilt step: whether the bytes came out the same."""
     kind: str = ""
     samples: list[dict[str, str | None]] = field(default_factory=list)
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    built_at: datetime | None = None
+    build_seconds: float = 0.0
+    """What building took, when it was built; ``seconds`` is what the step took in this run."""
     mlflow_run: str | None = None
 
     def as_json(self) -> dict[str, JsonValue]:
@@ -164,6 +169,7 @@ class Builder:
             metrics={name: float(value) for name, value in result.metrics.items()},
             headline=result.headline,
             samples=[asdict(sample) for sample in result.samples],
+            curves=curves_of(context.metrics_file) if step.task.trains else {},
             partitions=memory.used,
             mlflow_run=self.records.run_of(step.name),
         )
@@ -257,5 +263,8 @@ def _outcome(step: Step, status: Status, why: str, build: Build, seconds: float)
         headline=build.headline,
         kind=build.kind,
         samples=build.samples,
+        curves=build.curves,
+        built_at=build.started_at,
+        build_seconds=build.seconds,
         mlflow_run=build.mlflow_run,
     )

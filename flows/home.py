@@ -55,6 +55,11 @@ class Home:
         return self.folder / "mlflow"
 
     @property
+    def reports(self) -> Path:
+        """The pages of runs, a folder a recipe."""
+        return self.folder / "reports"
+
+    @property
     def outbox(self) -> Path:
         """Records on their way to MLflow."""
         return self.folder / "outbox"

@@ -18,6 +18,7 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.tracking import MlflowClient
 
 from flows import pictures
+from flows.card import CARD
 from flows.home import Home
 from flows.journal import Progress, read_from
 
@@ -30,6 +31,7 @@ _BATCH = 1000
 _LONGEST_PARAMETER = 6000
 _LONGEST_TAG = 8000
 _LONGEST_DATASET_DIGEST = 36
+_LONGEST_DESCRIPTION = 5000
 
 
 class Records:
@@ -114,6 +116,8 @@ class Records:
         self.client.log_dict(run, manifest, "manifest.json")
         if record.get("report"):
             self.client.log_dict(run, record["report"], "report.json")
+        if record.get("card"):
+            self.client.log_text(run, record["card"], CARD)
         if record["samples"]:
             self.client.log_text(run, samples_text(record["samples"]), "samples.md")
         rows = [
@@ -164,6 +168,9 @@ class Records:
         figure = pictures.draw_documents(metrics)
         if figure is not None:
             self.client.log_figure(progress.parent, figure, "pictures/documents.png")
+        page = Path(record["page"]) if record.get("page") else None
+        if page is not None and page.exists():
+            self.client.log_text(progress.parent, page.read_text(encoding="utf-8"), "report.html")
         if record["steps"]:
             self.client.log_dict(progress.parent, record["steps"], "steps.json")
         self._set_tags(progress.parent, outcome=record["status"])
@@ -253,9 +260,8 @@ class Records:
         if version is None:
             tags = {"athanor.artifact": record["artifact"], "athanor.kind": record["manifest"]["kind"]}
             source = f"{self.client.get_run(run).info.artifact_uri}/manifest.json"
-            version = self.client.create_model_version(
-                name, source, run, tags=tags, description=record["headline"] or None
-            )
+            description = (record.get("card") or record["headline"])[:_LONGEST_DESCRIPTION]
+            version = self.client.create_model_version(name, source, run, tags=tags, description=description or None)
         self.client.set_registered_model_alias(name, "current", version.version)
 
 

@@ -7,16 +7,21 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from multiprocessing import resource_tracker
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from flows.build import Builder, StepOutcome
+from flows.build import Builder, StepOutcome, host
+from flows.page.document import ShownRun, ShownStep
+from flows.page.file import write_page
 from flows.plan import Planner
 from flows.recipe import Step
 from flows.report import Terminal
 from flows.servers import running_up
 from flows.tracking import Tracker
+from flows.yaml_tree import yaml_text
 from storage.artifact import JsonValue
 from storage.errors import AthanorError, UserError
 from tasks.task import Progress
@@ -39,6 +44,8 @@ class RunResult:
     errors: dict[str, BaseException] = field(default_factory=dict)
     mlflow: dict[str, Any] = field(default_factory=dict)
     """Identifiers of the run in MLflow: ``experiment`` and ``run``."""
+    page: Path | None = None
+    """The run's page, for a person to judge by."""
 
     @property
     def exit_status(self) -> int:
@@ -73,6 +80,7 @@ class Session:
         self.planner = planner
         self.run_id = run_id
         self.began = time.monotonic()
+        self.began_at = datetime.now(UTC)
         self.terminal = Terminal(list(planner.steps))
         self.tracker = Tracker(planner.home, planner.history_name, run_id, parameters)
         self.outcomes: dict[str, StepOutcome] = {}
@@ -111,12 +119,49 @@ class Session:
         for name, step in self.planner.steps.items():
             outcomes[name] = self.outcomes.get(name) or self._skipped(step)
         status: RunStatus = "failed" if self.errors else "done"
-        mlflow = self.tracker.close(status, {name: outcome.as_json() for name, outcome in outcomes.items()})
+        page = self._write_page(status, outcomes)
+        mlflow = self.tracker.close(status, {name: outcome.as_json() for name, outcome in outcomes.items()}, page)
         if self.tracker.failure:
             self.terminal.say(self.tracker.failure)
         self._note_mlflow_runs(mlflow.get("steps", {}))
         seconds = time.monotonic() - self.began
-        return RunResult(self.planner.recipe.name, self.run_id, status, seconds, outcomes, dict(self.errors), mlflow)
+        recipe = self.planner.recipe.name
+        return RunResult(recipe, self.run_id, status, seconds, outcomes, dict(self.errors), mlflow, page)
+
+    def _write_page(self, status: RunStatus, outcomes: Mapping[str, StepOutcome]) -> Path | None:
+        """Write the run's page. Pictures must not cost the run what it made: what goes wrong here is only said."""
+        try:
+            return write_page(self._shown(status, outcomes), self.planner.home.reports)
+        except Exception as error:  # noqa: BLE001
+            self.terminal.say(f"the page of this run could not be written: {type(error).__name__}: {error}")
+            return None
+
+    def _shown(self, status: RunStatus, outcomes: Mapping[str, StepOutcome]) -> ShownRun:
+        runs = self.tracker.runs()
+        steps = [
+            ShownStep(
+                outcome,
+                needs=tuple(self.planner.steps[name].needs),
+                settings=settings_text(self.planner.steps[name]),
+                mlflow=self._mlflow_page(outcome.mlflow_run or runs.get(name)),
+            )
+            for name, outcome in outcomes.items()
+        ]
+        options = self.planner.options
+        parts = [
+            f"--until {options.until}" if options.until else "",
+            f"--limit {options.limit}" if options.limit else "",
+        ]
+        return ShownRun(
+            recipe=self.planner.history_name,
+            run_id=self.run_id,
+            status=status,
+            began=self.began_at,
+            seconds=time.monotonic() - self.began,
+            steps=steps,
+            host=str(host()["name"]),
+            restriction=" ".join(filter(None, parts)),
+        )
 
     def _note_mlflow_runs(self, runs: Mapping[str, str]) -> None:
         """Add to the builds' records what was not known when they were written."""
@@ -136,7 +181,9 @@ class Session:
 
     def mlflow_link(self, step: str) -> str | None:
         """Address of the page that shows the step's MLflow run."""
-        run = self.tracker.run_of(step)
+        return self._mlflow_page(self.tracker.run_of(step))
+
+    def _mlflow_page(self, run: str | None) -> str | None:
         experiment = self.tracker.experiment()
         return f"{mlflow_address(self.planner)}/#/experiments/{experiment}/runs/{run}" if run and experiment else None
 
@@ -160,6 +207,11 @@ class Session:
     def _skipped(self, step: Step) -> StepOutcome:
         broken = [name for name in self.planner.recipe.upstream(step.needs) if name in self.errors]
         return StepOutcome(step.name, step.task_name, "skipped", f"needs {', '.join(sorted(broken))}, which failed")
+
+
+def settings_text(step: Step) -> str:
+    """What the recipe says of a step, as YAML: its settings other than the defaults."""
+    return yaml_text({"task": step.task_name, **step.task.model_dump(mode="json", exclude_defaults=True)})
 
 
 def mlflow_address(planner: Planner) -> str:

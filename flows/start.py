@@ -102,7 +102,7 @@ def _where_to_look(planner: Planner, result: RunResult) -> str:
     addresses = running_up(planner.home)
     prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api") if not addresses else addresses.prefect
     served = addresses is not None or planner.home.tracking_uri.startswith("http")
-    lines = []
+    lines = [f"the page of this run: {result.page}", ""] if result.page else []
     if not addresses:
         lines.append("the pages of Prefect and MLflow: run `athanor up` in this folder, then open")
         prefect = f"http://127.0.0.1:{PREFECT_PORT}"

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from flows.card import card_text, facts
 from flows.home import Home
 from flows.journal import Journal, Progress, Tail, waiting_records
 from flows.pictures import token_lengths
@@ -70,6 +72,9 @@ class Tracker:
             content["token_lengths"] = token_lengths(store.open(build.artifact))
         if manifest.kind == "report":
             content["report"] = json.loads(store.open(build.artifact).path("report.json").read_text())
+        known = facts(store, build.artifact, build)
+        if known is not None:
+            content["card"] = card_text(known)
         self.journal.append(
             "step_built",
             step=step.name,
@@ -110,16 +115,20 @@ class Tracker:
             time.sleep(0.1)
         return found
 
+    def runs(self) -> dict[str, str]:
+        """The MLflow runs of this run's steps, as far as they are known by now."""
+        return dict(Progress.of(self.journal.path).steps)
+
     def experiment(self) -> str | None:
         """MLflow's experiment, if it is known yet."""
         return Progress.of(self.journal.path).experiment
 
-    def close(self, status: str, steps: JsonValue) -> dict[str, Any]:
+    def close(self, status: str, steps: JsonValue, page: Path | None) -> dict[str, Any]:
         """End the run's records and wait until they are sent; returns MLflow's ``experiment``, ``run`` and ``steps``.
 
         What could not be sent stays in the outbox; ``failure`` then says why.
         """
-        self.journal.append("run_ended", status=status, steps=steps)
+        self.journal.append("run_ended", status=status, steps=steps, page=str(page) if page else None)
         answer = finish_sender(self._sender)
         self.journal.close()
         self.failure = answer.get("failure")
@@ -134,7 +143,7 @@ class Tracker:
 
     def abandon(self) -> None:
         """Leave without waiting: the sender finishes by itself."""
-        self.journal.append("run_ended", status="interrupted", steps={})
+        self.journal.append("run_ended", status="interrupted", steps={}, page=None)
         self.journal.close()
         if self._sender.stdin is not None:
             self._sender.stdin.close()

@@ -33,6 +33,16 @@ class Tree:
         return self.places.get(path, "")
 
 
+def yaml_text(value: Any) -> str:
+    """The value as YAML, as a person would write it."""
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 100
+    written = StringIO()
+    yaml.dump(value, written)
+    return written.getvalue()
+
+
 def load_tree(text: str, name: str) -> Tree:
     """Parse one YAML document; ``name`` is how messages call the file.
 

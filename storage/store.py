@@ -82,6 +82,8 @@ class Build(BaseModel):
     metrics: dict[str, float] = {}
     headline: str = ""
     samples: list[dict[str, str | None]] = []
+    curves: dict[str, list[tuple[float, float]]] = {}
+    """Of a step that trained: some points (step, value) of each figure that changed while it did."""
     partitions: list[str] = []
     """Keys of the partition results it used or made."""
     mlflow_run: str | None = None

@@ -1,0 +1,99 @@
+"""The figures of a step, as bars where they count one thing by kind, and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flows.page.amounts import counted
+from flows.page.funnel import percent
+from flows.page.markup import Markup, element, foreign, joined
+
+_COUNTED = {
+    "dropped": ("Documents dropped, by reason", "documents_in"),
+    "tagged": ("Documents tagged, by fault", "documents_in"),
+    "replaced": ("Replaced, by kind", None),
+    "quarantined": ("Files that could not be read, by reason", None),
+    "documents_up_to_tokens": ("Documents of at most so many tokens", "documents_in"),
+}
+"""Figures that count one thing by kind: what they count, and the figure they are shares of."""
+_IN_FUNNEL = {"documents_in", "documents_out", "bytes_in", "bytes_out"}
+
+
+def breakdowns(metrics: Mapping[str, float]) -> Markup | None:
+    """Bars for what a step counted by kind."""
+    parts = []
+    for prefix, (title, whole) in _COUNTED.items():
+        counts = counted(metrics, prefix)
+        if counts:
+            if all(name.isdecimal() or name == "more" for name in counts):
+                counts = dict(sorted(counts.items(), key=lambda item: int(item[0]) if item[0].isdecimal() else 1 << 62))
+            parts += [element("h3", title), _bars(counts, metrics.get(whole, 0) if whole else 0, prefix)]
+    return joined(*parts) if parts else None
+
+
+def _bars(counts: Mapping[str, int], whole: float, prefix: str) -> Markup:
+    most = max(counts.values())
+    colour = {"dropped": "reason-0", "quarantined": "reason-5", "tagged": "reason-3"}.get(prefix, "bytes")
+    cells = []
+    for name, count in counts.items():
+        filled = element("span", class_=f"part {colour}", style=f"width:{100 * count / most:.2f}%")
+        share = f" · {percent(count, whole)}" if whole else ""
+        cells += [
+            foreign(name, "span", class_="what"),
+            element("div", filled, class_="bar"),
+            element("span", f"{count:,}{share}", class_="number"),
+        ]
+    return element("div", *cells, class_="counts")
+
+
+def measures(metrics: Mapping[str, float]) -> Markup | None:
+    """Tables of what a report measured: ``MODEL.SPLIT.FIGURE``, a table a split, the best model first."""
+    splits: dict[str, dict[str, dict[str, float]]] = {}
+    for name, value in metrics.items():
+        model, _, rest = name.partition(".")
+        split, _, figure = rest.partition(".")
+        if figure:
+            splits.setdefault(split, {}).setdefault(model, {})[figure] = value
+    parts = []
+    for split, models in splits.items():
+        names = list(dict.fromkeys(figure for found in models.values() for figure in found))
+        order = sorted(models, key=lambda model: (models[model].get("loss", 0.0), model))
+        head = element("tr", element("th", "model"), *(element("th", _words(n), class_="number") for n in names))
+        rows = [
+            element(
+                "tr",
+                element("td", model),
+                *(element("td", _value(models[model].get(n)), class_="number") for n in names),
+            )
+            for model in order
+        ]
+        table = element("table", element("thead", head), element("tbody", *rows), class_="narrow")
+        parts += [element("h3", split), element("div", table, class_="wide")]
+    return joined(*parts) if parts else None
+
+
+def plain_figures(metrics: Mapping[str, float]) -> Markup | None:
+    """All other figures, as a table that can be opened."""
+    others = {
+        name: value
+        for name, value in sorted(metrics.items())
+        if name not in _IN_FUNNEL and name.partition(".")[0] not in _COUNTED
+    }
+    if not others:
+        return None
+    rows = [
+        element("tr", element("td", _words(name)), element("td", _value(value), class_="number"))
+        for name, value in others.items()
+    ]
+    table = element("table", element("tbody", *rows), class_="narrow")
+    return element("details", element("summary", "Figures"), table, class_="settings")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:,.6g}"
