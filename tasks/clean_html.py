@@ -18,7 +18,8 @@ from tasks.html.extractors import EXTRACTORS, all_text, prepare, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
-from tasks.text.encodings import decode, looks_binary, normalise, repair, without_controls
+from tasks.text.encodings import decode, looks_binary
+from tasks.text.unicode import normalise, repair, without_controls
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml", "text/xml", "application/xml")
 _NEVER_TEXT = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")

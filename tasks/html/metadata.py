@@ -18,7 +18,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 from tasks.html.dates import LATEST, iso_date
 from tasks.html.json_ld import stated_in_json_ld
 from tasks.html.licenses import short_name
-from tasks.text.encodings import normalise
+from tasks.text.unicode import normalise
 
 _MOST_HEAD = 500_000
 """Characters of a head that are looked at, scripts included …"""
