@@ -16,6 +16,8 @@ _SAMPLES = 30
 """Most that a step shows; a rule's first comes before another's second."""
 _SAMPLES_PER_TITLE = 3
 _SAMPLE_CHARACTERS = 3_000
+_PAIR_CHARACTERS = 9_000
+"""Of each of two texts that are to be compared: what was kept of a page may begin far down in it."""
 _PLACE_CHARACTERS = 500
 _LEADING_CHARACTERS = 300
 """Of what two texts have in common before they first differ, so much is shown."""
@@ -124,17 +126,19 @@ def chosen(offered: Iterable[Sample]) -> list[Sample]:
 
 def excerpts(before: str, after: str | None) -> tuple[str, str | None]:
     """What is shown of a text; of two, from shortly before they first differ."""
+    if after is None:
+        return _excerpt(before, 0, _SAMPLE_CHARACTERS), None
     start = 0
-    if after is not None and max(len(before), len(after)) > _SAMPLE_CHARACTERS:
+    if max(len(before), len(after)) > _PAIR_CHARACTERS:
         start = max(0, _same_characters(before, after) - _LEADING_CHARACTERS)
-    return _excerpt(before, start), None if after is None else _excerpt(after, start)
+    return _excerpt(before, start, _PAIR_CHARACTERS), _excerpt(after, start, _PAIR_CHARACTERS)
 
 
-def _excerpt(text: str, start: int) -> str:
-    rest = len(text) - start - _SAMPLE_CHARACTERS
+def _excerpt(text: str, start: int, most: int) -> str:
+    rest = len(text) - start - most
     opening = f"[{start:,} characters before …]\n" if start else ""
     closing = f"\n[… {rest:,} characters more]" if rest > 0 else ""
-    return f"{opening}{text[start : start + _SAMPLE_CHARACTERS]}{closing}"
+    return f"{opening}{text[start : start + most]}{closing}"
 
 
 def _same_characters(one: str, other: str) -> int:

@@ -11,7 +11,7 @@ from flows.artifacts import bytes_text
 from flows.build import StepOutcome
 from flows.page.amounts import Amounts, amounts_of
 from flows.page.curves import draw, losses
-from flows.page.figures import breakdowns, measures, plain_figures
+from flows.page.figures import breakdowns, measures, plain_figures, replaced_words
 from flows.page.funnel import funnel
 from flows.page.markup import Markup, element, foreign, joined, link
 from flows.page.samples import samples
@@ -77,10 +77,11 @@ def _content(run: ShownRun) -> Markup:
             "Documents that went into each step and came out of it; the bars of documents have one scale. "
             "Of a step that was reused, these are the figures of the build that made it."
         )
-        drawn = funnel(needs, amounts, tasks)
+        notes = {step.outcome.step: replaced_words(step.outcome.metrics) for step in run.steps}
+        drawn = funnel(needs, amounts, tasks, notes)
         parts.append(element("section", element("h2", "Funnel"), element("p", note, class_="quiet"), drawn))
     parts += [_step(step) for step in run.steps if step.outcome.status != "skipped"]
-    parts.append(_foot(run))
+    parts.append(_foot())
     return joined(*parts)
 
 
@@ -164,8 +165,8 @@ def _step(step: ShownStep) -> Markup:
     parts += [measures(outcome.metrics)] if outcome.kind == "report" else []
     curves = losses(outcome.curves)
     parts += [element("h3", "Loss (nats per token)"), draw(curves)] if curves else []
-    parts.append(breakdowns(outcome.metrics))
-    shown = samples(outcome.samples)
+    parts.append(breakdowns(outcome))
+    shown = samples(outcome.step, outcome.samples, outcome.metrics)
     parts += [element("h3", "Samples"), shown] if shown else []
     if outcome.kind != "report":
         parts.append(plain_figures(outcome.metrics))
@@ -184,7 +185,6 @@ def _settings(settings: str) -> Markup | None:
     return element("details", element("summary", "Settings"), foreign(settings, "pre"), class_="settings")
 
 
-def _foot(run: ShownRun) -> Markup:
-    dropped = "Samples are drawn as if by chance, the same whoever builds; long texts are cut."
-    share = "This page holds all it shows; it runs nothing and fetches nothing."
-    return element("footer", element("p", f"{dropped} {share}"))
+def _foot() -> Markup:
+    drawn = "Samples are drawn as if by chance, and are the same whoever builds; long texts are cut."
+    return element("footer", element("p", f"{drawn} This page holds all that it shows: it fetches nothing."))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from flows.build import StepOutcome
 from flows.page.amounts import counted
 from flows.page.funnel import percent
 from flows.page.markup import Markup, element, foreign, joined
+from flows.page.samples import place_of
 
 _COUNTED = {
     "dropped": ("Documents dropped, by reason", "documents_in"),
@@ -19,19 +21,28 @@ _COUNTED = {
 _IN_FUNNEL = {"documents_in", "documents_out", "bytes_in", "bytes_out"}
 
 
-def breakdowns(metrics: Mapping[str, float]) -> Markup | None:
+def breakdowns(outcome: StepOutcome) -> Markup | None:
     """Bars for what a step counted by kind."""
+    metrics = outcome.metrics
+    sampled = {str(sample["title"]) for sample in outcome.samples}
     parts = []
     for prefix, (title, whole) in _COUNTED.items():
         counts = counted(metrics, prefix)
         if counts:
             if all(name.isdecimal() or name == "more" for name in counts):
                 counts = dict(sorted(counts.items(), key=lambda item: int(item[0]) if item[0].isdecimal() else 1 << 62))
-            parts += [element("h3", title), _bars(counts, metrics.get(whole, 0) if whole else 0, prefix)]
+            places = {n: place_of(outcome.step, f"{prefix}: {n}") for n in counts if f"{prefix}: {n}" in sampled}
+            parts += [element("h3", title), _bars(counts, metrics.get(whole, 0) if whole else 0, prefix, places)]
     return joined(*parts) if parts else None
 
 
-def _bars(counts: Mapping[str, int], whole: float, prefix: str) -> Markup:
+def replaced_words(metrics: Mapping[str, float]) -> str:
+    """``replaced: 31 email, 4 phone``; empty for a step that replaced nothing."""
+    replaced = counted(metrics, "replaced")
+    return f"replaced: {', '.join(f'{n:,} {kind}' for kind, n in replaced.items())}" if replaced else ""
+
+
+def _bars(counts: Mapping[str, int], whole: float, prefix: str, places: Mapping[str, str]) -> Markup:
     most = max(counts.values())
     colour = {"dropped": "reason-0", "quarantined": "reason-5", "tagged": "reason-3"}.get(prefix, "bytes")
     cells = []
@@ -39,7 +50,9 @@ def _bars(counts: Mapping[str, int], whole: float, prefix: str) -> Markup:
         filled = element("span", class_=f"part {colour}", style=f"width:{100 * count / most:.2f}%")
         share = f" · {percent(count, whole)}" if whole else ""
         cells += [
-            foreign(name, "span", class_="what"),
+            element("a", foreign(name), href=f"#{places[name]}", class_="what")
+            if name in places
+            else foreign(name, "span", class_="what"),
             element("div", filled, class_="bar"),
             element("span", f"{count:,}{share}", class_="number"),
         ]

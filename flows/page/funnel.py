@@ -7,13 +7,19 @@ from collections.abc import Mapping, Sequence
 from flows.artifacts import bytes_text
 from flows.page.amounts import Amounts, beginnings, largest
 from flows.page.markup import Markup, element, foreign, joined
+from flows.page.samples import place_of
 
 _COLOURS = 7
 """Reasons of one step that get a colour of their own, the rest together being the last."""
 
 
-def funnel(needs: Mapping[str, Sequence[str]], amounts: Mapping[str, Amounts], tasks: Mapping[str, str]) -> Markup:
-    """A row for every step of ``amounts``; all bars of documents are drawn to one scale."""
+def funnel(
+    needs: Mapping[str, Sequence[str]],
+    amounts: Mapping[str, Amounts],
+    tasks: Mapping[str, str],
+    notes: Mapping[str, str],
+) -> Markup:
+    """A row for every step of ``amounts``, with its note; all bars of documents are drawn to one scale."""
     starts = beginnings(needs, amounts)
     widest = max((max(a.documents_in, a.documents_out) for a in amounts.values()), default=0)
     rows = []
@@ -21,12 +27,14 @@ def funnel(needs: Mapping[str, Sequence[str]], amounts: Mapping[str, Amounts], t
     for step, amount in amounts.items():
         parents = [name for name in needs[step] if name in amounts]
         origin = f"from {', '.join(parents)}" if parents and parents != [above] else ""
-        rows.append(_row(step, tasks[step], origin, amount, starts[step], widest))
+        documents = _documents(step, amount, starts[step], widest)
+        note = element("div", notes[step], class_="note quiet") if notes.get(step) else None
+        rows.append(_row(step, tasks[step], origin, joined(documents, note, _bytes(amount))))
         above = step
     return element("div", *rows, class_="funnel")
 
 
-def _row(step: str, task: str, origin: str, amount: Amounts, start: int, widest: int) -> Markup:
+def _row(step: str, task: str, origin: str, drawn: Markup) -> Markup:
     name = element(
         "div",
         element("a", step, href=f"#step-{step}", class_="name"),
@@ -34,10 +42,10 @@ def _row(step: str, task: str, origin: str, amount: Amounts, start: int, widest:
         element("span", origin, class_="quiet") if origin else None,
         class_="funnel-step",
     )
-    return element("div", name, element("div", _documents(amount, start, widest), _bytes(amount)), class_="funnel-row")
+    return element("div", name, element("div", drawn), class_="funnel-row")
 
 
-def _documents(amount: Amounts, start: int, widest: int) -> Markup:
+def _documents(step: str, amount: Amounts, start: int, widest: int) -> Markup:
     parts = parts_of(amount)
     words = f"{amount.documents_out:,} of {amount.documents_in:,} documents" if _loses(amount) else ""
     said = element(
@@ -59,7 +67,7 @@ def _documents(amount: Amounts, start: int, widest: int) -> Markup:
     ]
     spoken = ", ".join(f"{name} {count:,}" for name, _, count in parts)
     bar = element("div", *shown, class_="bar", role="img", aria_label=spoken)
-    legend = [_key(name, colour, count, amount.documents_in) for name, colour, count in parts if colour != "kept"]
+    legend = [_key(step, name, colour, count, amount.documents_in) for name, colour, count in parts if colour != "kept"]
     return joined(said, bar, element("ul", *legend, class_="legend") if legend else None)
 
 
@@ -84,10 +92,11 @@ def _shares(amount: Amounts, start: int) -> str:
     return "; ".join(said)
 
 
-def _key(name: str, colour: str, count: int, whole: int) -> Markup:
+def _key(step: str, name: str, colour: str, count: int, whole: int) -> Markup:
     swatch = element("i", class_=f"swatch {colour}")
     share = f" · {percent(count, whole)}" if whole else ""
-    return element("li", swatch, foreign(name), element("span", f" {count:,}{share}", class_="quiet"))
+    label = element("a", foreign(name), href=f"#{place_of(step, f'dropped: {name}')}") if "reason" in colour else name
+    return element("li", swatch, label, element("span", f" {count:,}{share}", class_="quiet"))
 
 
 def _bytes(amount: Amounts) -> Markup | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
+from flows.page.amounts import counted
 from flows.page.differences import Row, rows
 from flows.page.markup import Markup, element, foreign, joined
 
@@ -13,25 +15,33 @@ _LONGEST = 20_000
 """Characters of one text that are shown at most, whatever a task may have recorded."""
 
 
-def samples(recorded: Sequence[Shown]) -> Markup | None:
-    """All samples of a step, those with the same title together; None if there are none."""
+def samples(step: str, recorded: Sequence[Shown], metrics: Mapping[str, float]) -> Markup | None:
+    """All samples of a step, those with the same title together; None if there are none.
+
+    What was kept comes first, then what was dropped, the commonest reason first.
+    """
     groups: dict[str, list[Shown]] = {}
     for sample in recorded:
         groups.setdefault(str(sample["title"]), []).append(sample)
     if not groups:
         return None
-    return joined(*(_group(title, same) for title, same in sorted(groups.items(), key=_order)))
+    dropped = list(counted(metrics, "dropped"))
+    order = {f"dropped: {reason}": number for number, reason in enumerate(dropped)}
+    titles = sorted(groups, key=lambda title: order.get(title, -1))
+    return joined(*(_group(step, title, groups[title], metrics) for title in titles))
 
 
-def _order(group: tuple[str, list[Shown]]) -> tuple[bool, str]:
-    """What was kept comes first, then what was dropped, by reason."""
-    return group[0].startswith("dropped"), group[0]
+def place_of(step: str, title: str) -> str:
+    """Where on the page the samples with this title begin: an ``id``."""
+    return f"{step}-{re.sub('[^A-Za-z0-9]+', '-', title)}"
 
 
-def _group(title: str, same: Sequence[Shown]) -> Markup:
-    number = element("span", f"{len(same)} samples", class_="quiet") if len(same) > 1 else None
-    summary = element("summary", foreign(title), " ", number)
-    return element("details", summary, *(_sample(sample) for sample in same), class_="group", open=True)
+def _group(step: str, title: str, same: Sequence[Shown], metrics: Mapping[str, float]) -> Markup:
+    whole = int(metrics.get(title.replace("dropped: ", "dropped."), 0))
+    said = f"{len(same)} of {whole:,}" if whole else f"{len(same)} samples" if len(same) > 1 else ""
+    summary = element("summary", foreign(title), element("span", said, class_="quiet"))
+    shown = element("div", *(_sample(sample) for sample in same), class_="samples")
+    return element("details", summary, shown, class_="group", id=place_of(step, title), open=True)
 
 
 def _sample(sample: Shown) -> Markup:
@@ -39,7 +49,7 @@ def _sample(sample: Shown) -> Markup:
     head = foreign(place, "div", class_="place") if place else None
     before, after = (sample["before"] or "")[:_LONGEST], sample.get("after")
     if after is None:
-        return element("article", head, element("div", foreign(before, "pre"), class_="alone"), class_="sample")
+        return element("article", head, element("div", foreign(before, "pre"), class_="alone"), class_="sample short")
     names = (str(sample.get("before_is") or "before"), str(sample.get("after_is") or "after"))
     return element("article", head, _beside(before, after[:_LONGEST], names), class_="sample")
 

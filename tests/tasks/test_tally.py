@@ -65,7 +65,7 @@ def test_the_text_of_a_sample_is_made_only_if_it_is_shown() -> None:
 
 
 def test_two_long_texts_are_shown_from_shortly_before_they_differ() -> None:
-    before, after = "a" * 10_000 + "secret" + "b" * 9_000, "a" * 10_000 + "<X>" + "b" * 9_000
+    before, after = "a" * 10_000 + "secret" + "b" * 15_000, "a" * 10_000 + "<X>" + "b" * 15_000
     shown, beside = excerpts(before, after)
     assert shown.startswith("[9,700 characters before …]\n" + "a" * 300 + "secret")
     assert beside is not None
