@@ -21,6 +21,7 @@ from flows import pictures
 from flows.card import CARD
 from flows.home import Home
 from flows.journal import Progress, read_from
+from flows.markdown import sample_lines
 
 _REFUSED = {
     ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST)
@@ -288,9 +289,7 @@ def flat(value: Any, place: str = "") -> dict[str, Any]:
 
 def samples_text(samples: list[dict[str, Any]]) -> str:
     """Samples as markdown: titles, and the texts in blocks, one below the other."""
-    parts = []
+    parts: list[str] = []
     for sample in samples:
-        parts.append(f"## {sample['title']}\n")
-        texts = [sample["before"]] if sample.get("after") is None else [sample["before"], sample["after"]]
-        parts.extend(f"~~~text\n{text}\n~~~\n" for text in texts)
+        parts += [f"## {sample['title']}", "", *sample_lines(sample), ""]
     return "\n".join(parts)

@@ -17,10 +17,10 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.home import Home
+from flows.markdown import run_markdown, step_markdown
 from flows.plan import Options, Planner
-from flows.prefect_artifacts import progress_bar, publish
+from flows.prefect_artifacts import progress_bar, publish, publish_run
 from flows.recipe import Step, load_recipe
-from flows.report import markdown
 from flows.run import RunResult, Session
 from storage.errors import StoreUnavailable, TrainingFailed
 from tasks.parallel import die_with_parent
@@ -90,7 +90,7 @@ def step_task(step: Step, session: Session) -> Task[[dict[str, Any]], State[Any]
         outcome = session.make(step, made)
         if outcome.status == "reused":
             return Completed(name="Cached", message=outcome.why, data=outcome.artifact)
-        publish(session.planner.recipe.name, step.name, markdown(outcome, session.mlflow_link(step.name)))
+        publish(session.planner.recipe.name, step.name, step_markdown(outcome, session.mlflow_link(step.name)))
         return Completed(message=outcome.headline, data=outcome.artifact)
 
     return make
@@ -110,6 +110,8 @@ def _worth_another_try(task: Task[Any, Any], run: Any, state: State[Any]) -> boo
 def _final_state(session: Session) -> State[Any]:
     result = session.close()
     RESULTS[result.run_id] = result
+    summary = run_markdown(list(result.outcomes.values()), result.page, session.page_link(result))
+    publish_run(result.recipe, summary)
     if result.status == "done":
         counts = [f"{sum(o.status == s for o in result.outcomes.values())} {s}" for s in ("built", "reused")]
         return Completed(message=", ".join(counts))

@@ -31,6 +31,11 @@ def publish(recipe: str, step: str, text: str) -> None:
     _told(create_markdown_artifact, key=artifact_key(recipe, step, "result"), markdown=text, description=step)
 
 
+def publish_run(recipe: str, text: str) -> None:
+    """Show ``text`` (markdown) with the flow run that is going on."""
+    _told(create_markdown_artifact, key=artifact_key(recipe, "", "run"), markdown=text, description=recipe)
+
+
 def progress_bar(recipe: str, step: Step) -> Progress:
     """Progress of the task run that is going on; call it from the thread that runs the task."""
     context = contextvars.copy_context()

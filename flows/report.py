@@ -175,35 +175,3 @@ def sample_text(outcomes: Sequence[StepOutcome]) -> str:
 def _both(sample: dict[str, str | None]) -> str:
     texts = [sample.get("before"), sample.get("after")]
     return "\n→\n".join(text[:400] for text in texts if text)
-
-
-def markdown(outcome: StepOutcome, link: str | None) -> str:
-    """What Prefect shows of a step: what it made, its figures, samples, and where MLflow has it."""
-    lines = [f"**{outcome.headline or outcome.kind}**", "", f"{outcome.status}: {outcome.why}", ""]
-    lines += [f"artifact `{outcome.artifact}`, key `{outcome.key}`", ""]
-    if link:
-        lines += [f"[MLflow run]({link})", ""]
-    if outcome.metrics:
-        lines += ["| figure | value |", "| --- | ---: |"]
-        lines += [f"| {name} | {value:,.6g} |" for name, value in sorted(outcome.metrics.items())]
-    bars = _bars(outcome.metrics)
-    lines += ["", "```text", *bars, "```"] if bars else []
-    for sample in outcome.samples[:4]:
-        lines += ["", f"### {sample['title']}"]
-        for text in (sample.get("before"), sample.get("after")):
-            if text:
-                lines += ["", "~~~text", text[:1000], "~~~"]
-    return "\n".join(lines)
-
-
-def _bars(metrics: dict[str, float]) -> list[str]:
-    """Documents kept and dropped by reason, as bars of text, which every viewer of markdown shows."""
-    if not metrics.get("documents_in") or "documents_out" not in metrics:
-        return []
-    total = metrics["documents_in"]
-    parts = {"kept": metrics["documents_out"]}
-    parts |= {n.removeprefix("dropped."): v for n, v in sorted(metrics.items()) if n.startswith("dropped.") and v}
-    width = max(len(name) for name in parts)
-    return [
-        f"{name:{width}}  {'█' * max(1, round(40 * n / total)) if n else '':40}  {n:,.0f}" for name, n in parts.items()
-    ]

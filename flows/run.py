@@ -183,6 +183,13 @@ class Session:
         """Address of the page that shows the step's MLflow run."""
         return self._mlflow_page(self.tracker.run_of(step))
 
+    def page_link(self, result: RunResult) -> str | None:
+        """Address at which MLflow shows the run's page, once it was sent."""
+        run, experiment = result.mlflow.get("run"), result.mlflow.get("experiment")
+        if result.page is None or not run:
+            return None
+        return f"{mlflow_address(self.planner)}/#/experiments/{experiment}/runs/{run}/artifacts/report.html"
+
     def _mlflow_page(self, run: str | None) -> str | None:
         experiment = self.tracker.experiment()
         return f"{mlflow_address(self.planner)}/#/experiments/{experiment}/runs/{run}" if run and experiment else None

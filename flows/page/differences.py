@@ -20,7 +20,7 @@ _WORD = re.compile(rf"\s*(?:[{_WIDE}]|[^\W{_WIDE}]+|[^\w\s{_WIDE}]|\Z)")
 _NOT_A_LETTER = re.compile(r"\W+")
 _CUT = re.compile(r"\[… [\d,]+ characters more\]\Z")
 """How the text of a sample ends that was cut."""
-_MOST_PAIRS = 150_000
+_MOST_PAIRS = 500_000
 """Of equal words (one here, one there) that two texts may have to be compared: some tenths of a second."""
 _LONELY = 2
 """So few equal words in the middle of changed ones are chance."""

@@ -100,18 +100,23 @@ def _key(step: str, name: str, colour: str, count: int, whole: int) -> Markup:
 
 
 def _bytes(amount: Amounts) -> Markup | None:
-    if amount.bytes_out is None:
-        return None
-    if not amount.bytes_in:
-        return element("div", f"{bytes_text(amount.bytes_out)}", class_="said quiet")
+    said = bytes_words(amount)
+    if not amount.bytes_in or amount.bytes_out is None:
+        return element("div", said, class_="note quiet") if said else None
     share = min(100.0, 100 * amount.bytes_out / amount.bytes_in)
-    said = (
-        f"{bytes_text(amount.bytes_in)} → {bytes_text(amount.bytes_out)} "
-        f"({percent(amount.bytes_out, amount.bytes_in)} of the bytes)"
-    )
     filled = element("span", class_="part bytes", style=f"width:{share:.3f}%")
     bar = element("div", filled, class_="bar thin", role="img", aria_label=said)
     return element("div", bar, element("span", said, class_="quiet"), class_="bytes-line")
+
+
+def bytes_words(amount: Amounts) -> str:
+    """``149.0 MB → 6.3 MB (4.2 % of the bytes)``; empty if they were not counted."""
+    if amount.bytes_out is None:
+        return ""
+    if not amount.bytes_in:
+        return bytes_text(amount.bytes_out)
+    share = percent(amount.bytes_out, amount.bytes_in)
+    return f"{bytes_text(amount.bytes_in)} → {bytes_text(amount.bytes_out)} ({share} of the bytes)"
 
 
 def percent(part: float, whole: float) -> str:
