@@ -15,6 +15,7 @@ TASKS: dict[str, str] = {
     "scrub_pii": "tasks.scrub_pii:ScrubPii",
     "dedup": "tasks.dedup:Dedup",
     "decontaminate": "tasks.decontaminate:Decontaminate",
+    "augment": "tasks.augment:Augment",
     "train_tokenizer": "tasks.train_tokenizer:TrainTokenizer",
     "shard": "tasks.shard:Shard",
     "pretrain": "tasks.pretrain:Pretrain",
@@ -22,6 +23,7 @@ TASKS: dict[str, str] = {
     "finetune": "tasks.finetune:Finetune",
     "evaluate": "tasks.evaluate:Evaluate",
     "train_classifier": "tasks.train_classifier:TrainClassifier",
+    "quality_check": "tasks.quality_check:QualityCheck",
 }
 """Name in a recipe → module and class, imported when a recipe asks for it."""
 
