@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufff9-\ufffb\ufffe\uffff]")
-_C1_CONTROLS = re.compile("[\x80-\x84\x86-\x9f]")
+_ALL_CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufeff\ufff9-\ufffb\ufffe\uffff]")
 _LINE_BREAKS = re.compile("[\x0c\u2028\u2029]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def _table(*patterns: re.Pattern[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """By UTF-16 code unit: whether one of the patterns wants to see it."""
-    return np.array([any(pattern.match(chr(code)) for pattern in patterns) for code in range(1 << 16)])
-
-
-_UNWANTED = _table(_CONTROLS, _LINE_BREAKS)
-_UNWANTED_IN_TEXT = _table(_CONTROLS, _LINE_BREAKS, _C1_CONTROLS, re.compile("\x85"))
+Units = npt.NDArray[np.uint16]
+"""A text's UTF-16 code units."""
 
 
 def without_controls(text: str) -> str:
@@ -28,20 +25,38 @@ def without_controls(text: str) -> str:
 
     C1 controls (U+0080 to U+009F) stay: they are what mojibake is made of, and :func:`repair` needs them.
     """
-    return _without(text, _UNWANTED)
+    return _without(text, _CONTROLS)
 
 
-def _without(text: str, unwanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+def _without(text: str, controls: re.Pattern[str]) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
-        units = np.frombuffer(text.encode("utf-16-le"), np.uint16)
+        units = _units(text)
     except UnicodeEncodeError:
         text = _SURROGATES.sub("\ufffd", text)
-        units = np.frombuffer(text.encode("utf-16-le"), np.uint16)
-    if unwanted[units].any():  # most texts have none, and patterns take 20 times as long to find that out
-        text = _CONTROLS.sub("", _LINE_BREAKS.sub("\n", text))
+        units = _units(text)
+    if _hold_controls(units):
+        text = controls.sub("", _LINE_BREAKS.sub("\n", text))
     return text
+
+
+def _units(text: str) -> Units:
+    return np.frombuffer(text.encode("utf-16-le"), np.uint16)
+
+
+def _hold_controls(units: Units) -> bool:
+    """Whether patterns have something to replace; in most texts there is nothing, and patterns are slow to see it.
+
+    True also for a few characters that stay: U+0085 and C1 controls in markup, U+FFFC and U+FFFD.
+    """
+    return bool(
+        np.count_nonzero(units < 0x20) > np.count_nonzero(units == 0x0A) + np.count_nonzero(units == 0x09)
+        or (units - np.uint16(0x7F) <= 0x20).any()
+        or ((units ^ np.uint16(0x2028)) <= 1).any()
+        or (units == 0xFEFF).any()
+        or (units >= 0xFFF9).any()
+    )
 
 
 def normalise(text: str) -> str:
@@ -50,9 +65,7 @@ def normalise(text: str) -> str:
     Full-width forms, ligatures and quotation marks stay as they are: NFC, not NFKC. Not for markup,
     where ``>`` and a combining stroke would become one character.
     """
-    cleaned = _without(text, _UNWANTED_IN_TEXT)
-    if not cleaned.isascii():
-        cleaned = _C1_CONTROLS.sub("", cleaned.replace("\x85", "\n"))
+    cleaned = _without(text.replace("\x85", "\n"), _ALL_CONTROLS)
     return unicodedata.normalize("NFC", cleaned)
 
 
@@ -65,14 +78,18 @@ def repair(text: str) -> str:
     if text.isascii():
         return normalise(text)
     text = without_controls(text)
-    if _possible_mojibake().search(text):
-        text = "\n".join(_repaired(line) for line in text.split("\n"))
+    units = _units(text)
+    suspicious = _starts_of_mojibake(units)
+    if len(suspicious):
+        lines = text.split("\n")
+        ends = np.flatnonzero(units == 0x0A)
+        for number in np.unique(np.searchsorted(ends, suspicious)):
+            lines[number] = _repaired(lines[number])
+        text = "\n".join(lines)
     return normalise(text)
 
 
 def _repaired(line: str) -> str:
-    if line.isascii() or not _possible_mojibake().search(line):
-        return line
     from ftfy import TextFixerConfig, fix_encoding
 
     # The inconsistent repair rewrites parts of lines, hence also the examples in texts about encodings.
@@ -81,23 +98,32 @@ def _repaired(line: str) -> str:
     return fixed
 
 
-@cache
-def _possible_mojibake() -> re.Pattern[str]:
-    """What a line must hold to be repaired: ftfy's own test takes 0.4 µs a character.
+def _starts_of_mojibake(units: Units) -> npt.NDArray[np.intp]:
+    """Where a line holds what it must hold to be repaired (ftfy's own test takes 0.4 µs a character).
 
-    Two characters that one of ftfy's single-byte encodings writes as the first two bytes of a
-    UTF-8 sequence (the second may be a space that was a no-break space, U+00A0), or a C1 control.
+    That is, two characters that one of ftfy's single-byte encodings writes as the first two bytes
+    of a UTF-8 sequence (the second may be a space that was a no-break space, U+00A0), or a C1 control.
     """
+    leads, continues, leads_space = _roles()
+    pairs = (leads[units[:-1]] & continues[units[1:]]) != 0
+    pairs |= leads_space[units[:-1]] & (units[1:] == 0x20)
+    return np.flatnonzero(np.append(pairs, False) | (units - np.uint16(0x80) < 0x20))
+
+
+@cache
+def _roles() -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.NDArray[np.bool_]]:
+    """By code unit: in which encodings (as bits) it is a leading byte, a continuing one; whether it leads a space."""
     from ftfy.chardata import CHARMAP_ENCODINGS
 
-    leading, spaced, continuing = set[str](), set[str](), set[str]()
-    for encoding in CHARMAP_ENCODINGS:
-        leading |= _characters(encoding, range(0xC0, 0xF5))
-        spaced |= _characters(encoding, [0xC2, 0xC3, 0xC5, 0xCE, 0xD0, 0xD9, 0xE2, 0xE3, 0xF0])
-        continuing |= _characters(encoding, range(0x80, 0xC0))
-    classes = ("".join(map(re.escape, sorted(found))) for found in (leading, continuing, spaced))
-    return re.compile("[{}][{}]|[{}] |[\x80-\x9f]".format(*classes))
+    leads, continues = np.zeros(1 << 16, np.uint16), np.zeros(1 << 16, np.uint16)
+    leads_space = np.zeros(1 << 16, np.bool_)
+    for bit, encoding in enumerate(CHARMAP_ENCODINGS):
+        leads[_code_units(encoding, range(0xC0, 0xF5))] |= 1 << bit
+        continues[_code_units(encoding, range(0x80, 0xC0))] |= 1 << bit
+        if encoding != "macroman":  # there the en dash would lead
+            leads_space[_code_units(encoding, (0xC2, 0xC3, 0xC5, 0xCE, 0xD0, 0xD9, 0xE2, 0xE3, 0xF0))] = True
+    return leads, continues, leads_space
 
 
-def _characters(encoding: str, codes: range | list[int]) -> set[str]:
-    return set(bytes(codes).decode(encoding, "ignore"))
+def _code_units(encoding: str, codes: Iterable[int]) -> list[int]:
+    return [ord(character) for character in bytes(codes).decode(encoding, "ignore")]
