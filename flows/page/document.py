@@ -9,16 +9,19 @@ from importlib.resources import files
 
 from flows.artifacts import bytes_text
 from flows.build import StepOutcome
-from flows.page.amounts import Amounts, amounts_of
+from flows.page.amounts import Amounts, amounts_of, beginnings
 from flows.page.curves import draw, losses
 from flows.page.figures import breakdowns, measures, plain_figures, replaced_words
-from flows.page.funnel import funnel
+from flows.page.funnel import FunnelStep, funnel
 from flows.page.markup import Markup, element, foreign, joined, link
 from flows.page.samples import samples
 from flows.report import said_of, seconds_text
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """Nothing is fetched and nothing is run, even if a text should get through as HTML."""
+
+
+_CORPORA = ("pages", "documents", "examples")
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,31 @@ def _content(run: ShownRun) -> Markup:
     amounts = {name: amount for name, amount in counted.items() if amount is not None}
     parts = [_head(run), _cards(run, amounts), element("section", element("h2", "Steps"), _table(run.steps))]
     if amounts:
-        needs = {step.outcome.step: step.needs for step in run.steps}
-        tasks = {step.outcome.step: step.outcome.task for step in run.steps}
-        note = (
-            "Documents that went into each step and came out of it; the bars of documents have one scale. "
-            "Of a step that was reused, these are the figures of the build that made it."
-        )
-        notes = {step.outcome.step: replaced_words(step.outcome.metrics) for step in run.steps}
-        drawn = funnel(needs, amounts, tasks, notes)
-        parts.append(element("section", element("h2", "Funnel"), element("p", note, class_="quiet"), drawn))
+        parts.append(_funnel(run.steps, amounts))
     parts += [_step(step) for step in run.steps if step.outcome.status != "skipped"]
     parts.append(_foot())
     return joined(*parts)
+
+
+def _funnel(steps: Sequence[ShownStep], amounts: Mapping[str, Amounts]) -> Markup:
+    note = (
+        "Documents that went into each step and came out of it; the bars of documents have one scale. "
+        "Of a step that was reused, these are the figures of the build that made it."
+    )
+    starts = beginnings({step.outcome.step: step.needs for step in steps}, amounts)
+    shown = [
+        FunnelStep(
+            name=step.outcome.step,
+            task=step.outcome.task,
+            needs=step.needs,
+            amount=amounts[step.outcome.step],
+            note=replaced_words(step.outcome.metrics),
+            sampled=frozenset(str(sample["title"]) for sample in step.outcome.samples),
+        )
+        for step in steps
+        if step.outcome.step in amounts
+    ]
+    return element("section", element("h2", "Funnel"), element("p", note, class_="quiet"), funnel(shown, starts))
 
 
 def _head(run: ShownRun) -> Markup:
@@ -104,24 +120,20 @@ def _pill(status: str) -> Markup:
 
 def _cards(run: ShownRun, amounts: Mapping[str, Amounts]) -> Markup:
     """The few figures that say what the run came to."""
+    corpora = {s.outcome.step: s for s in run.steps if s.outcome.kind in _CORPORA and s.outcome.step in amounts}
+    taken = {need for step in corpora.values() for need in step.needs}
     cards = []
-    taken = {need for step in run.steps for need in step.needs if step.outcome.step in amounts}
-    for name, amount in amounts.items():
-        if name not in taken:
-            words = f"documents of {name}"
-            cards.append((f"{amount.documents_out:,}", words))
-            if amount.bytes_out is not None:
-                cards.append((bytes_text(amount.bytes_out), f"of text in {name}"))
+    for name in [name for name in corpora if name not in taken]:
+        amount = amounts[name]
+        size = f", {bytes_text(amount.bytes_out)}" if amount.bytes_out is not None else ""
+        cards.append((f"{amount.documents_out:,}", f"documents in {name}{size}"))
+    said = {s.outcome.kind: (s.outcome.headline, s.outcome.step) for s in run.steps if s.outcome.headline}
+    cards += [said[kind] for kind in ("shards", "model", "report") if kind in said]
     statuses = [step.outcome.status for step in run.steps]
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
     cards.append((seconds_text(run.seconds), ", ".join(f"{n} {status}" for status, n in counts.items())))
-    made = [s.outcome for s in run.steps if s.outcome.kind in ("model", "adapter", "report") and s.outcome.headline]
-    cards += [(outcome.headline, outcome.step) for outcome in made[-1:]]
-    return element(
-        "div",
-        *(element("div", element("b", figure), element("span", what), class_="card") for figure, what in cards),
-        class_="cards",
-    )
+    drawn = (element("div", element("b", figure), element("span", what), class_="card") for figure, what in cards)
+    return element("div", *drawn, class_="cards")
 
 
 def _table(steps: Sequence[ShownStep]) -> Markup:

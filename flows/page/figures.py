@@ -45,18 +45,21 @@ def replaced_words(metrics: Mapping[str, float]) -> str:
 def _bars(counts: Mapping[str, int], whole: float, prefix: str, places: Mapping[str, str]) -> Markup:
     most = max(counts.values())
     colour = {"dropped": "reason-0", "quarantined": "reason-5", "tagged": "reason-3"}.get(prefix, "bytes")
-    cells = []
+    rows = []
     for name, count in counts.items():
         filled = element("span", class_=f"part {colour}", style=f"width:{100 * count / most:.2f}%")
         share = f" · {percent(count, whole)}" if whole else ""
-        cells += [
-            element("a", foreign(name), href=f"#{places[name]}", class_="what")
-            if name in places
-            else foreign(name, "span", class_="what"),
-            element("div", filled, class_="bar"),
-            element("span", f"{count:,}{share}", class_="number"),
-        ]
-    return element("div", *cells, class_="counts")
+        place = f"#{places[name]}" if name in places else None
+        rows.append(
+            element(
+                "div",
+                element("a" if place else "span", foreign(name), href=place, class_="what"),
+                element("div", filled, class_="bar"),
+                element("span", f"{count:,}{share}", class_="number"),
+                class_="count",
+            )
+        )
+    return element("div", *rows, class_="counts")
 
 
 def measures(metrics: Mapping[str, float]) -> Markup | None:

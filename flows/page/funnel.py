@@ -3,72 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from flows.artifacts import bytes_text
-from flows.page.amounts import Amounts, beginnings, largest
-from flows.page.markup import Markup, element, foreign, joined
+from flows.page.amounts import Amounts, largest
+from flows.page.markup import Markup, element, foreign
 from flows.page.samples import place_of
 
+_ROOMY = 0.07
+"""Share of the widest bar from which a part has room for its number."""
 _COLOURS = 7
 """Reasons of one step that get a colour of their own, the rest together being the last."""
 
 
-def funnel(
-    needs: Mapping[str, Sequence[str]],
-    amounts: Mapping[str, Amounts],
-    tasks: Mapping[str, str],
-    notes: Mapping[str, str],
-) -> Markup:
-    """A row for every step of ``amounts``, with its note; all bars of documents are drawn to one scale."""
-    starts = beginnings(needs, amounts)
-    widest = max((max(a.documents_in, a.documents_out) for a in amounts.values()), default=0)
+@dataclass(frozen=True)
+class FunnelStep:
+    """A step that counted documents."""
+
+    name: str
+    task: str
+    needs: Sequence[str]
+    amount: Amounts
+    note: str = ""
+    sampled: frozenset[str] = frozenset()
+    """Titles of its samples, which reasons are linked to."""
+
+
+def funnel(steps: Sequence[FunnelStep], starts: Mapping[str, int]) -> Markup:
+    """A row for every step, all bars of documents drawn to one scale; ``starts``: see ``amounts.beginnings``."""
+    widest = max((max(s.amount.documents_in, s.amount.documents_out) for s in steps), default=0)
+    names = {step.name for step in steps}
     rows = []
-    above = ""
-    for step, amount in amounts.items():
-        parents = [name for name in needs[step] if name in amounts]
-        origin = f"from {', '.join(parents)}" if parents and parents != [above] else ""
-        documents = _documents(step, amount, starts[step], widest)
-        note = element("div", notes[step], class_="note quiet") if notes.get(step) else None
-        rows.append(_row(step, tasks[step], origin, joined(documents, note, _bytes(amount))))
-        above = step
+    above: list[str] = []
+    for step in steps:
+        parents = [name for name in step.needs if name in names]
+        origin = f"from {', '.join(parents)}" if parents != above and parents else ""
+        rows.append(_row(step, origin, starts[step.name], widest))
+        above = [step.name]
     return element("div", *rows, class_="funnel")
 
 
-def _row(step: str, task: str, origin: str, drawn: Markup) -> Markup:
+def _row(step: FunnelStep, origin: str, start: int, widest: int) -> Markup:
     name = element(
         "div",
-        element("a", step, href=f"#step-{step}", class_="name"),
-        element("span", task, class_="quiet"),
+        element("a", step.name, href=f"#step-{step.name}", class_="name"),
+        element("span", step.task, class_="quiet"),
         element("span", origin, class_="quiet") if origin else None,
         class_="funnel-step",
     )
-    return element("div", name, element("div", drawn), class_="funnel-row")
+    parts = parts_of(step.amount)
+    legend = [_key(step, name, colour, count) for name, colour, count in parts if colour != "kept"]
+    drawn = element(
+        "div",
+        _said(step.amount, start),
+        _bar(parts, widest),
+        element("ul", *legend, class_="legend") if legend else None,
+        element("div", step.note, class_="note quiet") if step.note else None,
+        _bytes(step.amount),
+    )
+    return element("div", name, drawn, class_="funnel-row")
 
 
-def _documents(step: str, amount: Amounts, start: int, widest: int) -> Markup:
-    parts = parts_of(amount)
+def _said(amount: Amounts, start: int) -> Markup:
     words = f"{amount.documents_out:,} of {amount.documents_in:,} documents" if _loses(amount) else ""
-    said = element(
+    return element(
         "div",
         element("b", words or f"{amount.documents_out:,} documents"),
         element("span", _shares(amount, start), class_="quiet"),
         class_="said",
     )
+
+
+def _bar(parts: Sequence[tuple[str, str, int]], widest: int) -> Markup:
     shown = [
         element(
             "span",
-            f"{count:,}" if count >= 0.07 * widest else None,
+            f"{count:,}" if count >= _ROOMY * widest else None,
             class_=f"part {colour}",
             style=f"width:{100 * count / widest:.3f}%",
             title=f"{name}: {count:,}",
         )
         for name, colour, count in parts
-        if widest
     ]
     spoken = ", ".join(f"{name} {count:,}" for name, _, count in parts)
-    bar = element("div", *shown, class_="bar", role="img", aria_label=spoken)
-    legend = [_key(step, name, colour, count, amount.documents_in) for name, colour, count in parts if colour != "kept"]
-    return joined(said, bar, element("ul", *legend, class_="legend") if legend else None)
+    return element("div", *shown, class_="bar", role="img", aria_label=spoken)
 
 
 def parts_of(amount: Amounts) -> list[tuple[str, str, int]]:
@@ -92,11 +110,16 @@ def _shares(amount: Amounts, start: int) -> str:
     return "; ".join(said)
 
 
-def _key(step: str, name: str, colour: str, count: int, whole: int) -> Markup:
-    swatch = element("i", class_=f"swatch {colour}")
+def _key(step: FunnelStep, name: str, colour: str, count: int) -> Markup:
+    title = f"dropped: {name}"
+    label = (
+        element("a", foreign(name), href=f"#{place_of(step.name, title)}") if title in step.sampled else foreign(name)
+    )
+    whole = step.amount.documents_in
     share = f" · {percent(count, whole)}" if whole else ""
-    label = element("a", foreign(name), href=f"#{place_of(step, f'dropped: {name}')}") if "reason" in colour else name
-    return element("li", swatch, label, element("span", f" {count:,}{share}", class_="quiet"))
+    return element(
+        "li", element("i", class_=f"swatch {colour}"), label, element("span", f" {count:,}{share}", class_="quiet")
+    )
 
 
 def _bytes(amount: Amounts) -> Markup | None:

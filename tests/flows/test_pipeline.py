@@ -57,6 +57,31 @@ def mlflow_runs(home: Home) -> dict[str, list[Any]]:
     return found
 
 
+def check_pages(home: Home, results: list[RunResult]) -> None:
+    """Every run has left its page: as a file, in MLflow, and in words with its flow run in Prefect."""
+    from mlflow.artifacts import load_text
+    from mlflow.tracking import MlflowClient
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    client = MlflowClient(home.tracking_uri)
+    for result in results:
+        assert result.page is not None
+        assert result.page.is_relative_to(home.reports)
+        page = result.page.read_text()
+        assert all(f'href="#step-{name}"' in page for name, o in result.outcomes.items() if o.status != "skipped")
+        run = client.get_run(result.mlflow["run"])
+        assert load_text(f"{run.info.artifact_uri}/report.html") == page
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[result.run_id]))  # type: ignore[list-item]
+        with get_client(sync_client=True) as prefect:
+            shown = {artifact.key: str(artifact.data) for artifact in prefect.read_artifacts(artifact_filter=wanted)}
+        assert str(result.page) in shown["toy-run"]
+        assert f"/runs/{result.mlflow['run']}/artifacts/report.html" in shown["toy-run"]
+    assert home.reports.joinpath("toy.html").read_text() == page
+    assert "breaks: nothing left; do otherwise" in page
+    assert "needs odd, which failed" in page
+
+
 def test_a_run_its_repetition_and_a_broken_step(home: Home, prefect_server: str) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -77,6 +102,7 @@ def test_a_run_its_repetition_and_a_broken_step(home: Home, prefect_server: str)
     assert (broken.status, broken.exit_status) == ("failed", 1)
     assert task_states(broken)["odd"] == "Failed"
 
+    check_pages(home, [first, second, broken])
     printed = json.loads(json.dumps(first.as_json()))
     assert set(printed) == {"recipe", "run_id", "status", "seconds", "steps"}
     assert (printed["recipe"], printed["status"]) == ("toy", "done")

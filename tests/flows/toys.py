@@ -91,15 +91,18 @@ class Keep(Task):
     def run(self, context: Context) -> Result:
         documents = context.open(self.documents)
         kept = 0
+        samples = []
         for partition in documents.partitions:
             table = read_table(partition.path)
             rows = [row for row in table.to_pylist() if len(row["text"]) >= self.letters]
+            dropped = [row for row in table.to_pylist() if len(row["text"]) < self.letters]
+            samples += [Sample("dropped: short", row["text"], place=row["url"]) for row in dropped[:1]]
             kept += len(rows)
             write_table(table_of(rows, Documents.schema), context.output / partition.name)
         if not kept:
             raise StepFailed("keep: no documents left; lower `letters`")
         metrics = {"documents_in": documents.rows, "documents_out": kept, "dropped.short": documents.rows - kept}
-        return Result({"documents": kept}, metrics, f"{kept} documents")
+        return Result({"documents": kept}, metrics, f"{kept} documents", samples)
 
 
 class Schedule(Settings):
