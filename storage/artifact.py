@@ -135,6 +135,12 @@ class Classifier(Artifact):
     kind = "classifier"
 
 
+class Network(Artifact):
+    """A folder of ``transformers`` that is neither a causal model nor a classifier: one that translates or encodes."""
+
+    kind = "network"
+
+
 class Report(Artifact):
     """``report.json``: measured figures per model."""
 

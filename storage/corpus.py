@@ -62,6 +62,9 @@ EXAMPLES_SCHEMA = pa.schema(
 )
 """``document_id`` is the page an example was drawn from (else the example's own id): it decides the split."""
 
+_DERIVED = "#"
+"""Stands in an id between that of a document and the number of a text made from it."""
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -125,13 +128,20 @@ def document_id(source: str, url: str) -> str:
     return digest_of_text(f"{source}\n{url}")[:32]
 
 
+def derived_id(document: str, number: int) -> str:
+    """Identity of the ``number``-th text (from 1) made from a document, which stays on its side of every split."""
+    return f"{document}{_DERIVED}{number}"
+
+
 def is_validation(document: str, fraction: float) -> bool:
     """Whether the document with this id belongs to the validation split.
 
     Depends on the id alone, so growth never moves a document, and the validation split of a
-    smaller fraction is contained in that of a larger one.
+    smaller fraction is contained in that of a larger one. A text derived from a document is on
+    that document's side, so no paraphrase of what is held out is trained on.
     """
-    position = int(digest_of_text(f"split\n{document}")[:13], 16) / 16**13
+    origin = document.partition(_DERIVED)[0]
+    position = int(digest_of_text(f"split\n{origin}")[:13], 16) / 16**13
     return position < fraction
 
 

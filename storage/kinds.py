@@ -18,6 +18,7 @@ _MODULES = {
     "model": "storage.artifact:Model",
     "adapter": "storage.artifact:Adapter",
     "classifier": "storage.artifact:Classifier",
+    "network": "storage.artifact:Network",
     "report": "storage.artifact:Report",
 }
 

@@ -24,8 +24,6 @@ from tasks.task import Context, Guard, Input, Result, Task
 
 _CHARACTERS_AT_ONCE = 4_000_000
 """Documents whose words are looked at together."""
-_SHOWN_BEFORE = 200
-"""Characters before a cut, in a sample."""
 
 
 class Decontaminate(Task):
@@ -191,8 +189,7 @@ def decontaminate_partition(payload: dict[str, Any], source: Path, output: Path,
         tally.keep(size, remains)
         tally.counted["cut"] += 1
         tally.counted["characters_cut"] += len(text) - len(remains)
-        shown_from = max(0, first[0] - task.margin_characters - _SHOWN_BEFORE)
-        tally.show("cut", f"{urls[number]}\n\n{text[shown_from:]}", remains[shown_from:])
+        tally.show("cut", text, remains, urls[number], after_is="cut")
         texts[number] = remains
         kept.append(number)
     column = table.schema.get_field_index("text")
@@ -213,7 +210,7 @@ def _count(payload: dict[str, Any], tally: Tally, url: str, text: str, matches: 
             tally.counted[f"contaminated.{name}"] += 1
             tally.counted[f"overlap_characters.{name}"] += sum(end - start for start, end in passages)
             item = index.item_with(int(of_set.grams[0]))
-            tally.show(f"overlaps {name}", f"{url}\n\n{excerpt(text, passages[0])}", item)
+            tally.show(f"overlaps {name}", excerpt(text, passages[0]), item, url, "document", name)
     return _passages(spans, matches)[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tasks.copies.shingles import normalised, words_of
 
@@ -36,14 +36,20 @@ def spans_of_words(text: str) -> list[Span]:
     return spans if words == expected else [(0, len(text))] * len(expected)
 
 
-def _parts(chunk: str, start: int) -> Iterable[tuple[str, Span]]:
+def _parts(chunk: str, start: int) -> Iterator[tuple[str, Span]]:
     """The words of the chunk's parts, each normalised by itself, with the part's span."""
-    for piece in _PIECE.finditer(chunk):
-        at = start + piece.start()
-        raw = words_of(piece.group())
-        for part in raw if "".join(raw) == piece.group() else [piece.group()]:
-            for word in words_of(normalised(part)):
-                yield word, (at, at + len(part))
+    for at, end in parts_of(chunk):
+        for word in words_of(normalised(chunk[at:end])):
+            yield word, (start + at, start + end)
+
+
+def parts_of(text: str) -> Iterator[Span]:
+    """Spans of the words of a text as it is written, and of what stands between them."""
+    for piece in _PIECE.finditer(text):
+        at = piece.start()
+        words = words_of(piece.group())
+        for part in words if "".join(words) == piece.group() else [piece.group()]:
+            yield at, at + len(part)
             at += len(part)
 
 

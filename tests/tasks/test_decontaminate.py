@@ -151,11 +151,11 @@ def test_a_passage_is_cut_with_its_margin_and_shown_beside_the_item(tmp_path: Pa
     assert metrics["contaminated.exam"] == metrics["cut"] == 2
     # Of the question the last sign is no part of a word.
     assert metrics["overlap_characters.exam"] == len(QUESTION) - 1 + len(ZH_QUESTION) - 1
-    shown = {sample.before[:2]: sample for sample in outcome.result.samples if sample.title == "overlaps exam"}
+    shown = {sample.place: sample for sample in outcome.result.samples if sample.title == "overlaps exam"}
     assert f"⟦{QUESTION[:-1].upper()}⟧" in shown["en"].before
     assert (shown["en"].after or "").startswith(QUESTION)
     assert f"⟦{ZH_QUESTION[:-1]}⟧" in shown["zh"].before
-    cut = next(sample for sample in outcome.result.samples if sample.title == "cut" and sample.before.startswith("en"))
+    cut = next(sample for sample in outcome.result.samples if sample.title == "cut" and sample.place == "en")
     assert QUESTION.upper() in cut.before
     assert first[-50:] in (cut.after or "")
     assert second[:50] in (cut.after or "")
