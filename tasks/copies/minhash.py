@@ -52,7 +52,7 @@ def banding(similarity: float, permutations: int, recall: float) -> Banding:
 
 
 def sketches(members: Hashes, starts: Positions, places: int) -> Hashes:
-    """(sets × places) sketches of the sets ``members[starts[n]:starts[n + 1]]``, repetitions allowed.
+    """(sets × places) sketches of the sets of hashes ``members[starts[n]:starts[n + 1]]``, repetitions allowed.
 
     Every value is (round, hash); the place of an empty set stays at the highest number.
     """
@@ -74,13 +74,16 @@ def sketches(members: Hashes, starts: Positions, places: int) -> Hashes:
 
 def _fall(table: Hashes, members: Hashes, owner: Positions, rounds: Hashes, places: int) -> None:
     """Let the members fall into their sets' places, once for each round; earlier rounds win."""
-    hashes = mixed(members[None, :] ^ (rounds[:, None] + np.uint64(1)) * np.uint64(_SEED))
+    # The members are hashes, so a multiplication by an odd number that is as good as random makes them new ones.
+    factors = mixed((rounds + np.uint64(1)) * np.uint64(_SEED)) | np.uint64(1)
+    hashes = members[None, :] * factors[:, None]
     place = ((hashes >> np.uint64(32)) * np.uint64(places) >> np.uint64(32)).astype(np.int64)
     # In the second half of the rounds everything falls into one place, the next one each time.
     late = rounds >= places
     place[late] = (rounds[late] - np.uint64(places)).astype(np.int64)[:, None]
-    values = (hashes * np.uint64(_SEED) >> np.uint64(_ROUND_BITS)) | (rounds << np.uint64(64 - _ROUND_BITS))[:, None]
-    np.minimum.at(table, (place + owner * places).ravel(), values.ravel())
+    hashes &= np.uint64(_EMPTY >> _ROUND_BITS)
+    hashes |= (rounds << np.uint64(64 - _ROUND_BITS))[:, None]
+    np.minimum.at(table, (place + owner * places).ravel(), hashes.ravel())
 
 
 def band_keys(members: Hashes, starts: Positions, bands: Banding) -> Hashes:

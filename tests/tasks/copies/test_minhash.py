@@ -15,10 +15,11 @@ def _reference(members: list[int], places: int) -> list[int | None]:
     """The definition written out: members fall, round after round, until no place is empty."""
     table: list[int | None] = [None] * places
     for number in range(2 * places):
+        factor = int(mixed(np.array([(number + 1) * _SEED & _MASK], np.uint64))[0]) | 1
         for member in members:
-            value = int(mixed(np.array([member ^ ((number + 1) * _SEED & _MASK)], np.uint64))[0])
+            value = member * factor & _MASK
             place = (value >> 32) * places >> 32 if number < places else number - places
-            found = ((value * _SEED & _MASK) >> 14) | number << 50
+            found = value & (1 << 50) - 1 | number << 50
             if table[place] is None or found < table[place]:  # type: ignore[operator]
                 table[place] = found
         if None not in table:
