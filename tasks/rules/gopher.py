@@ -1,0 +1,211 @@
+"""The rules of Gopher (Rae et al. 2021, section A1.1 and table A1), as datatrove 0.10.1 reads them.
+
+In scripts without spaces words are estimated (see :mod:`tasks.rules.unspaced`), a run of n words is
+as many pieces as n words have, and the length of words says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pyarrow.compute as pc
+from pydantic import Field
+
+from tasks.rules.batch import Batch, Lines, shares, sums
+from tasks.rules.rule import Rule, RuleSet
+from tasks.rules.runs import Runs
+from tasks.rules.vocabulary import ALPHABETIC
+
+
+class Length(Rule):
+    """Documents of a sensible length."""
+
+    fault: ClassVar[str] = "length"
+
+    min_words: int = Field(20, ge=0)
+    """Words, at least (mere symbols not counted; estimated in scripts without spaces)."""
+    max_words: int = Field(500_000, ge=1)
+    """Words, at most."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        return (batch.word_counts < self.min_words) | (batch.word_counts > self.max_words)
+
+
+class WordLength(Rule):
+    """Words of a usual length (Gopher); says nothing about scripts without spaces."""
+
+    fault: ClassVar[str] = "word_length"
+
+    min_mean_word_length: float = 3
+    """Mean characters of a word, at least."""
+    max_mean_word_length: float = 10
+    """Mean characters of a word, at most."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        lengths = sums(np.where(batch.is_spaced_word, batch.word_lengths, 0), batch.word_bounds)
+        means = shares(lengths, batch.spaced_words)
+        unusual = (means < self.min_mean_word_length) | (means > self.max_mean_word_length)
+        return unusual & ~batch.is_unspaced & (batch.spaced_words > 0)
+
+
+class Symbols(Rule):
+    """Few hash marks and ellipses (Gopher)."""
+
+    fault: ClassVar[str] = "symbols"
+
+    max_symbols_per_word: float = 0.1
+    """Hash marks per word, and ellipses per word, at most."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        hashes = shares(batch.count("#"), batch.tokens)
+        ellipses = shares(batch.count("...", "…"), batch.tokens)
+        return np.maximum(hashes, ellipses) > self.max_symbols_per_word
+
+
+class Bullets(Rule):
+    """Not a mere list (Gopher)."""
+
+    fault: ClassVar[str] = "bullets"
+
+    max_bullet_lines: float = 0.9
+    """Share of lines that start with a bullet, at most."""
+    bullets: tuple[str, ...] = ("•", "-")
+    """What counts as a bullet."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        lines = batch.lines
+        return shares(lines.sums(lines.start_with(*self.bullets)), real_lines(batch)) > self.max_bullet_lines
+
+
+class Ellipses(Rule):
+    """Not a page of teasers (Gopher)."""
+
+    fault: ClassVar[str] = "ellipses"
+
+    max_ellipsis_lines: float = 0.3
+    """Share of lines that end with an ellipsis, at most."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        lines = batch.lines
+        return shares(lines.sums(lines.end_with("...", "…")), real_lines(batch)) > self.max_ellipsis_lines
+
+
+def real_lines(batch: Batch) -> np.ndarray:
+    """Lines of each document, blank ones too, but not what comes after a last newline."""
+    ends_open = np.asarray(pc.ends_with(batch.array, "\n")) | (batch.characters == 0)
+    return batch.lines.counts - ends_open
+
+
+class Alphabetic(Rule):
+    """Words with letters in them (Gopher)."""
+
+    fault: ClassVar[str] = "alphabetic"
+
+    min_alphabetic_words: float = 0.8
+    """Share of words with at least one letter, at least (punctuation marks are words without)."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        alphabetic = sums((batch.flags & ALPHABETIC) > 0, batch.word_bounds)
+        return shares(alphabetic, batch.pieces) < self.min_alphabetic_words
+
+
+class StopWords(Rule):
+    """Sentences have function words (Gopher). Applied to English and Chinese only."""
+
+    fault: ClassVar[str] = "stop_words"
+
+    min_stop_words: int = 2
+    """Different function words that occur, at least."""
+
+    known: ClassVar[dict[str, tuple[str, ...]]] = {
+        "en": ("the", "be", "to", "of", "and", "that", "have", "with"),
+        "zh": tuple("的是了在和有不之以为而其于也"),
+    }
+    """English: the eight of Gopher. Chinese: as frequent ones, modern and classical."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        found = np.zeros(len(batch), dtype=bool)
+        for language, words in self.known.items():
+            concerned = batch.languages == language
+            if concerned.any():
+                found |= concerned & (batch.has_words(words).sum(axis=1) < self.min_stop_words)
+        return found
+
+
+class RepeatedLines(Rule):
+    """Few lines and paragraphs twice (Gopher, table A1)."""
+
+    fault: ClassVar[str] = "repeated_lines"
+
+    max_duplicate_lines: float = 0.30
+    """Share of lines that stood before, at most."""
+    max_duplicate_paragraphs: float = 0.30
+    """Share of paragraphs that stood before, at most."""
+    max_characters_in_duplicate_lines: float = 0.20
+    """Share of characters within such lines, at most."""
+    max_characters_in_duplicate_paragraphs: float = 0.20
+    """Share of characters within such paragraphs, at most."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        stripped = pc.utf8_trim_whitespace(batch.array)
+        paragraphs = Lines.of(pc.split_pattern_regex(stripped, "\n\n+"))
+        bounds = (
+            (_runs_of_text(batch), self.max_duplicate_lines, self.max_characters_in_duplicate_lines),
+            (paragraphs, self.max_duplicate_paragraphs, self.max_characters_in_duplicate_paragraphs),
+        )
+        faulty = np.zeros(len(batch), dtype=bool)
+        for parts, most, most_characters in bounds:
+            within = parts.sums(np.where(parts.repeated, parts.lengths, 0))
+            faulty |= shares(parts.sums(parts.repeated), parts.counts) > most
+            faulty |= shares(within, batch.characters) > most_characters
+        return faulty
+
+
+def _runs_of_text(batch: Batch) -> Lines:
+    """Lines without those that are empty, but for a first and a last one (``\\n+`` splits a text)."""
+    lines = batch.lines
+    kept = lines.lengths > 0
+    edges = np.concatenate([lines.bounds[:-1], lines.bounds[1:] - 1])
+    kept[edges] = True
+    return lines.where(kept)
+
+
+class RepeatedWords(Rule):
+    """Few runs of words again and again (Gopher, table A1)."""
+
+    fault: ClassVar[str] = "repeated_words"
+
+    max_top_runs: dict[int, float] = Field({2: 0.20, 3: 0.18, 4: 0.16})
+    """Words in a run → share of characters within its most frequent one, at most."""
+    max_repeated_runs: dict[int, float] = Field({5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10})
+    """Words in a run → share of characters within runs that stood before, at most."""
+
+    def faulty(self, batch: Batch) -> np.ndarray:
+        runs = Runs.of(batch)
+        faulty = np.zeros(len(batch), dtype=bool)
+        bounds = runs.most_in_top_run(self.max_top_runs)
+        for n, most in self.max_top_runs.items():
+            suspects = np.flatnonzero((shares(bounds[n], batch.characters) > most) & ~faulty)
+            if len(suspects):
+                found = runs.only(suspects).in_top_run(n)
+                faulty[suspects] = shares(found, batch.characters[suspects]) > most
+        if self.max_repeated_runs:
+            bound = shares(runs.most_in_repeated_runs(min(self.max_repeated_runs)), batch.characters)
+            for n, most in sorted(self.max_repeated_runs.items(), reverse=True):
+                suspects = np.flatnonzero((bound > most) & ~faulty)
+                if len(suspects):
+                    found = runs.only(suspects).in_repeated_runs(n)
+                    faulty[suspects] = shares(found, batch.characters[suspects]) > most
+        return faulty
+
+
+class Gopher(
+    RuleSet, Length, WordLength, Symbols, Bullets, Ellipses, Alphabetic, StopWords, RepeatedLines, RepeatedWords
+):
+    """The quality and repetition rules of Gopher (Rae et al. 2021, section A1.1 and table A1)."""
+
+    min_words: int = Field(50, ge=0)
+    """Words, at least (mere symbols not counted; estimated in scripts without spaces)."""
+    max_words: int = Field(100_000, ge=1)
+    """Words, at most."""
