@@ -203,7 +203,7 @@ class Planner:
     def partition_identity(self, identity: Identity) -> str:
         """What a partition's result depends on beside the partition."""
         return digest_of_value(
-            [identity.task, identity.settings, identity.code, identity.libraries, identity.seed],
+            [identity.task, identity.settings, identity.code, identity.libraries, identity.seed, identity.outside],
         )
 
     def _grown(self, step: Step, identity: Identity) -> Identity:

@@ -1,0 +1,1 @@
+"""Personal data and secrets in text: their forms, where to look for them, and what to put in their place."""
