@@ -8,7 +8,8 @@ from pathlib import Path
 
 from flows.build import StepOutcome
 from flows.page.amounts import Amounts, amounts_of, largest
-from flows.page.funnel import bytes_words, parts_of, percent
+from flows.page.figures import replaced_words
+from flows.page.funnel import bytes_words, percent
 from flows.report import said_of, seconds_text
 
 _SAMPLES = 4
@@ -77,18 +78,21 @@ def _plain(text: str) -> str:
 
 
 def _step_bars(amount: Amounts, metrics: Mapping[str, float]) -> list[str]:
-    """Documents kept and dropped by reason, as bars of text, which every viewer of markdown shows."""
-    whole = max(amount.documents_in, amount.documents_out, 1)
-    rest = [part for part in parts_of(amount) if not part[1].startswith("reason")]
-    parts = {name: count for name, _, count in rest[:1]} | dict(largest(amount.dropped, _REASONS, "{} other reasons"))
-    parts |= {name: count for name, _, count in rest[1:]}
-    width = max((len(name) for name in parts), default=0)
-    lines = [
-        f"{name:{width}}  {_bar(count, whole):{_BAR}}  {count:>9,}  {percent(count, whole):>8}"
-        for name, count in parts.items()
-    ]
-    said = bytes_words(amount)
-    return [*lines, *(["", said] if said else [])]
+    """What was kept, and what was dropped by reason as bars of text, which every viewer of markdown shows."""
+    whole = amount.documents_in
+    kept = f" of {whole:,} documents kept ({percent(amount.kept, whole)})" if whole else " documents"
+    lines = [f"{amount.kept:,}{kept}", *([f"{amount.added:,} documents added"] if amount.added else [])]
+    lines += filter(None, [bytes_words(amount), replaced_words(metrics)])
+    unexplained = {"no reason counted": amount.unexplained} if amount.unexplained else {}
+    reasons = dict(largest(amount.dropped, _REASONS, "{} other reasons")) | unexplained
+    if reasons:
+        width, most = max(len(name) for name in reasons), max(reasons.values())
+        bars = [
+            f"{name:{width}}  {_bar(count, most):{_BAR}}  {count:>9,}  {percent(count, whole):>7}"
+            for name, count in reasons.items()
+        ]
+        lines += ["", "dropped, by reason:", *bars]
+    return lines
 
 
 def _funnel(amounts: Mapping[str, Amounts]) -> list[str]:

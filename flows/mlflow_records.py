@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 from flows import pictures
 from flows.card import CARD
 from flows.home import Home
-from flows.journal import Progress, read_from
+from flows.journal import Progress
 from flows.markdown import sample_lines
 
 _REFUSED = {
@@ -121,12 +121,9 @@ class Records:
             self.client.log_text(run, record["card"], CARD)
         if record["samples"]:
             self.client.log_text(run, samples_text(record["samples"]), "samples.md")
-        rows = [
-            row for r, _ in read_from(journal, 0) if r["event"] == "points" and r["step"] == step for row in r["rows"]
-        ]
         drawn = {
-            "training.png": pictures.draw_training(rows, step),
-            "dropped.png": pictures.draw_reasons(record["metrics"], f"{step}: what was dropped"),
+            "training.png": pictures.draw_training(record.get("curves", {}), step),
+            "dropped.png": pictures.draw_reasons(record["metrics"], f"{step}: documents dropped, by reason"),
         }
         if record.get("token_lengths", {}).get("counts"):
             drawn["token_lengths.png"] = pictures.draw_token_lengths(record["token_lengths"], step)

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from flows.page.amounts import amounts_of, counted
+from flows.page.curves import Points, losses
+from flows.page.funnel import percent
 from storage.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -51,67 +54,68 @@ def draw_token_lengths(histogram: Mapping[str, Sequence[float]], title: str) -> 
 
 def draw_documents(steps: Mapping[str, Mapping[str, float]]) -> Figure | None:
     """Documents kept and dropped, for every step that counted them (step → its metrics); None if none did."""
-    counted = {name: m for name, m in steps.items() if "documents_in" in m and "documents_out" in m}
-    if not counted:
+    amounts = {name: amount for name, metrics in steps.items() if (amount := amounts_of(metrics)) is not None}
+    if not amounts:
         return None
-    figure, axes = _figure("documents kept and dropped")
-    names = list(counted)
-    kept = [counted[name]["documents_out"] for name in names]
-    dropped = [max(0.0, counted[name]["documents_in"] - out) for name, out in zip(names, kept, strict=True)]
-    axes.barh(names, kept, color=_KEPT, label="kept")
-    axes.barh(names, dropped, left=kept, color=_DROPPED, label="dropped")
-    axes.invert_yaxis()
-    axes.set_xlabel("documents")
-    axes.legend()
+    figure, axes = _figure("documents kept and dropped", rows=len(amounts))
+    names = list(amounts)
+    out = [amount.documents_out for amount in amounts.values()]
+    dropped = [max(0, amount.documents_in - amount.documents_out) for amount in amounts.values()]
+    axes.barh(names, out, color=_KEPT, label="kept")
+    bars = axes.barh(names, dropped, left=out, color=_DROPPED, label="dropped")
+    said = [
+        f"{a.documents_out:,} of {a.documents_in:,}" if a.documents_in != a.documents_out else f"{a.documents_out:,}"
+        for a in amounts.values()
+    ]
+    _label(axes, bars, said)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 def draw_reasons(metrics: Mapping[str, float], title: str) -> Figure | None:
     """What a step dropped, by reason; None if it dropped nothing."""
-    reasons = {name.removeprefix("dropped."): n for name, n in metrics.items() if name.startswith("dropped.") and n > 0}
+    reasons = counted(metrics, "dropped")
     if not reasons:
         return None
-    figure, axes = _figure(title)
-    names = sorted(reasons, key=lambda name: -reasons[name])
-    axes.barh(names, [reasons[name] for name in names], color=_DROPPED)
-    axes.invert_yaxis()
-    axes.set_xlabel("documents dropped")
+    figure, axes = _figure(title, rows=len(reasons))
+    bars = axes.barh(list(reasons), list(reasons.values()), color=_DROPPED)
+    whole = metrics.get("documents_in", 0)
+    _label(axes, bars, [f"{n:,} ({percent(n, whole)})" if whole else f"{n:,}" for n in reasons.values()])
     return figure
 
 
-def draw_training(rows: Sequence[Mapping[str, float]], title: str) -> Figure | None:
-    """Loss and learning rate over training; None if no loss was recorded."""
-    losses = {name: _series(rows, name) for name in _names(rows) if name.endswith("loss")}
-    losses = {name: points for name, points in losses.items() if points[0]}
-    if not losses:
+def _label(axes: Any, bars: Any, labels: Sequence[str]) -> None:
+    """Bars from the top downwards, each with its number, which needs no axis then."""
+    axes.bar_label(bars, labels, padding=4, fontsize=9)
+    axes.set_xlim(0, 1.22 * max(bar.get_x() + bar.get_width() for bar in bars))
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.xaxis.set_visible(False)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def draw_training(curves: Mapping[str, Points], title: str) -> Figure | None:
+    """Loss and learning rate over training (figure → points); None if no loss was recorded."""
+    drawn = losses(curves)
+    if not drawn:
         return None
     figure, axes = _figure(title)
-    for name, (positions, values) in losses.items():
-        axes.plot(positions, values, label=name, linewidth=1.2)
+    for name, points in drawn.items():
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
     axes.set(xlabel="step", ylabel="loss (nats per token)")
-    rates = _series(rows, "learning_rate")
-    if rates[0]:
+    if curves.get("learning_rate"):
         second = axes.twinx()
-        second.plot(*rates, color=_SECOND, linewidth=0.8, linestyle=":", label="learning rate")
-        second.set_ylabel("learning rate")
+        second.plot(*zip(*curves["learning_rate"], strict=True), color=_SECOND, linewidth=0.8, linestyle=":")
+        second.set_ylabel("learning rate (dotted)")
     axes.legend()
     return figure
 
 
-def _names(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    return sorted({name for row in rows for name in row})
-
-
-def _series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    points = [(row["step"], row[name]) for row in rows if name in row]
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _figure(title: str) -> tuple[Figure, Any]:
-    """A figure of its own, which no global state of matplotlib's keeps alive."""
+def _figure(title: str, rows: int = 0) -> tuple[Figure, Any]:
+    """A figure of its own, which no global state of matplotlib's keeps alive; as high as its rows of bars need."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 1.3 + 0.42 * rows if rows else 4.5), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
     axes.grid(alpha=0.25)

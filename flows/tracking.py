@@ -86,6 +86,7 @@ class Tracker:
             metrics=build.metrics,
             headline=build.headline,
             samples=build.samples,
+            curves=build.curves,
             **content,
         )
 

@@ -11,7 +11,7 @@ from flows.artifacts import bytes_text
 from flows.build import StepOutcome
 from flows.page.amounts import Amounts, amounts_of, beginnings
 from flows.page.curves import draw, losses
-from flows.page.figures import breakdowns, measures, plain_figures, replaced_words
+from flows.page.figures import breakdowns, measured, measures, plain_figures, replaced_words
 from flows.page.funnel import FunnelStep, funnel
 from flows.page.markup import Markup, element, foreign, joined, link
 from flows.page.samples import samples
@@ -174,14 +174,13 @@ def _step(step: ShownStep) -> Markup:
     if outcome.status == "failed":
         parts.append(element("p", foreign(outcome.why), class_="error"))
     parts.append(_settings(step.settings))
-    parts += [measures(outcome.metrics)] if outcome.kind == "report" else []
+    parts.append(measures(measured(outcome.metrics)))
     curves = losses(outcome.curves)
     parts += [element("h3", "Loss (nats per token)"), draw(curves)] if curves else []
     parts.append(breakdowns(outcome))
     shown = samples(outcome.step, outcome.samples, outcome.metrics)
     parts += [element("h3", "Samples"), shown] if shown else []
-    if outcome.kind != "report":
-        parts.append(plain_figures(outcome.metrics))
+    parts.append(plain_figures(outcome.metrics))
     return element("section", *parts, id=f"step-{outcome.step}")
 
 

@@ -14,6 +14,11 @@ _COUNTED = {
     "dropped": ("Documents dropped, by reason", "documents_in"),
     "tagged": ("Documents tagged, by fault", "documents_in"),
     "replaced": ("Replaced, by kind", None),
+    "contaminated": ("Documents that overlap an evaluation set, by set", "documents_in"),
+    "overlap_characters": ("Characters of overlap, by evaluation set", None),
+    "made": ("Texts made, by method", None),
+    "rejected": ("Texts rejected, by method and reason", None),
+    "lost": ("Documents that no text was made of, by reason", "documents_in"),
     "quarantined": ("Files that could not be read, by reason", None),
     "documents_up_to_tokens": ("Documents of at most so many tokens", "documents_in"),
 }
@@ -62,18 +67,26 @@ def _bars(counts: Mapping[str, int], whole: float, prefix: str, places: Mapping[
     return element("div", *rows, class_="counts")
 
 
-def measures(metrics: Mapping[str, float]) -> Markup | None:
-    """Tables of what a report measured: ``MODEL.SPLIT.FIGURE``, a table a split, the best model first."""
-    splits: dict[str, dict[str, dict[str, float]]] = {}
+Measured = dict[str, dict[str, dict[str, float]]]
+"""Split → model → figure → value."""
+
+
+def measured(metrics: Mapping[str, float]) -> Measured:
+    """What models were measured at: ``MODEL.SPLIT.FIGURE``, where the figures of a split have a loss among them."""
+    splits: Measured = {}
     for name, value in metrics.items():
-        model, _, rest = name.partition(".")
-        split, _, figure = rest.partition(".")
-        if figure:
-            splits.setdefault(split, {}).setdefault(model, {})[figure] = value
+        parts = name.split(".")
+        if len(parts) == 3 and f"{parts[0]}.{parts[1]}.loss" in metrics:
+            splits.setdefault(parts[1], {}).setdefault(parts[0], {})[parts[2]] = value
+    return splits
+
+
+def measures(splits: Measured) -> Markup | None:
+    """A table a split, the best model first."""
     parts = []
     for split, models in splits.items():
         names = list(dict.fromkeys(figure for found in models.values() for figure in found))
-        order = sorted(models, key=lambda model: (models[model].get("loss", 0.0), model))
+        order = sorted(models, key=lambda model: (models[model]["loss"], model))
         head = element("tr", element("th", "model"), *(element("th", _words(n), class_="number") for n in names))
         rows = [
             element(
@@ -90,10 +103,13 @@ def measures(metrics: Mapping[str, float]) -> Markup | None:
 
 def plain_figures(metrics: Mapping[str, float]) -> Markup | None:
     """All other figures, as a table that can be opened."""
+    shown = {
+        f"{m}.{split}.{n}" for split, models in measured(metrics).items() for m, found in models.items() for n in found
+    }
     others = {
         name: value
         for name, value in sorted(metrics.items())
-        if name not in _IN_FUNNEL and name.partition(".")[0] not in _COUNTED
+        if name not in _IN_FUNNEL | shown and not (name.partition(".")[0] in _COUNTED and "." in name)
     }
     if not others:
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from flows.page.amounts import counted
 from flows.page.differences import Row, rows
 from flows.page.markup import Markup, element, foreign, joined
 
@@ -18,17 +17,20 @@ _LONGEST = 20_000
 def samples(step: str, recorded: Sequence[Shown], metrics: Mapping[str, float]) -> Markup | None:
     """All samples of a step, those with the same title together; None if there are none.
 
-    What was kept comes first, then what was dropped, the commonest reason first.
+    Of those that are counted by kind, such as what was dropped by reason, the commonest comes first.
     """
     groups: dict[str, list[Shown]] = {}
     for sample in recorded:
         groups.setdefault(str(sample["title"]), []).append(sample)
     if not groups:
         return None
-    dropped = list(counted(metrics, "dropped"))
-    order = {f"dropped: {reason}": number for number, reason in enumerate(dropped)}
-    titles = sorted(groups, key=lambda title: order.get(title, -1))
-    return joined(*(_group(step, title, groups[title], metrics) for title in titles))
+    titles = sorted(groups, key=lambda title: (title.partition(":")[0], -_count(title, metrics), title))
+    return joined(*(_group(step, title, groups[title], _count(title, metrics)) for title in titles))
+
+
+def _count(title: str, metrics: Mapping[str, float]) -> int:
+    """How often what a sample shows was counted (``dropped: short`` as ``dropped.short``); 0 if it was not."""
+    return int(metrics.get(title.replace(": ", ".", 1), 0))
 
 
 def place_of(step: str, title: str) -> str:
@@ -36,8 +38,7 @@ def place_of(step: str, title: str) -> str:
     return f"{step}-{re.sub('[^A-Za-z0-9]+', '-', title)}"
 
 
-def _group(step: str, title: str, same: Sequence[Shown], metrics: Mapping[str, float]) -> Markup:
-    whole = int(metrics.get(title.replace("dropped: ", "dropped."), 0))
+def _group(step: str, title: str, same: Sequence[Shown], whole: int) -> Markup:
     said = f"{len(same)} of {whole:,}" if whole else f"{len(same)} samples" if len(same) > 1 else ""
     summary = element("summary", foreign(title), element("span", said, class_="quiet"))
     shown = element("div", *(_sample(sample) for sample in same), class_="samples")
