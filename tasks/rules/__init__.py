@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.rules.c4 import C4, CurlyBrackets, Lines, Placeholders, Sentences
+from tasks.rules.classifier import Classified
 from tasks.rules.fineweb import DuplicateLines, FineWeb, Lists, Punctuation, ShortLines
 from tasks.rules.gopher import (
     Alphabetic,
@@ -40,6 +41,7 @@ RULES: dict[str, type[Rule]] = {
     "duplicate_lines": DuplicateLines,
     "lists": Lists,
     "words": Words,
+    "classifier": Classified,
     "gopher": Gopher,
     "c4": C4,
     "fineweb": FineWeb,

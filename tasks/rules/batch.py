@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.rules.unspaced import isolated
-from tasks.rules.vocabulary import LETTER, SYMBOL, WIDE_SIGN, Vocabulary, vocabulary
+from tasks.rules.unspaced import isolated, may_be_unspaced
+from tasks.rules.vocabulary import LETTER, PUNCTUATION, SENTENCE_END, SYMBOL, WIDE_SIGN, Vocabulary, vocabulary
 
 
 def sums(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
@@ -132,7 +132,18 @@ class Batch:
 
     def count(self, *signs: str) -> np.ndarray:
         """How often one of the strings occurs in each text."""
-        return np.sum([np.asarray(pc.count_substring(self.array, sign)) for sign in signs], axis=0)
+        counts = (sum(text.count(sign) for sign in signs) for text in self.texts)
+        return np.fromiter(counts, dtype=np.int64, count=len(self))
+
+    @cached_property
+    def lowered(self) -> list[str]:
+        """The texts in lower case."""
+        return [text.lower() for text in self.texts]
+
+    def contain(self, phrases: Sequence[str]) -> np.ndarray:
+        """Which texts contain one of the phrases (given in lower case), in any case."""
+        found = (any(phrase in text for phrase in phrases) for text in self.lowered)
+        return np.fromiter(found, dtype=bool, count=len(self))
 
     @cached_property
     def lines(self) -> Lines:
@@ -149,10 +160,10 @@ class Batch:
     @cached_property
     def _chunks(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the chunks, and the bounds of each line's."""
-        spaced = [isolated(text) for text in self.texts]
-        if all(one is other for one, other in zip(spaced, self.texts, strict=True)):
-            lines = self.lines.values
-        else:
+        lines = self.lines.values
+        unspaced = may_be_unspaced(self.array)
+        if unspaced.any():
+            spaced = [isolated(text) if may_be else text for text, may_be in zip(self.texts, unspaced, strict=True)]
             lines = pc.split_pattern(pa.array(spaced, pa.large_string()), "\n").flatten()
         lists = pc.utf8_split_whitespace(lines)
         encoded = pc.dictionary_encode(lists.flatten())
@@ -256,6 +267,11 @@ class Batch:
         return self._vocabulary.word_length[self.words]
 
     @cached_property
+    def spellings(self) -> np.ndarray:
+        """A hash of every word's characters (see :mod:`tasks.rules.runs`); uint64."""
+        return self._vocabulary.spelling[self.words]
+
+    @cached_property
     def pieces(self) -> np.ndarray:
         """Words of each document, letters of scripts without spaces counted singly, symbols too."""
         return np.diff(self.word_bounds)
@@ -331,12 +347,10 @@ class Batch:
 
 def count_sentences(flags: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Sentences in each segment of words: a new one begins with the first word after a mark that ends one."""
-    from tasks.rules.vocabulary import PUNCTUATION, SENTENCE_END
-
     is_end = (flags & SENTENCE_END) > 0
     ends = np.concatenate([[0], np.cumsum(is_end)])
     content = np.flatnonzero(~is_end & ((flags & PUNCTUATION) == 0))
-    segment = np.searchsorted(bounds, content, side="right") - 1
+    segment = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))[content]
     # Marks since the content word before, or since the segment's beginning.
     previous = np.concatenate([[-1], content[:-1]])
     since = ends[np.maximum(previous + 1, bounds[segment])]

@@ -47,8 +47,7 @@ class Placeholders(Rule):
     """A document that contains one of these (in any case) is dropped."""
 
     def faulty(self, batch: Batch) -> np.ndarray:
-        pattern = "|".join(map(re.escape, self.fillers))
-        return np.asarray(pc.match_substring_regex(batch.array, pattern, ignore_case=True)) & bool(self.fillers)
+        return batch.contain(_lowered(self.fillers))
 
 
 class CurlyBrackets(Rule):
@@ -110,6 +109,10 @@ class C4(RuleSet, Lines, Placeholders, CurlyBrackets, Sentences):
             "sentences": sentences < self.min_sentences,
         }
         return Judged(faults, lines.texts(~np.logical_or.reduce(list(faults.values()))))
+
+
+def _lowered(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(phrase.lower() for phrase in phrases)
 
 
 @dataclass
@@ -176,14 +179,12 @@ class JudgedLines:
 
     def contains(self, phrases: tuple[str, ...]) -> np.ndarray:
         """Lines with one of the phrases, in any case."""
-        if not phrases:
-            return np.zeros(len(self.complete), dtype=bool)
-        pattern = "|".join(map(re.escape, phrases))
-        suspects = np.asarray(pc.match_substring_regex(self.batch.array, pattern, ignore_case=True))
+        phrases = _lowered(phrases)
         found = np.zeros(len(self.complete), dtype=bool)
-        places = np.flatnonzero(suspects[self.batch.lines.documents])
-        of_suspects = self.batch.lines.values.take(pa.array(places))
-        found[places] = np.asarray(pc.match_substring_regex(of_suspects, pattern, ignore_case=True))
+        for document in np.flatnonzero(self.batch.contain(phrases)).tolist():
+            start = self.batch.lines.bounds[document]
+            for place, line in enumerate(self.batch.lowered[document].split("\n")):
+                found[start + place] = any(phrase in line for phrase in phrases)
         return found
 
     def per_document(self, values: np.ndarray) -> np.ndarray:

@@ -30,7 +30,8 @@ class _OneRule(Settings):
             nearest = get_close_matches(name, RULES, n=1, cutoff=0.0)[0]
             return _refuse(f"there is no rule {name!r}; did you mean {nearest!r}?")
         first, others = chosen[name], {key: setting for key, setting in chosen.items() if key != name}
-        if RULES[name].shorthand and not (first is None or isinstance(first, dict) or hasattr(first, "model_fields")):
+        whole = first is None or isinstance(first, dict) or hasattr(first, "model_fields")
+        if RULES[name].shorthand and (others or not whole):
             return {name: {RULES[name].shorthand: first, **others}}
         if others:
             return _refuse("expected one rule: NAME, or {NAME: {…}}")
@@ -41,7 +42,7 @@ class _OneRule(Settings):
         brief = [
             {
                 "type": "object",
-                "properties": {name: {"type": "string"}},
+                "properties": {name: {"type": ["string", "object"]}},
                 "required": [name],
                 "additionalProperties": True,
             }

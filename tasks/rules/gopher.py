@@ -148,8 +148,7 @@ class RepeatedLines(Rule):
     """Share of characters within such paragraphs, at most."""
 
     def faulty(self, batch: Batch) -> np.ndarray:
-        stripped = pc.utf8_trim_whitespace(batch.array)
-        paragraphs = Lines.of(pc.split_pattern_regex(stripped, "\n\n+"))
+        paragraphs = _paragraphs(batch)
         bounds = (
             (_runs_of_text(batch), self.max_duplicate_lines, self.max_characters_in_duplicate_lines),
             (paragraphs, self.max_duplicate_paragraphs, self.max_characters_in_duplicate_paragraphs),
@@ -171,6 +170,15 @@ def _runs_of_text(batch: Batch) -> Lines:
     return lines.where(kept)
 
 
+def _paragraphs(batch: Batch) -> Lines:
+    """What blank lines (two newlines or more) separate; a text without any printed characters has one."""
+    pieces = Lines.of(pc.split_pattern(pc.utf8_trim_whitespace(batch.array), "\n\n"))
+    begun = Lines(pc.ascii_ltrim(pieces.values, "\n"), pieces.bounds)
+    kept = begun.lengths > 0
+    kept[pieces.bounds[:-1]] = True
+    return begun.where(kept)
+
+
 class RepeatedWords(Rule):
     """Few runs of words again and again (Gopher, table A1)."""
 
@@ -182,22 +190,46 @@ class RepeatedWords(Rule):
     """Words in a run → share of characters within runs that stood before, at most."""
 
     def faulty(self, batch: Batch) -> np.ndarray:
-        runs = Runs.of(batch)
         faulty = np.zeros(len(batch), dtype=bool)
-        bounds = runs.most_in_top_run(self.max_top_runs)
-        for n, most in self.max_top_runs.items():
-            suspects = np.flatnonzero((shares(bounds[n], batch.characters) > most) & ~faulty)
-            if len(suspects):
-                found = runs.only(suspects).in_top_run(n)
-                faulty[suspects] = shares(found, batch.characters[suspects]) > most
-        if self.max_repeated_runs:
-            bound = shares(runs.most_in_repeated_runs(min(self.max_repeated_runs)), batch.characters)
-            for n, most in sorted(self.max_repeated_runs.items(), reverse=True):
-                suspects = np.flatnonzero((bound > most) & ~faulty)
-                if len(suspects):
-                    found = runs.only(suspects).in_repeated_runs(n)
-                    faulty[suspects] = shares(found, batch.characters[suspects]) > most
+        ratios = np.round(batch.pieces_per_word, 1)
+        words, spelling = Runs.of_words(batch), Runs.of_spelling(batch)
+        for ratio in np.unique(ratios):
+            documents = np.flatnonzero(ratios == ratio)
+            faulty[documents] = self._by_top_runs(words.only(documents), batch.characters[documents], ratio)
+            rest = documents[~faulty[documents]]
+            if len(rest):
+                faulty[rest] = self._by_repeated_runs(spelling.only(rest), batch.characters[rest], ratio)
         return faulty
+
+    def _by_top_runs(self, runs: Runs, characters: np.ndarray, pieces_per_word: float) -> np.ndarray:
+        faulty = np.zeros(len(characters), dtype=bool)
+        sizes = {n: _pieces(n, pieces_per_word) for n in self.max_top_runs}
+        for n, most in self.max_top_runs.items():
+            # Words in a run are joined by spaces, as in datatrove; those of scripts without spaces are not.
+            size, spaces = sizes[n], n - 1 if pieces_per_word == 1 else 0
+            bound = runs.most_in_top_run(min(sizes.values()), size, spaces)
+            suspects = np.flatnonzero((shares(bound, characters) > most) & ~faulty)
+            if len(suspects):
+                found = runs.only(suspects).in_top_run(size, spaces)
+                faulty[suspects] = shares(found, characters[suspects]) > most
+        return faulty
+
+    def _by_repeated_runs(self, runs: Runs, characters: np.ndarray, pieces_per_word: float) -> np.ndarray:
+        faulty = np.zeros(len(characters), dtype=bool)
+        if not self.max_repeated_runs:
+            return faulty
+        bound = shares(runs.most_in_repeated_runs(_pieces(min(self.max_repeated_runs), pieces_per_word)), characters)
+        for n, most in sorted(self.max_repeated_runs.items(), reverse=True):
+            suspects = np.flatnonzero((bound > most) & ~faulty)
+            if len(suspects):
+                enough = most * characters[suspects] + 1
+                found = runs.only(suspects).in_repeated_runs(_pieces(n, pieces_per_word), enough)
+                faulty[suspects] = shares(found, characters[suspects]) > most
+        return faulty
+
+
+def _pieces(words: int, pieces_per_word: float) -> int:
+    return max(1, round(words * pieces_per_word))
 
 
 class Gopher(

@@ -41,6 +41,10 @@ class Rule(Settings):
     shorthand: ClassVar[str] = ""
     """The setting that may stand for all: with ``path``, ``{words: FILE}`` is ``{words: {path: FILE}}``."""
 
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions that shape the verdicts, beside those that every filter uses."""
+        return ()
+
     def outside(self, world: World) -> JsonValue:
         """What of the outside world shapes the verdicts: a fingerprint for the step's key."""
         return None
@@ -52,6 +56,10 @@ class Rule(Settings):
     def ready(self, material: Any) -> Any:
         """What is made of the material once in each worker."""
         return material
+
+    def batch_characters(self, ready: Any) -> int | None:
+        """The most text that should be judged at once, if that is less than usual."""
+        return None
 
     def faulty(self, batch: Batch) -> np.ndarray:
         """Which documents have the fault; bool."""

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from tasks.rules.hashes import spellings
 from tasks.rules.signs import LETTERS_PER_WORD, SENTENCE_ENDS, SYMBOLS, is_letter
 from tasks.rules.unspaced import script_of, wide_signs
 from tasks.rules.words import split_chunk
@@ -56,14 +57,14 @@ class Vocabulary:
 
     Per chunk: ``first``, ``count`` (its words are ``parts[first : first + count]``), ``length`` and
     ``letters`` in characters. Per word: ``word_length``, ``flags``, ``weight`` (words it counts for:
-    1, or less for a letter of a script without spaces).
+    1, or less for a letter of a script without spaces), ``spelling`` (see :mod:`tasks.rules.hashes`).
     """
 
     def __init__(self) -> None:
         self._chunks, self._words = _Numbers(), _Numbers()
         self._first, self._count, self._length, self._letters = (Column(np.int64) for _ in range(4))
         self._parts, self._word_length = Column(np.int64), Column(np.int64)
-        self._flags, self._weight = Column(np.uint8), Column(np.float64)
+        self._flags, self._weight, self._spelling = Column(np.uint8), Column(np.float64), Column(np.uint64)
 
     def numbers_of(self, chunks: Sequence[str]) -> np.ndarray:
         """The numbers of chunks, int64."""
@@ -88,6 +89,7 @@ class Vocabulary:
     word_length = property(lambda self: self._word_length.values)
     flags = property(lambda self: self._flags.values)
     weight = property(lambda self: self._weight.values)
+    spelling = property(lambda self: self._spelling.values)
 
     def _learn(self, chunks: Sequence[str]) -> None:
         known = len(self._parts.values)
@@ -104,6 +106,7 @@ class Vocabulary:
         self._parts.extend(parts)
         words, self._words.fresh = self._words.fresh, []
         self._word_length.extend([len(word) for word in words])
+        self._spelling.extend(spellings(words))
         flags = [_flags_of(word) for word in words]
         self._flags.extend(flags)
         self._weight.extend([_weight_of(word, flag) for word, flag in zip(words, flags, strict=True)])
