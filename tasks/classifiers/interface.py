@@ -28,9 +28,10 @@ class TextClassifier(Protocol):
         """Probability of each label for each text, (texts × labels)."""
 
 
-def load(folder: Path, device: Device = "cpu") -> TextClassifier:
+def load(folder: Path, device: Device = "cpu", threads: int | None = None) -> TextClassifier:
     """Open the classifier in ``folder``, a network on ``device`` (``auto``: a GPU if there is one).
 
+    ``threads`` bounds what a network may use of the processor, in this whole process.
     Raises SourceError for a folder that holds none.
     """
     from tasks.classifiers.folders import make_of
@@ -41,4 +42,4 @@ def load(folder: Path, device: Device = "cpu") -> TextClassifier:
         return LinearClassifier.load(folder)
     from tasks.classifiers.network import NetworkClassifier
 
-    return NetworkClassifier.load(folder, device)
+    return NetworkClassifier.load(folder, device, threads)

@@ -41,13 +41,15 @@ class NetworkClassifier:
         network.config.pad_token_id = self._filling
 
     @classmethod
-    def load(cls, folder: Path, device: Device = "cpu") -> NetworkClassifier:
+    def load(cls, folder: Path, device: Device = "cpu", threads: int | None = None) -> NetworkClassifier:
         """Read the folder; no code in it is run. Raises SourceError if it cannot be opened."""
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
         from transformers.utils import logging
 
         labels = labels_of(folder)
+        if threads is not None:
+            torch.set_num_threads(threads)
         logging.disable_progress_bar()
         place = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
