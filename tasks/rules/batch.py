@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.rules.hashes import first_of, mixed
 from tasks.rules.unspaced import isolated, may_be_unspaced
 from tasks.rules.vocabulary import LETTER, PUNCTUATION, SENTENCE_END, SYMBOL, WIDE_SIGN, Vocabulary, vocabulary
 
@@ -75,7 +76,7 @@ class Lines:
     @cached_property
     def repeated(self) -> np.ndarray:
         """Which lines stood in their document before."""
-        return stood_before(self.numbers)
+        return first_of(mixed(self.numbers)) != np.arange(len(self.numbers))
 
     def where(self, mask: np.ndarray) -> Lines:
         """Only some of the lines."""
@@ -100,14 +101,6 @@ def _any(length: int, masks: Sequence[pa.Array]) -> np.ndarray:
     for mask in masks:
         found |= np.asarray(mask)
     return found
-
-
-def stood_before(numbers: np.ndarray) -> np.ndarray:
-    """Which numbers are not the first of their kind."""
-    order = np.argsort(numbers, kind="stable")
-    again = np.zeros(len(numbers), dtype=bool)
-    again[order[1:]] = numbers[order[1:]] == numbers[order[:-1]]
-    return again
 
 
 class Batch:
@@ -136,14 +129,19 @@ class Batch:
         return np.fromiter(counts, dtype=np.int64, count=len(self))
 
     @cached_property
-    def lowered(self) -> list[str]:
-        """The texts in lower case."""
-        return [text.lower() for text in self.texts]
+    def _lowered(self) -> list[bytes]:
+        """The texts in UTF-8, their ASCII letters in lower case: many times faster than all letters."""
+        return [text.encode("utf-8", "surrogatepass").lower() for text in self.texts]
 
     def contain(self, phrases: Sequence[str]) -> np.ndarray:
-        """Which texts contain one of the phrases (given in lower case), in any case."""
-        found = (any(phrase in text for phrase in phrases) for text in self.lowered)
-        return np.fromiter(found, dtype=bool, count=len(self))
+        """Which texts contain one of the phrases, in any case."""
+        simple = [phrase.lower().encode() for phrase in phrases if phrase.isascii()]
+        others = [phrase.lower() for phrase in phrases if not phrase.isascii()]
+        found = (any(phrase in text for phrase in simple) for text in self._lowered)
+        made = np.fromiter(found, dtype=bool, count=len(self))
+        if others:
+            made |= [any(phrase in text.lower() for phrase in others) for text in self.texts]
+        return made
 
     @cached_property
     def lines(self) -> Lines:

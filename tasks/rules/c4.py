@@ -11,11 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from tasks.rules.batch import Batch
@@ -23,6 +22,7 @@ from tasks.rules.rule import Judged, Rule, RuleSet
 from tasks.rules.signs import WIDE_ENDS
 
 _ENDS = (".", "?", "!", '"', "'")
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 _CITATIONS = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 
 
@@ -47,7 +47,7 @@ class Placeholders(Rule):
     """A document that contains one of these (in any case) is dropped."""
 
     def faulty(self, batch: Batch) -> np.ndarray:
-        return batch.contain(_lowered(self.fillers))
+        return batch.contain(self.fillers)
 
 
 class CurlyBrackets(Rule):
@@ -100,19 +100,14 @@ class C4(RuleSet, Lines, Placeholders, CurlyBrackets, Sentences):
 
     def judge(self, batch: Batch, ready: Any = None) -> Judged:
         lines = JudgedLines(self, batch)
-        brackets = lines.per_document(np.where(lines.before_brackets, lines.brackets, 0))
         sentences = lines.per_document(np.where(lines.kept, lines.sentences, 0))
         faults = {
             "lines": lines.none_left,
             "placeholders": lines.per_document(lines.complete & lines.contains(self.fillers)) > 0,
-            "curly_brackets": brackets > self.max_curly_brackets,
+            "curly_brackets": lines.brackets() > self.max_curly_brackets,
             "sentences": sentences < self.min_sentences,
         }
         return Judged(faults, lines.texts(~np.logical_or.reduce(list(faults.values()))))
-
-
-def _lowered(phrases: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(phrase.lower() for phrase in phrases)
 
 
 @dataclass
@@ -125,11 +120,14 @@ class JudgedLines:
     @cached_property
     def rewritten(self) -> Mapping[int, str]:
         """Lines that lose a citation: index → the stripped line without it."""
-        lines = self.batch.lines.stripped
-        places = np.flatnonzero(np.asarray(pc.match_substring(lines, "[")))
-        texts = lines.take(pa.array(places)).to_pylist()
-        made = {place: _CITATIONS.sub("", text) for place, text in zip(places.tolist(), texts, strict=True)}
-        return {place: made[place] for place, text in zip(places.tolist(), texts, strict=True) if made[place] != text}
+        made = {}
+        bounds = self.batch.lines.bounds
+        for document, text in enumerate(self.batch.texts):
+            if _CITATIONS.search(text):
+                for place, line in enumerate(text.split("\n"), int(bounds[document])):
+                    if "[" in line and (without := _CITATIONS.sub("", line.strip())) != line.strip():
+                        made[place] = without
+        return made
 
     @cached_property
     def complete(self) -> np.ndarray:
@@ -164,11 +162,6 @@ class JudgedLines:
         return self.per_document(self.kept) == 0
 
     @cached_property
-    def brackets(self) -> np.ndarray:
-        """Opening curly brackets in each line."""
-        return np.asarray(pc.count_substring(self.batch.lines.values, "{"))
-
-    @cached_property
     def sentences(self) -> np.ndarray:
         """Sentences in each line."""
         sentences = self.batch.sentences_of_lines
@@ -179,13 +172,24 @@ class JudgedLines:
 
     def contains(self, phrases: tuple[str, ...]) -> np.ndarray:
         """Lines with one of the phrases, in any case."""
-        phrases = _lowered(phrases)
-        found = np.zeros(len(self.complete), dtype=bool)
+        lowered = [phrase.lower() for phrase in phrases]
+        found = np.zeros(len(self.batch.lines.values), dtype=bool)
         for document in np.flatnonzero(self.batch.contain(phrases)).tolist():
             start = self.batch.lines.bounds[document]
-            for place, line in enumerate(self.batch.lowered[document].split("\n")):
-                found[start + place] = any(phrase in line for phrase in phrases)
+            for place, line in enumerate(self.batch.texts[document].split("\n"), start):
+                found[place] = any(phrase in line.lower() for phrase in lowered)
         return found
+
+    def brackets(self) -> np.ndarray:
+        """Opening curly brackets in the lines of each document that are looked at for them."""
+        made = self.batch.count("{")
+        bounds = self.batch.lines.bounds
+        for document in np.flatnonzero(made).tolist():
+            looked_at = self.before_brackets[bounds[document] : bounds[document + 1]].tolist()
+            made[document] = sum(
+                line.count("{") for line in compress(self.batch.texts[document].split("\n"), looked_at)
+            )
+        return made
 
     def per_document(self, values: np.ndarray) -> np.ndarray:
         return self.batch.lines.sums(values)
@@ -200,10 +204,9 @@ class JudgedLines:
 
     def _text(self, document: int) -> str:
         first, last = self.batch.lines.bounds[document : document + 2].tolist()
+        lines = self.batch.texts[document].split("\n")
+        for place in range(first, last) if self.rewritten else ():
+            if place in self.rewritten:
+                lines[place - first] = _CITATIONS.sub("", lines[place - first])
         stays = self.kept[first:last] | ~self.batch.lines.printed[first:last]
-        made = [
-            _CITATIONS.sub("", line) if first + place in self.rewritten else line
-            for place, line in enumerate(self.batch.texts[document].split("\n"))
-            if stays[place]
-        ]
-        return re.sub(r"\n(?:[^\S\n]*\n){2,}", "\n\n", "\n".join(made)).strip("\n")
+        return _BLANK_LINES.sub("\n\n", "\n".join(compress(lines, stays.tolist()))).strip("\n")

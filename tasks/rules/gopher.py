@@ -203,11 +203,12 @@ class RepeatedWords(Rule):
 
     def _by_top_runs(self, runs: Runs, characters: np.ndarray, pieces_per_word: float) -> np.ndarray:
         faulty = np.zeros(len(characters), dtype=bool)
-        sizes = {n: _pieces(n, pieces_per_word) for n in self.max_top_runs}
-        for n, most in self.max_top_runs.items():
-            # Words in a run are joined by spaces, as in datatrove; those of scripts without spaces are not.
-            size, spaces = sizes[n], n - 1 if pieces_per_word == 1 else 0
-            bound = runs.most_in_top_run(min(sizes.values()), size, spaces)
+        if not self.max_top_runs:
+            return faulty
+        # Words in a run are joined by spaces, as in datatrove; those of scripts without spaces are not.
+        lengths = [(_pieces(n, pieces_per_word), n - 1 if pieces_per_word == 1 else 0) for n in self.max_top_runs]
+        bounds = runs.most_in_top_runs(min(size for size, _ in lengths), lengths)
+        for (size, spaces), bound, most in zip(lengths, bounds, self.max_top_runs.values(), strict=True):
             suspects = np.flatnonzero((shares(bound, characters) > most) & ~faulty)
             if len(suspects):
                 found = runs.only(suspects).in_top_run(size, spaces)

@@ -34,3 +34,32 @@ def spellings(words: Sequence[str]) -> np.ndarray:
     ends = np.cumsum([len(word) for word in words], dtype=np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
     return (running[ends] - running[starts]) * lowered[starts]
+
+
+def _slots(codes: np.ndarray) -> tuple[np.ndarray, int]:
+    bits = max(8, int(3 * len(codes)).bit_length())
+    return (codes * BASE >> np.uint64(64 - bits)).astype(np.int64), 1 << bits
+
+
+def at_least(codes: np.ndarray) -> np.ndarray:
+    """How often each code (uint64) occurs, or more often: those that share a slot of a table are counted together."""
+    slots, size = _slots(codes)
+    return np.bincount(slots, minlength=size)[slots]
+
+
+def first_of(codes: np.ndarray) -> np.ndarray:
+    """For each code (uint64) the index of the first that equals it.
+
+    By a table with several slots a code; only codes that share a slot with another one are sorted.
+    """
+    slots, size = _slots(codes)
+    table = np.zeros(size, dtype=np.int32)
+    table[slots[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int32)
+    first = table[slots].astype(np.int64)
+    hidden = np.flatnonzero(codes[first] != codes)
+    if len(hidden):
+        order = hidden[np.argsort(codes[hidden], kind="stable")]
+        begins = np.concatenate([[True], codes[order[1:]] != codes[order[:-1]]])
+        leader = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+        first[order] = order[leader]
+    return first

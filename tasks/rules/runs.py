@@ -14,10 +14,13 @@ full count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from tasks.rules.batch import Batch, sums
-from tasks.rules.hashes import BASE, mixed, powers
+from tasks.rules.hashes import at_least, first_of, mixed, powers
 
 class Runs:
     """The words of some documents, and the runs of them.
@@ -75,13 +78,16 @@ class Runs:
 
     # The most frequent run
 
-    def most_in_top_run(self, shortest: int, n: int, spaces: int) -> np.ndarray:
-        """A bound on :meth:`in_top_run`, for each document, by its runs of ``shortest`` words (n or fewer)."""
+    def most_in_top_runs(self, shortest: int, lengths: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Bounds on :meth:`in_top_run` for several (n, spaces), per document, by runs of ``shortest`` words."""
         starts, codes = self.codes(shortest)
         counts = at_least(codes)
-        within = starts + n <= self.bounds[1:][self.document[starts]]
-        starts, counts = starts[within], counts[within]
-        return self._most(counts * (self.characters(starts, n) + spaces), starts)
+        bounds = []
+        for n, spaces in lengths:
+            within = starts + n <= self.bounds[1:][self.document[starts]]
+            known = starts[within]
+            bounds.append(self._most(counts[within] * (self.characters(known, n) + spaces), known))
+        return bounds
 
     def in_top_run(self, n: int, spaces: int) -> np.ndarray:
         """Characters that the most frequent run of n words takes up (the first of several), per document.
@@ -112,7 +118,7 @@ class Runs:
     def most_in_repeated_runs(self, shortest: int) -> np.ndarray:
         """A bound on :meth:`in_repeated_runs` for all n from ``shortest`` on, per document."""
         starts, codes = self.codes(shortest)
-        again = starts[stood_before(codes)]
+        again = starts[first_of(codes) != np.arange(len(codes))]
         edges = np.zeros(len(self.hashes) + 1, dtype=np.int64)
         edges[again] = 1
         edges[: len(self.hashes)] -= np.bincount(again + shortest, minlength=len(edges))[: len(self.hashes)]
@@ -127,56 +133,47 @@ class Runs:
         ``enough`` characters have been found.
         """
         starts, codes = self.codes(n)
-        twice = at_least(codes) > 1
-        starts, codes = starts[twice], codes[twice]
-        ends = np.searchsorted(starts, self.bounds)
-        characters = self.characters(starts, n)
+        first = first_of(codes)
+        again = np.flatnonzero(first != np.arange(len(first)))
+        starts, first, codes = starts[again], starts[first[again]], codes[again]
+        reading = _Reading(
+            starts.tolist(), first.tolist(), codes.tolist(), self.characters(starts, n).tolist(),
+            np.searchsorted(starts, starts + n).tolist(), bytearray(len(self.hashes)), n,
+        )  # fmt: skip
+        ends = np.searchsorted(starts, self.bounds).tolist()
         made = np.zeros(len(self.bounds) - 1, dtype=np.int64)
         for document in np.flatnonzero(np.diff(ends)).tolist():
-            part = slice(ends[document], ends[document + 1])
             limit = float(enough[document]) if enough is not None else float("inf")
-            rows = (starts[part].tolist(), codes[part].tolist(), characters[part].tolist())
-            made[document] = _read(*rows, n=n, enough=limit)
+            made[document] = reading.of(ends[document], ends[document + 1], limit)
         return made
 
 
-def _read(starts: list[int], codes: list[int], characters: list[int], *, n: int, enough: float) -> int:
-    seen: set[int] = set()
-    free = found = 0
-    for start, code, length in zip(starts, codes, characters, strict=True):
-        if start < free:
-            continue
-        if code in seen:
-            found += length
-            free = start + n
-            if found > enough:
-                break
-        else:
-            seen.add(code)
-    return found
+@dataclass(frozen=True)
+class _Reading:
+    """The runs that are not the first of their kind, in order, to be read one after the other."""
 
+    starts: list[int]
+    firsts: list[int]
+    """Where the first run of this kind begins."""
+    codes: list[int]
+    characters: list[int]
+    behind: list[int]
+    """Index of the next that begins where this one ends, or later."""
+    jumped: bytearray
+    """Words at which no run was read, because one that stood before covers them."""
+    n: int
 
-def _slots(codes: np.ndarray) -> tuple[np.ndarray, int]:
-    bits = max(8, int(3 * len(codes)).bit_length())
-    return (codes * BASE >> np.uint64(64 - bits)).astype(np.int64), 1 << bits
-
-
-def at_least(codes: np.ndarray) -> np.ndarray:
-    """How often each code occurs, or more often: codes that share a slot of a table are counted together."""
-    slots, size = _slots(codes)
-    return np.bincount(slots, minlength=size)[slots]
-
-
-def stood_before(codes: np.ndarray) -> np.ndarray:
-    """Which codes are not the first of their kind."""
-    slots, size = _slots(codes)
-    first = np.zeros(size, dtype=np.int32)
-    first[slots[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int32)
-    before = first[slots]
-    again = codes[before] == codes
-    again[before == np.arange(len(codes))] = False
-    # A slot's first code hides the others that share it.
-    hidden = np.flatnonzero(codes[before] != codes)
-    order = hidden[np.argsort(codes[hidden], kind="stable")]
-    again[order[1:]] = codes[order[1:]] == codes[order[:-1]]
-    return again
+    def of(self, begin: int, end: int, enough: float) -> int:
+        """Characters in those from index ``begin`` to ``end``, until there are ``enough``."""
+        found, at = 0, begin
+        read: set[int] = set()
+        while at < end and found <= enough:
+            if self.jumped[self.firsts[at]] and self.codes[at] not in read:
+                read.add(self.codes[at])
+                at += 1
+                continue
+            found += self.characters[at]
+            start = self.starts[at]
+            self.jumped[start + 1 : start + self.n] = bytes([1]) * (self.n - 1)
+            at = self.behind[at]
+        return found
