@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,15 +16,11 @@ from pydantic import Field, model_validator
 from storage.artifact import JsonValue
 from storage.corpus import Documents, Examples, read_table, write_table
 from storage.errors import SourceError
-from tasks.copies.shingles import normalised, words_of
 from tasks.overlap.index import MOST_SETS, Matches, NgramIndex
 from tasks.overlap.items import items_of
 from tasks.overlap.spans import Span, excerpt, merged, pieces_around, spans_of_words
 from tasks.tally import Tally, result_of
 from tasks.task import Context, Guard, Input, Result, Task
-
-_CHARACTERS_AT_ONCE = 4_000_000
-"""Documents whose words are looked at together."""
 
 
 class Decontaminate(Task):
@@ -35,7 +32,7 @@ class Decontaminate(Task):
     documents in more than 10 pieces dropped, n-grams in more than 10 documents ignored), but that
     short items are matched whole, and that nothing is ignored unless ``common_in`` asks for it.
 
-    What is found is exact: hashes only say where to compare words. Time grows linearly with the
+    What is found is there: hashes only say where to compare words. Time grows linearly with the
     text; memory is that of the evaluation sets (about 40 bytes a word, mapped) and one partition a worker.
     """
 
@@ -138,23 +135,11 @@ def _opened(folder: str, common: str | None) -> tuple[NgramIndex, Any]:
     return NgramIndex(Path(folder)), np.load(common) if common else None
 
 
-def _find(payload: dict[str, Any], texts: list[str]) -> list[Matches]:
+def _find(payload: dict[str, Any], texts: list[str]) -> Iterator[Matches]:
     """The overlaps of each text, in words of the normalised text."""
     index, common = _opened(payload["index"], payload["common"])
-    found: list[Matches] = []
-    batch: list[Any] = []
-    size = 0
-    for number, text in enumerate(texts):
-        batch.append(index.numbered(words_of(normalised(text))))
-        size += len(text)
-        if size >= _CHARACTERS_AT_ONCE or number == len(texts) - 1:
-            matches = index.matches(np.concatenate(batch))
-            if common is not None:
-                matches = matches.where(~common[matches.grams])
-            ends = np.cumsum([len(row) for row in batch])
-            found += [matches.between(int(end) - len(row), int(end)) for row, end in zip(batch, ends, strict=True)]
-            batch, size = [], 0
-    return found
+    for matches in index.matches(texts):
+        yield matches if common is None or not len(matches) else matches.where(~common[matches.grams])
 
 
 def count_partition(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
@@ -231,5 +216,5 @@ def _cut(payload: dict[str, Any], text: str, matches: Matches) -> tuple[str | No
         if not text:
             return "overlap.nothing_left", ""
         # Where two pieces were joined, an overlap may have come about.
-        matches = _find(payload, [text])[0]
+        matches = next(_find(payload, [text]))
     return None, text

@@ -1,17 +1,17 @@
 """An index of the word n-grams of evaluation sets: found by 64-bit hashes, verified word by word.
 
-Words are numbered by the evaluation sets' own vocabulary, so a document's word that no set has is
-known at once, and only windows of known words are hashed at all. The hash of a window is a
-polynomial in its words' hashes modulo 2^64, worked out for all windows of a batch together.
+The hash of a window is a polynomial in its words' hashes modulo 2^64 (whose bits are well mixed, so
+the window's are), worked out for all windows of a batch of texts together. A window that is found
+is compared as text, so nothing is found that is not there; something would be missed only if two
+n-grams of the sets had one hash (of ten million: a chance of 3 in a million).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage.corpus import read_table, write_table
-from tasks.copies.shingles import mixed
+from tasks.copies.characters import Characters, batches
+from tasks.copies.shingles import Words
 from tasks.overlap.items import Item
 
 Numbers = npt.NDArray[np.int64]
@@ -36,10 +37,10 @@ _ENTRIES_PER_GRAM = 8
 
 @dataclass(frozen=True)
 class Matches:
-    """Windows of words that are n-grams of an evaluation set."""
+    """Windows of a text's words that are n-grams of an evaluation set, in the order in which they begin."""
 
     starts: Numbers
-    """Where each window begins, sorted."""
+    """The number of each window's first word."""
     lengths: Numbers
     """Its words."""
     grams: Numbers
@@ -53,12 +54,6 @@ class Matches:
     def where(self, mask: npt.NDArray[np.bool_]) -> Matches:
         return Matches(self.starts[mask], self.lengths[mask], self.grams[mask], self.sets[mask])
 
-    def between(self, start: int, end: int) -> Matches:
-        """Those that begin at ``start`` or later and before ``end``, counted from there."""
-        first, last = np.searchsorted(self.starts, [start, end])
-        part = slice(first, last)
-        return Matches(self.starts[part] - start, self.lengths[part], self.grams[part], self.sets[part])
-
 
 @dataclass(frozen=True)
 class _Grams:
@@ -68,184 +63,177 @@ class _Grams:
     hashes: Hashes
     """Sorted."""
     places: Numbers
-    """Where in the stream of words each occurs first."""
+    """Where in the row of all items' words each occurs first."""
     sets: Hashes
-
-
-class NgramIndex:
-    """N-grams of evaluation sets: of ``words`` words, and shorter items whole, from ``shortest`` words on."""
-
-    def __init__(self, folder: Path) -> None:
-        """Open what :meth:`build` wrote; arrays are memory-mapped."""
-        self.folder = folder
-        described = json.loads((folder / "index.json").read_text())
-        vocabulary = read_table(folder / "vocabulary.parquet")["word"].to_pylist()
-        self.numbers: dict[str, int] = {word: number for number, word in enumerate(vocabulary)}
-        self._word_hashes = _word_hashes(len(vocabulary) + 1, described["salt"])
-        self._stream: Numbers = np.load(folder / "stream.npy", mmap_mode="r")
-        self._item_ends: Numbers = np.load(folder / "item_ends.npy")
-        self._groups = [
-            _Grams(length, *(np.load(folder / f"{length}-{part}.npy", mmap_mode="r") for part in _PARTS))
-            for length in described["lengths"]
-        ]
-        self._first_gram = np.cumsum([0, *(len(group.hashes) for group in self._groups)])
-
-    @classmethod
-    def build(cls, folder: Path, sets: Sequence[Iterable[Item]], words: int, shortest: int) -> list[dict[str, int]]:
-        """Write the index; returns for every set its ``items``, and how many are ``too_short`` to be looked for."""
-        folder.mkdir(parents=True, exist_ok=True)
-        numbers: dict[str, int] = {}
-        stream: list[Numbers] = []
-        owners: list[int] = []
-        texts: list[str] = []
-        counts = []
-        for owner, items in enumerate(sets):
-            met = {"items": 0, "too_short": 0}
-            for item in items:
-                long_enough = len(item.words) >= min(words, shortest)
-                met["items" if long_enough else "too_short"] += 1
-                if long_enough:
-                    row = [numbers.setdefault(word, len(numbers)) for word in item.words]
-                    stream.append(np.array(row, np.int64))
-                    owners.append(owner)
-                    texts.append(item.text)
-            counts.append(met)
-        lengths = np.array([len(row) for row in stream], np.int64)
-        together = np.concatenate(stream) if stream else np.empty(0, np.int64)
-        salt, groups = _groups_without_collision(together, lengths, np.array(owners, np.int64), words, len(numbers))
-        write_table(pa.table({"word": pa.array(list(numbers), pa.string())}), folder / "vocabulary.parquet")
-        write_table(pa.table({"text": pa.array(texts, pa.string())}), folder / "texts.parquet")
-        np.save(folder / "stream.npy", together)
-        np.save(folder / "item_ends.npy", np.cumsum(lengths))
-        for group in groups:
-            for part in _PARTS:
-                np.save(folder / f"{group.length}-{part}.npy", getattr(group, part))
-        described = {"salt": salt, "lengths": [group.length for group in groups]}
-        (folder / "index.json").write_text(json.dumps(described))
-        return counts
-
-    @property
-    def size(self) -> int:
-        """Number of distinct n-grams."""
-        return int(self._first_gram[-1])
-
-    @property
-    def unknown(self) -> int:
-        """The number of every word that no evaluation set has."""
-        return len(self.numbers)
-
-    def numbered(self, words: Sequence[str]) -> Numbers:
-        """The words by their numbers, followed by one unknown word, so that texts can be put in a row."""
-        get, unknown = self.numbers.get, self.unknown
-        row = np.fromiter((get(word, unknown) for word in words), np.int64, len(words))
-        return np.append(row, unknown)
-
-    def matches(self, numbers: Numbers) -> Matches:
-        """Every window of these words that is an n-gram of the index, which must not be empty."""
-        known_ahead = _known_ahead(numbers, self.unknown)
-        found = [self._matches_of(at, numbers, known_ahead) for at in range(len(self._groups))]
-        starts, lengths, grams, sets = (np.concatenate(column) for column in zip(*found, strict=True))
-        order = np.lexsort((lengths, starts))
-        return Matches(starts[order], lengths[order], grams[order], sets[order])
-
-    def _matches_of(self, at: int, numbers: Numbers, known_ahead: Numbers) -> tuple[Numbers, Numbers, Numbers, Hashes]:
-        group = self._groups[at]
-        starts = np.flatnonzero(known_ahead >= group.length)
-        hashes = _hashes_at(self._word_hashes[numbers], starts, group.length)
-        table = self._filters[at]
-        passed = table[(hashes & np.uint64(len(table) - 1)).astype(np.int64)]
-        starts, hashes = starts[passed], hashes[passed]
-        entries = np.minimum(np.searchsorted(group.hashes, hashes), len(group.hashes) - 1)
-        same = group.hashes[entries] == hashes
-        starts, entries = starts[same], entries[same]
-        same = _equal_windows(numbers, starts, self._stream, group.places[entries], group.length)
-        starts, entries = starts[same], entries[same].astype(np.int64)
-        return starts, np.full(len(starts), group.length), entries + self._first_gram[at], group.sets[entries]
-
-    def item_with(self, gram: int) -> str:
-        """The text of the first item that has this n-gram."""
-        at = int(np.searchsorted(self._first_gram, gram, side="right")) - 1
-        place = self._groups[at].places[gram - self._first_gram[at]]
-        item = int(np.searchsorted(self._item_ends, place, side="right"))
-        return str(self._texts[item])
+    first: int = 0
+    """The number of the first of them in the index."""
 
     @cached_property
-    def _texts(self) -> pa.ChunkedArray:
-        return read_table(self.folder / "texts.parquet")["text"]
+    def filter(self) -> npt.NDArray[np.bool_]:
+        """Whether an n-gram ends in these bits: most windows that are none fail here."""
+        bits = int(np.clip(np.ceil(np.log2(len(self.hashes) * _ENTRIES_PER_GRAM)), *_FILTER_BITS))
+        table = np.zeros(2**bits, np.bool_)
+        table[(self.hashes & np.uint64(2**bits - 1)).astype(np.int64)] = True
+        return table
 
-    @cached_property
-    def _filters(self) -> list[npt.NDArray[np.bool_]]:
-        """Per length, whether an n-gram ends in these bits: most windows that are none fail here."""
-        tables = []
-        for group in self._groups:
-            bits = int(np.clip(np.ceil(np.log2(len(group.hashes) * _ENTRIES_PER_GRAM)), *_FILTER_BITS))
-            table = np.zeros(2**bits, np.bool_)
-            table[(group.hashes & np.uint64(2**bits - 1)).astype(np.int64)] = True
-            tables.append(table)
-        return tables
+    def find(self, hashes: Hashes, room: Numbers) -> tuple[Numbers, Numbers]:
+        """Windows whose hash is that of an n-gram, and the n-gram's number among these; ``room`` is words ahead."""
+        starts = np.flatnonzero(self.filter[(hashes & np.uint64(len(self.filter) - 1)).astype(np.int64)])
+        starts = starts[room[starts] >= self.length]
+        entries = np.minimum(np.searchsorted(self.hashes, hashes[starts]), len(self.hashes) - 1)
+        same = self.hashes[entries] == hashes[starts]
+        return starts[same], entries[same]
 
 
 _PARTS = ("hashes", "places", "sets")
 
 
-def _word_hashes(count: int, salt: int) -> Hashes:
-    return mixed(np.arange(1, count + 1, dtype=np.uint64) + np.uint64(salt) * _FACTOR)
+class NgramIndex:
+    """N-grams of evaluation sets: of so many words, and shorter items whole."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open what :meth:`build` wrote; arrays are memory-mapped."""
+        self.folder = folder
+        self._item_ends: Numbers = np.load(folder / "item_ends.npy")
+        self._groups: dict[int, _Grams] = {}
+        self.size = 0
+        """Number of distinct n-grams."""
+        for length in json.loads((folder / "lengths.json").read_text()):
+            hashes, places, bits = (np.load(folder / f"{length}-{part}.npy", mmap_mode="r") for part in _PARTS)
+            self._groups[length] = _Grams(length, hashes, places, bits, self.size)
+            self.size += len(self._groups[length].hashes)
+
+    @classmethod
+    def build(cls, folder: Path, sets: Sequence[Iterable[Item]], words: int, shortest: int) -> list[dict[str, int]]:
+        """Write the index of n-grams of ``words`` words, and of items from ``shortest`` words on.
+
+        Returns for every set its ``items``, and how many are ``too_short`` to be looked for.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        kept: list[Item] = []
+        owners: list[int] = []
+        counts = []
+        for owner, items in enumerate(sets):
+            before, total = len(kept), 0
+            for item in items:
+                total += 1
+                if len(item.words) >= shortest:
+                    kept.append(item)
+                    owners.append(owner)
+            counts.append({"items": len(kept) - before, "too_short": total - len(kept) + before})
+        hashes, texts, lengths = _hashed([" ".join(item.words) for item in kept])
+        write_table(pa.table({"word": pa.array(texts, pa.string())}), folder / "words.parquet")
+        write_table(pa.table({"text": pa.array([item.text for item in kept], pa.string())}), folder / "texts.parquet")
+        np.save(folder / "item_ends.npy", np.cumsum(lengths))
+        groups = _groups_of(hashes, lengths, np.array(owners, np.int64), words)
+        for group in groups:
+            for part in _PARTS:
+                np.save(folder / f"{group.length}-{part}.npy", getattr(group, part))
+        (folder / "lengths.json").write_text(json.dumps([group.length for group in groups]))
+        return counts
+
+    def matches(self, texts: Sequence[str]) -> Iterator[Matches]:
+        """For every text the windows that are n-grams of the index."""
+        for batch in batches(texts):
+            characters = Characters.normalised(batch)
+            words = Words.of(characters)
+            found = self._matches_of(characters, words)
+            bounds = np.searchsorted(found.starts, words.starts)
+            for number in range(len(batch)):
+                part = slice(bounds[number], bounds[number + 1])
+                starts = found.starts[part] - words.starts[number]
+                yield Matches(starts, found.lengths[part], found.grams[part], found.sets[part])
+
+    def _matches_of(self, characters: Characters, words: Words) -> Matches:
+        """The windows of all texts in a row, none of which reaches into the next text."""
+        count, longest = len(words.hashes), max(self._groups, default=0)
+        room = np.repeat(words.starts[1:], np.diff(words.starts)) - np.arange(count)
+        padded = np.concatenate([words.hashes, np.zeros(longest, np.uint64)])
+        rolled = np.zeros(count, np.uint64)
+        none = np.empty(0, np.int64)
+        parts: list[tuple[Numbers, Numbers, Numbers, Hashes]] = [(none, none, none, none.astype(np.uint64))]
+        for length in range(1, longest + 1):
+            rolled *= _FACTOR
+            rolled += padded[length - 1 : length - 1 + count]
+            group = self._groups.get(length)
+            if group is None:
+                continue
+            starts, entries = group.find(rolled, room)
+            if len(starts):
+                same = self._same_words(characters, words, starts, group.places[entries], length)
+                starts, entries = starts[same], entries[same]
+                parts.append((starts, np.full(len(starts), length), group.first + entries, group.sets[entries]))
+        starts, lengths, grams, sets = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((lengths, starts))
+        return Matches(starts[order], lengths[order], grams[order], sets[order])
+
+    def _same_words(
+        self, characters: Characters, words: Words, starts: Numbers, places: Numbers, length: int
+    ) -> npt.NDArray[np.bool_]:
+        """Whether windows of the texts' words are those at ``places`` in the items: as text, each word once."""
+        numbers: dict[str, int] = {}
+        sides = []
+        for first, texts_at in (
+            (starts, lambda at: _texts_of(characters, words, at)),
+            (places, lambda at: self._words.take(pa.array(at)).to_pylist()),
+        ):
+            at, which = np.unique(first[:, None] + np.arange(length), return_inverse=True)
+            numbered = np.array([numbers.setdefault(text, len(numbers)) for text in texts_at(at)], np.int64)
+            sides.append(numbered[which].reshape(len(first), length))
+        return np.asarray((sides[0] == sides[1]).all(axis=1))
+
+    def item_with(self, gram: int) -> str:
+        """The text of the first item that has this n-gram."""
+        group = next(group for group in self._groups.values() if gram < group.first + len(group.hashes))
+        place = group.places[gram - group.first]
+        return str(self._texts[int(np.searchsorted(self._item_ends, place, side="right"))])
+
+    @cached_property
+    def _words(self) -> pa.ChunkedArray:
+        return read_table(self.folder / "words.parquet")["word"]
+
+    @cached_property
+    def _texts(self) -> pa.ChunkedArray:
+        return read_table(self.folder / "texts.parquet")["text"]
 
 
-def _groups_without_collision(
-    stream: Numbers, lengths: Numbers, owners: Numbers, words: int, vocabulary: int
-) -> tuple[int, list[_Grams]]:
-    """The n-grams by length, hashed with the first salt that keeps different ones apart."""
-    for salt in count():
-        groups = _groups_of(stream, lengths, owners, words, _word_hashes(vocabulary, salt))
-        if groups is not None:
-            return salt, groups
-    raise AssertionError("unreachable")
+def _hashed(texts: Sequence[str]) -> tuple[Hashes, list[str], Numbers]:
+    """Hashes and texts of the words of normalised texts, in a row, and how many words each text has."""
+    hashes: list[Hashes] = []
+    strings: list[str] = []
+    lengths: list[Numbers] = []
+    for batch in batches(texts):
+        characters = Characters.of(batch)
+        words = Words.of(characters)
+        hashes.append(words.hashes)
+        strings += _texts_of(characters, words, np.arange(len(words.hashes)))
+        lengths.append(np.diff(words.starts))
+    empty = np.empty(0, np.int64)
+    return np.concatenate([empty.astype(np.uint64), *hashes]), strings, np.concatenate([empty, *lengths])
 
 
-def _groups_of(
-    stream: Numbers, lengths: Numbers, owners: Numbers, words: int, word_hashes: Hashes
-) -> list[_Grams] | None:
-    """The n-grams by length, or None if two of them have one hash."""
+def _texts_of(characters: Characters, words: Words, numbers: Numbers) -> list[str]:
+    """The words with these numbers, as text."""
+    spans = zip(words.begins[numbers].tolist(), words.ends[numbers].tolist(), strict=True)
+    return [characters.folded[start:end].tobytes().decode("utf-32-le", "surrogatepass") for start, end in spans]
+
+
+def _groups_of(words: Hashes, lengths: Numbers, owners: Numbers, most: int) -> list[_Grams]:
+    """The n-grams of items with these words and numbers of words: of ``most`` words, shorter items whole."""
     item_starts = np.cumsum(lengths) - lengths
-    gram_lengths = np.minimum(lengths, words)
+    gram_lengths = np.minimum(lengths, most)
     groups = []
-    for length in np.unique(gram_lengths).tolist():
+    for length in np.unique(gram_lengths[gram_lengths > 0]).tolist():
         of_length = np.flatnonzero(gram_lengths == length)
         windows = lengths[of_length] - length + 1
         offsets = np.arange(windows.sum()) - np.repeat(np.cumsum(windows) - windows, windows)
         places = np.repeat(item_starts[of_length], windows) + offsets
         bits = np.uint64(1) << np.repeat(owners[of_length], windows).astype(np.uint64)
-        hashes = _hashes_at(word_hashes[stream], places, length)
+        hashes = np.zeros(len(places), np.uint64)
+        for offset in range(length):
+            hashes *= _FACTOR
+            hashes += words[places + offset]
         order = np.argsort(hashes, kind="stable")
-        hashes, first, which = np.unique(hashes[order], return_index=True, return_inverse=True)
-        representatives = places[order][first]
-        if not _equal_windows(stream, places[order], stream, representatives[which], length).all():
-            return None
-        groups.append(_Grams(length, hashes, representatives, np.bitwise_or.reduceat(bits[order], first)))
+        distinct, first = np.unique(hashes[order], return_index=True)
+        groups.append(_Grams(length, distinct, places[order][first], np.bitwise_or.reduceat(bits[order], first)))
     return groups
-
-
-def _hashes_at(words: Hashes, starts: Numbers, length: int) -> Hashes:
-    """The hash of each window of ``length`` words: overflow is meant."""
-    hashes = np.zeros(len(starts), np.uint64)
-    for offset in range(length):
-        hashes = hashes * _FACTOR + words[starts + offset]
-    return mixed(hashes)
-
-
-def _equal_windows(
-    first: Numbers, starts: Numbers, second: Numbers, places: Numbers, length: int
-) -> npt.NDArray[np.bool_]:
-    """Whether the windows of two sequences of words are the same, pair by pair."""
-    same = np.ones(len(starts), np.bool_)
-    for offset in range(length):
-        same &= first[starts + offset] == second[places + offset]
-    return same
-
-
-def _known_ahead(numbers: Numbers, unknown: int) -> Numbers:
-    """For every position, how many known words there are from it on before an unknown one, or the end."""
-    positions = np.arange(len(numbers))
-    stops = np.where(numbers == unknown, positions, len(numbers))
-    return np.minimum.accumulate(stops[::-1])[::-1] - positions
