@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.adoption import files_to_adopt, kind_to_adopt
+from storage.artifact import Network
 from storage.corpus import Documents, Examples
 from tests.made import made_examples
 from tests.tasks.corpora import make_documents
@@ -17,3 +18,19 @@ def test_a_folder_of_an_evaluation_set_is_examples_or_documents(tmp_path: Path) 
     assert kind_to_adopt(tmp_path / "exam", kinds) == "examples"
     assert kind_to_adopt(tmp_path / "book", kinds) == "documents"
     assert list(files_to_adopt("documents", tmp_path / "book")) == ["00000.parquet"]
+
+
+def test_a_folder_of_a_network_is_taken_without_its_pickled_weights(tmp_path: Path) -> None:
+    names = (
+        "config.json",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "source.spm",
+        "target.spm",
+        "vocab.json",
+        "notes.md",
+    )
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    assert kind_to_adopt(tmp_path, (Network,)) == "network"
+    assert set(files_to_adopt("network", tmp_path)) == set(names) - {"pytorch_model.bin", "notes.md"}

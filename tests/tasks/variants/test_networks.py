@@ -15,7 +15,7 @@ from tasks.variants.pieces import pieces_of
 from tasks.variants.translation import Translator
 from tests.tasks.variants.tiny import CONTEXT, tiny_encoder, tiny_translator
 
-TEXT = "The furnace keeps an even heat.  Salt, sulphur and mercury go in; gold never comes out!\n\n炉火不熄。丹成九转。"
+TEXT = "The furnace keeps an even heat.  Salt goes in, and mercury; gold never comes!\n\n炉火不熄。丹成。"
 OTHER = "The oven keeps an even heat. Salt and mercury go in."
 
 

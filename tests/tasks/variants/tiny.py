@@ -8,7 +8,7 @@ from pathlib import Path
 from storage.artifact import Network
 from tests.made import SPECIAL, made_tokenizer
 
-CONTEXT = 48
+CONTEXT = 40
 
 
 def _tokenizer(folder: Path, ends: str) -> int:
