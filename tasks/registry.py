@@ -14,6 +14,7 @@ TASKS: dict[str, str] = {
     "filter": "tasks.filter:Filter",
     "scrub_pii": "tasks.scrub_pii:ScrubPii",
     "dedup": "tasks.dedup:Dedup",
+    "drop_passages": "tasks.drop_passages:DropPassages",
     "decontaminate": "tasks.decontaminate:Decontaminate",
     "augment": "tasks.augment:Augment",
     "train_tokenizer": "tasks.train_tokenizer:TrainTokenizer",

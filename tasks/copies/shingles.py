@@ -7,8 +7,8 @@ letters), punctuation and white space do not count.
 
 Strings are never cut into words. The hash of a word is the polynomial Σ character·P^position
 modulo 2^64, taken for all words at once as differences of one running sum, times a power of P's
-inverse that undoes where in the column the word stands; a 5-gram is a polynomial in its words'
-hashes in the same way.
+inverse that undoes where in the column the word stands. A 5-gram is a polynomial in its words'
+hashes, made in the same way.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from tasks.copies.characters import normalised as normalised
 Hashes = npt.NDArray[np.uint64]
 
 WORDS_PER_SHINGLE = 5
+_USUAL_BITS = 17
+"""The powers are made for so many places (2^17) at first: those of a batch, and for more when a text is longer."""
 _PLACE = 0x9E3779B97F4A7C15
 """P: odd, so that it has an inverse modulo 2^64."""
-_GRAM = np.uint64(0xD6E8FEB86659FD93)
 
 _UNSEGMENTED = "".join(f"{chr(first)}-{chr(last)}" for first, last in LONE)
 _WORD = re.compile(rf"[{_UNSEGMENTED}]|[^\W{_UNSEGMENTED}]+")
@@ -61,14 +62,11 @@ class Words:
         first[1:] &= ~letter[:-1]
         last[:-1] &= ~letter[1:]
         begins, ends = np.flatnonzero(first | alone), np.flatnonzero(last | alone) + 1
-        powers, inverses = _powers(1 << len(letter).bit_length())
-        running = np.zeros(len(letter) + 1, np.uint64)
-        np.cumsum(np.multiply(characters.folded, powers[: len(letter)], dtype=np.uint64), out=running[1:])
-        hashes = mixed((running[ends] - running[begins]) * inverses[begins])
+        hashes = _polynomials(characters.folded, begins, ends)
         return cls(hashes, np.searchsorted(begins, characters.starts), begins, ends)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _powers(length: int) -> tuple[Hashes, Hashes]:
     """P^0, P^1, … and the inverses of these, modulo 2^64."""
     made = []
@@ -85,20 +83,19 @@ def windows_of(words: Words, length: int) -> tuple[Hashes, Positions]:
     A text of fewer words has one window, of all its words; one without words has none.
     """
     counts = np.diff(words.starts)
-    hashes = np.zeros(len(words.hashes), np.uint64)
-    padded = np.concatenate([words.hashes, np.zeros(length, np.uint64)])
-    for offset in range(length):
-        hashes *= _GRAM
-        hashes += padded[offset : offset + len(hashes)]
-    for number in np.flatnonzero((counts > 0) & (counts < length)):
-        short = 0
-        for word in words.hashes[words.starts[number] : words.starts[number + 1]].tolist():
-            short = (short * int(_GRAM) + word) % (1 << 64)
-        hashes[words.starts[number]] = short + int(counts[number]) * _PLACE & (1 << 64) - 1
     kept = np.where(counts > 0, np.maximum(counts - length + 1, 1), 0)
     starts = np.concatenate([[0], np.cumsum(kept)])
-    at = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], kept)
-    return mixed(hashes[at]), starts
+    first = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], kept)
+    behind = np.minimum(first + length, np.repeat(words.starts[1:], kept))
+    return _polynomials(words.hashes, first, behind), starts
+
+
+def _polynomials(column: npt.NDArray[np.unsignedinteger], first: Positions, behind: Positions) -> Hashes:
+    """The hash of each run ``column[first:behind]``, the same wherever in the column it stands."""
+    powers, inverses = _powers(1 << max(_USUAL_BITS, len(column).bit_length()))
+    running = np.zeros(len(column) + 1, np.uint64)
+    np.cumsum(np.multiply(column, powers[: len(column)], dtype=np.uint64), out=running[1:])
+    return mixed((running[behind] - running[first]) * inverses[first])
 
 
 def grams_of(texts: Sequence[str]) -> tuple[Hashes, Positions]:

@@ -1,0 +1,207 @@
+"""Cutting passages that repeat from document to document: navigation, licences, notices, quoted texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from storage.artifact import JsonValue
+from storage.corpus import Documents, Partition, read_table, write_table
+from storage.identity import digest_of_bytes, digest_of_value
+from tasks.copies.passages import Unit, group_key, passages_of, repeated, save_keys, with_punctuation, without
+from tasks.copies.shingles import mixed
+from tasks.gate import check_source_loss
+from tasks.tally import Tally, result_of
+from tasks.task import Context, Guard, Input, PartitionResult, Result, Task
+
+_EXAMPLE_CHARACTERS = 80
+
+
+class DropPassages(Task):
+    """Cut passages that stand in many documents.
+
+    A passage is a line, a paragraph, or a run of words. It is *repeated* if at least
+    ``min_documents`` documents and the share ``min_share`` of all documents of one site (or source,
+    or the corpus) hold it. With ``keep: first`` it stays in the first of those documents in the
+    order (first_seen, id), so no passage is lost altogether. How often one document holds it does
+    not matter. With ``unit: words``, every run of at least ``words`` words that a passage's first
+    document shares with later ones is cut from these, wherever it begins and ends.
+
+    So the result depends on neither the order of arrival nor workers nor partitions. Documents of
+    which nothing is left are dropped (``dropped.repeated``).
+
+    Time grows linearly with the text, apart from sorting the passages' keys. These lie on disk, 16 bytes
+    for every passage of every document (for every word, with ``unit: words``, about three times the text)
+    and are counted in slices of four million; memory further holds about 100 bytes a document.
+    """
+
+    makes = Documents
+
+    documents: Input[Documents]
+    unit: Unit = "lines"
+    """What is compared: ``lines``, ``paragraphs`` (between blank lines), or ``words``: runs of ``words`` words."""
+    per: Literal["site", "source", "corpus"] = "site"
+    """Where documents are counted together: a site is a host of a source; files are their source's."""
+    min_documents: int = Field(10, ge=2)
+    """In how many documents a passage stands, at least, to be a repeated one; 2 for each copied passage."""
+    min_share: float = Field(0.0, ge=0, le=1)
+    """In what share of the documents counted together it stands, at least."""
+    keep: Literal["first", "none"] = "first"
+    """Which occurrence stays."""
+    min_characters: int = Field(20, ge=1)
+    """Shorter lines and paragraphs are left alone; characters of scripts without spaces count twice."""
+    words: int = Field(50, ge=5)
+    """Length of a run of words; in scripts without spaces every character is a word."""
+    max_source_loss: float = Field(0.9, gt=0, le=1)
+    """The step fails if nothing would be left of more than this share of the documents of one source."""
+    min_source_documents: int = Field(20, ge=1)
+    """Sources with fewer documents than this are exempt from ``max_source_loss``."""
+
+    def run(self, context: Context) -> Result:
+        documents = context.open(self.documents)
+        folder = context.scratch / "passages"
+        made = context.map_partitions(find_passages, self, documents.partitions, output=folder)
+        work = self._cuts(documents.partitions, made, folder)
+        results = context.map_partitions(cut_passages, (self, folder), work)
+        self._check(results)
+        return result_of("drop_passages", results)
+
+    def _cuts(self, partitions: Sequence[Partition], made: Sequence[PartitionResult], folder: Path) -> list[Partition]:
+        """Lay down per partition what to cut, and return partitions whose digests speak for that too."""
+        files = [result.files[f"{result.name}.keys.npy"] for result in made]
+        tables = [read_table(result.files[f"{result.name}.about.parquet"]) for result in made]
+        starts = np.cumsum([0, *(table.num_rows for table in tables)])
+        about = pa.concat_tables(tables).combine_chunks()
+        in_order = pc.sort_indices(about, [("first_seen", "ascending"), ("id", "ascending")]).to_numpy()
+        rank = np.empty(len(in_order), np.int64)
+        rank[in_order] = np.arange(len(in_order))
+        _, group, sizes = np.unique(about["group"].to_numpy(), return_inverse=True, return_counts=True)
+        least = np.maximum(self.min_documents, np.ceil(sizes * self.min_share)).astype(np.int64)
+        cuts = [folder / f"{partition.name}.cuts" for partition in partitions]
+        for path in cuts:
+            path.write_bytes(b"")
+        for keys, numbers in repeated(files, starts[:-1], rank, group, least, self.keep == "first"):
+            owner = np.searchsorted(starts, numbers, side="right") - 1
+            for at in np.unique(owner).tolist():
+                mine = owner == at
+                with cuts[at].open("ab") as file:
+                    file.write(np.stack([(numbers[mine] - starts[at]).astype(np.uint64), keys[mine]], axis=1))
+        return [_with_cuts(partition, path) for partition, path in zip(partitions, cuts, strict=True)]
+
+    def _check(self, results: Sequence[PartitionResult]) -> None:
+        before: Counter[str] = Counter()
+        after: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        for result in results:
+            for source, (documents, left, example) in result.stats["sources"].items():  # type: ignore[union-attr]
+                before[source] += documents
+                after[source] += left
+                if example and source not in examples:
+                    examples[source] = example
+        check_source_loss(
+            "drop_passages",
+            before,
+            after,
+            most=self.max_source_loss,
+            smallest=self.min_source_documents,
+            cause="for holding nothing but repeated passages",
+            remedy="look whether its documents are copies of each other (`dedup` first), raise `min_documents`",
+            example=examples.__getitem__,
+        )
+
+
+def _with_cuts(partition: Partition, path: Path) -> Partition:
+    """Sort what to cut by rows and keys; the partition's digest depends on it from now on."""
+    cuts = np.fromfile(path, np.uint64).reshape(-1, 2)
+    cuts = cuts[np.lexsort((cuts[:, 1], cuts[:, 0]))]
+    cuts.tofile(path)
+    return replace(partition, digest=digest_of_value([partition.digest, digest_of_bytes(cuts.tobytes())]))
+
+
+def group_of(per: str, source: str, url: str) -> str:
+    """Which documents are counted together with this one."""
+    if per == "corpus":
+        return ""
+    host = urlsplit(url).hostname if per == "site" and "//" in url else None
+    return f"{source}\n{host or ''}"
+
+
+def find_passages(task: DropPassages, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
+    """Write the keys of the documents' passages, and a table of the documents."""
+    table = read_table(source, ["id", "text", "url", "source", "first_seen"])
+    names = zip(table["source"].to_pylist(), table["url"].to_pylist(), strict=True)
+    groups = np.array([group_key(group_of(task.per, name, url)) for name, url in names], np.uint64)
+    texts = table["text"].to_pylist()
+    keys = [found.keys for found in passages_of(texts, task.unit, task.words, task.min_characters)]
+    save_keys(output.with_name(f"{output.name}.keys.npy"), keys, groups)
+    about = table.select(["id", "first_seen"]).append_column("group", pa.array(groups))
+    write_table(about, output.with_name(f"{output.name}.about.parquet"))
+    return {"documents": len(texts)}
+
+
+def cut_passages(payload: tuple[DropPassages, Path], source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
+    """Write the documents without the passages to be cut."""
+    task, folder = payload
+    table, tally = read_table(source), Tally()
+    rows = table.select(["text", "url", "source"]).to_pylist()
+    cut = _texts_after(task, rows, np.fromfile(folder / f"{output.name}.cuts", np.uint64).reshape(-1, 2), tally)
+    texts, sources = [], _Sources()
+    for number, row in enumerate(rows):
+        text, size = cut.get(number, row["text"]), len(row["text"].encode())
+        dropped = number in cut and not text
+        sources.count(row, dropped)
+        if dropped:
+            tally.drop("repeated", size, row["url"], row["text"])
+        else:
+            tally.keep(size, text)
+        texts.append(None if dropped else text)
+    column = pa.array(texts, pa.string())
+    changed = table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), column)
+    write_table(changed.filter(pc.is_valid(column)).combine_chunks(), output)
+    return tally.stats() | {"sources": sources.stats}
+
+
+def _texts_after(
+    task: DropPassages, rows: Sequence[dict[str, Any]], cuts: npt.NDArray[np.uint64], tally: Tally
+) -> dict[int, str]:
+    """What is left of the rows that something is cut from; ``cuts`` is (cuts × 2) row numbers and keys, sorted."""
+    touched, starts = np.unique(cuts[:, 0], return_index=True)
+    numbers, bounds = touched.tolist(), [*starts.tolist(), len(cuts)]
+    texts = [rows[number]["text"] for number in numbers]
+    left = {}
+    for at, passages in enumerate(passages_of(texts, task.unit, task.words, task.min_characters)):
+        row = rows[numbers[at]]
+        group = group_key(group_of(task.per, row["source"], row["url"]))
+        spans = passages.spans(np.isin(mixed(passages.keys ^ group), cuts[bounds[at] : bounds[at + 1], 1]))
+        if task.unit == "words":
+            spans = with_punctuation(row["text"], spans)
+        text = without(row["text"], spans)
+        tally.counted["cut.passages"] += len(spans)
+        tally.counted["cut.bytes"] += len(row["text"].encode()) - len(text.encode())
+        if text:
+            tally.show(f"repeated {task.unit} cut", row["text"], text, row["url"])
+        left[numbers[at]] = text
+    return left
+
+
+class _Sources:
+    """Counts by source: documents, documents of which something is left, and a text of which nothing is."""
+
+    def __init__(self) -> None:
+        self.stats: dict[str, JsonValue] = {}
+
+    def count(self, row: dict[str, Any], dropped: bool) -> None:
+        documents, left, example = self.stats.get(row["source"], [0, 0, ""])  # type: ignore[misc]
+        if dropped and not example:
+            example = f"{row['url']}: {' '.join(row['text'].split())[:_EXAMPLE_CHARACTERS]!r}"
+        self.stats[row["source"]] = [documents + 1, left + (not dropped), example]  # type: ignore[operator]
