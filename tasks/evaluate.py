@@ -166,8 +166,9 @@ class Subject:
         writer = Writer(self.network, self.tokenizer)
         likeliest = Sampling(max_tokens=SAMPLE_TOKENS, temperature=0)
         title = f"a held-out text, and how {self.name} continues it"
+        names = {"before_is": "the text", "after_is": self.name}
         return [
-            Sample(title, prompt + truth, prompt + writer.text(prompt, likeliest))
+            Sample(title, prompt + truth, prompt + writer.text(prompt, likeliest), **names)
             for prompt, truth in self._prompts(sources, count)
         ]
 

@@ -101,7 +101,10 @@ class MakeExamples(Task):
             "response_characters_mean": sum(len(row["response"]) for row in rows) / len(rows),
         }
         metrics |= {f"dropped.{reason}": count for reason, count in sorted(dropped.items())}
-        samples = [Sample(row["source"], row["prompt"][:1000], row["response"][:1000]) for row in train[:_SHOWN]]
+        names = {"before_is": "prompt", "after_is": "response"}
+        samples = [
+            Sample(row["source"], row["prompt"][:1000], row["response"][:1000], **names) for row in train[:_SHOWN]
+        ]
         return Result(
             counts={"train": len(train), "validation": len(held_out)},
             metrics=metrics,

@@ -143,5 +143,5 @@ def _samples(documents: Documents, tokenizer: Tokenizer) -> list[Sample]:
         for text in table["text"].to_pylist()[:1]:
             cut = text[:_SHOWN_CHARACTERS]
             pieces = "|".join(tokenizer.decode([token]) for token in tokenizer.encode(cut))
-            return [Sample("the beginning of a document, in pieces", cut, pieces[:1000])]
+            return [Sample("the beginning of a document, in pieces", pieces[:1000], before_is="pieces")]
     return []

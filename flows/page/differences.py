@@ -24,6 +24,9 @@ _MOST_PAIRS = 500_000
 """Of equal words (one here, one there) that two texts may have to be compared: some tenths of a second."""
 _LONELY = 2
 """So few equal words in the middle of changed ones are chance."""
+_RELATED = 0.25
+"""Share of the shorter text that two versions of one text have in common at least."""
+_MARKED = re.compile(r"<ins>.*?</ins>", re.DOTALL)
 
 Change = tuple[str, int, int, int, int]
 
@@ -58,6 +61,13 @@ def rows(before: str, after: str) -> list[Row]:
         else:
             found.append(Row("removed" if one else "added", escaped(one), escaped(other)))
     return found
+
+
+def related(found: Sequence[Row]) -> bool:
+    """Whether the texts are two versions of one: a good part of the shorter is in the other too."""
+    shorter = min(sum(len(row.before) for row in found), sum(len(row.after) for row in found))
+    both = [row for row in found if row.before and row.after and row.kind != "unknown"]
+    return sum(len(_MARKED.sub("", row.after)) for row in both) >= _RELATED * shorter
 
 
 def marked(before: str, after: str) -> tuple[Markup, Markup]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from flows.page.differences import Row, rows
-from flows.page.markup import Markup, element, foreign, joined
+from flows.page.differences import Row, related, rows
+from flows.page.markup import Markup, element, escaped, foreign, joined
 
 Shown = Mapping[str, str | None]
 """A sample as a build's record holds it; see ``tasks.task.Sample``."""
@@ -63,6 +63,8 @@ def _beside(before: str, after: str, names: tuple[str, str]) -> Markup:
             element("div", f"{names[0]} and {names[1]} are the same", class_="side"),
             element("div", foreign(before, "pre"), class_="alone"),
         )
+    if not related(found):  # such as a prompt and its response
+        found = [Row("apart", escaped(before), escaped(after))]
     return element("div", element("div", *heads, class_="sides"), *(_row(row) for row in found), class_="beside")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.page.differences import marked, rows
+from flows.page.differences import marked, related, rows
 
 WORDS = st.lists(
     st.sampled_from(["the ", "cat ", "sat, ", "炉", "火", "。", "\n", "\n\n", "• x\n", " ", "<b>"]), max_size=60
@@ -67,3 +67,12 @@ def test_behind_the_place_where_a_text_was_cut_nothing_is_said_to_differ() -> No
 def test_texts_that_would_take_long_are_changed_altogether(one: str, other: str) -> None:
     assert [row.kind for row in rows(one, other)] == ["changed"]
     assert marked(one, other) == (f"<del>{one}</del>", f"<ins>{other}</ins>")
+
+
+def test_two_versions_of_one_text_are_told_from_two_texts() -> None:
+    story = "The furnace keeps an even heat for weeks.\nIt is fed once.\n"
+    assert related(rows("Menu\nHome\nNews\nShop\n" * 50 + story, story))
+    assert related(rows(story, story.replace("weeks", "days").replace("once", "twice")))
+    assert not related(rows("What is the capital of France, and since when?", "Paris\nsince 987"))
+    assert related(rows("all of it was left out", ""))
+    assert not related(rows("Question?\n", "Answer.\n\nMore of it.\n"))
