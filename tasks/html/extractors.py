@@ -1,132 +1,98 @@
-"""HTML to plain text, three ways: one function per extractor, each ``(html, title) -> text``.
-
-All of them get HTML prepared by :func:`prepare`: at most :data:`MAX_DEPTH` levels deep, and without
-the line breaks that only wrap the source of Chinese and Japanese text.
-"""
+"""HTML to text, four ways: one function per extractor, each ``(html, markdown) -> text``, behind :func:`extract`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
-MAX_DEPTH = 200
-"""Deeper elements are taken as siblings, as Chromium does beyond 512; libxml2 drops what is deeper than 256."""
+from tasks.html.depth import limit_depth, pieces_of
+from tasks.html.layout import WIDE_LINE_BREAK
 
-_WIDE = "\u2e80-\u303f\u3040-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff01-\uff60\uff61-\uff9f\U00020000-\U0003ffff"
-"""Han, kana, and their punctuation: scripts without spaces between words (Hangul has them)."""
-
-_WIDE_LINE_BREAK = re.compile(f"(?<=[{_WIDE}])[ \t]*\n[ \t]*(?=[{_WIDE}])")
-# Every pattern here is linear on any input: possessive quantifiers, or bounded ones.
-_RAW_START = re.compile(r"<(script|style|!--)", re.IGNORECASE)
-_RAW_END = {
-    "script": re.compile(r"</script[^<>]*+>?", re.IGNORECASE),
-    "style": re.compile(r"</style[^<>]*+>?", re.IGNORECASE),
-    "!--": re.compile("-->"),
-}
 _PREFORMATTED_START = re.compile(r"<(pre|textarea)\b", re.IGNORECASE)
 _PREFORMATTED_END = {
     "pre": re.compile(r"</pre", re.IGNORECASE),
     "textarea": re.compile(r"</textarea", re.IGNORECASE),
 }
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)[^<>]*+>")
+_WIDE_CHARACTER = re.compile("[\u2e80-\U0003ffff]")
 _ALONE = re.compile(r"(?<=>)([ \t\n]{0,50}+[^\x00-\x7f])(?=[ \t\n]{0,50}<)")
 
-# Elements that cannot nest (void), or whose end tag may be left out, so that counting them says nothing about depth.
-_DEPTHLESS_NAMES = (
-    "area base br col embed hr img input link meta param source track wbr frame "
-    "p li dt dd tr td th thead tbody tfoot option optgroup colgroup rt rp html head body"
-)
-_DEPTHLESS = frozenset(_DEPTHLESS_NAMES.split())
+
+def extract(html: str, extractor: str = "athanor", markdown: bool = False) -> str:
+    """The text of a page by the extractor of this name, tidied; empty if it finds none.
+
+    Linear in the length of the page, whatever its nesting. Raises ValueError for ``markdown`` where
+    the extractor has none (see :data:`MARKDOWN`).
+    """
+    if markdown and extractor not in MARKDOWN:
+        raise ValueError(f"the extractor {extractor} has no Markdown; take one of {', '.join(sorted(MARKDOWN))}")
+    return tidy(EXTRACTORS[extractor](limit_depth(html), markdown))
 
 
-def prepare(html: str) -> str:
-    """Make a page harmless to every parser; linear time."""
-    pieces = _split(html, _PREFORMATTED_START, _PREFORMATTED_END)
-    pieces[::2] = [_WIDE_LINE_BREAK.sub("", piece) for piece in pieces[::2]]
-    return _limit_depth("".join(pieces))
-
-
-def _split(html: str, start: re.Pattern[str], ends: dict[str, re.Pattern[str]]) -> list[str]:
-    """Pieces outside and inside such elements, in turn; an element without an end takes the rest."""
-    pieces, position = [], 0
-    while opening := start.search(html, position):
-        closing = ends[opening[1].lower()].search(html, opening.end())
-        end = closing.end() if closing else len(html)
-        pieces += [html[position : opening.start()], html[opening.start() : end]]
-        position = end
-    return [*pieces, html[position:]]
-
-
-def _limit_depth(html: str) -> str:
-    """Leave out the tags of elements nested deeper than :data:`MAX_DEPTH`, and keep what is in them."""
-    if html.count("<") <= MAX_DEPTH:
+def join_wide_lines(html: str) -> str:
+    """Without the line breaks that only wrap the source of Chinese and Japanese text, for parsers that keep them."""
+    if html.isascii() or not _WIDE_CHARACTER.search(html):
         return html
-    depth = deepest = 0
-    for match in _TAG.finditer(html):
-        if match[2].lower() not in _DEPTHLESS:
-            depth = max(depth - 1, 0) if match[1] else depth + 1
-            deepest = max(deepest, depth)
-    if deepest <= MAX_DEPTH:
-        return html
-    depth = 0
-
-    def keep(match: re.Match[str]) -> str:
-        nonlocal depth
-        if match[2].lower() in _DEPTHLESS:
-            return match[0]
-        if match[1]:
-            depth = max(depth - 1, 0)
-            return match[0] if depth < MAX_DEPTH else " "
-        depth += 1
-        return match[0] if depth <= MAX_DEPTH else " "
-
-    return _TAG.sub(keep, " ".join(_split(html, _RAW_START, _RAW_END)[::2]))
+    pieces = pieces_of(html, _PREFORMATTED_START, _PREFORMATTED_END)
+    pieces[::2] = [WIDE_LINE_BREAK.sub("", piece) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
-def by_trafilatura(html: str) -> str:
+def by_athanor(html: str, markdown: bool = False) -> str:
+    """The main text by a small network over a page's blocks; never empty where there is text."""
+    from tasks.html.main_text import main_text
+
+    return main_text(html, markdown)
+
+
+def by_trafilatura(html: str, markdown: bool = False) -> str:
     """The main text as trafilatura finds it, tables as rows of ``a | b |``, comments left out; may be empty."""
     import trafilatura
 
-    return trafilatura.extract(html, include_comments=False, include_tables=True) or ""
+    form = "markdown" if markdown else "txt"
+    html = join_wide_lines(html)
+    return trafilatura.extract(html, include_comments=False, include_tables=True, output_format=form) or ""
 
 
-def by_resiliparse(html: str) -> str:
-    """The main text as resiliparse's rules find it; the fastest."""
+def by_resiliparse(html: str, markdown: bool = False) -> str:
+    """The main text as resiliparse's rules find it."""
     from resiliparse.extract.html2text import extract_plain_text
 
     # It takes an element with one non-ASCII character for a sign, and loses 文 of 中<b>文</b>. Pages
     # hold no U+FEFF any more (``without_controls``), so it can stand beside such a character.
-    html = _ALONE.sub("\\1\ufeff", html)
+    html = _ALONE.sub("\\1\ufeff", join_wide_lines(html))
     text: str = extract_plain_text(html, main_content=True, alt_texts=False, comments=False)
     return text.replace("\ufeff", "").replace("\xa0", " ")
 
 
-def by_beautifulsoup(html: str) -> str:
+def by_beautifulsoup(html: str, markdown: bool = False) -> str:
     """All text but navigation and boilerplate, with the page's lines, lists, table rows and indentation."""
-    from tasks.html.layout import text_of_page
+    from tasks.html.soup import text_of_page
 
-    return text_of_page(html)
+    return text_of_page(html, markdown)
 
 
 def all_text(html: str) -> str:
     """Everything a reader sees, navigation and boilerplate too: not for training, but to judge an extractor by."""
     from resiliparse.extract.html2text import extract_plain_text
 
-    return str(extract_plain_text(html, main_content=False, alt_texts=False, comments=True))
+    return str(extract_plain_text(join_wide_lines(html), main_content=False, alt_texts=False, comments=True))
 
 
-EXTRACTORS: dict[str, Callable[[str], str]] = {
+EXTRACTORS: dict[str, Callable[[str, bool], str]] = {
+    "athanor": by_athanor,
     "beautifulsoup": by_beautifulsoup,
     "trafilatura": by_trafilatura,
     "resiliparse": by_resiliparse,
 }
+MARKDOWN = frozenset(EXTRACTORS) - {"resiliparse"}
+"""Extractors that can write Markdown."""
 
 
 def warm_up(extractor: str) -> None:
     """Import what an extractor needs, which can take seconds that no page should be blamed for."""
     import lxml.etree  # noqa: F401 - the parser beneath beautifulsoup and trafilatura, named here as what shapes text
 
-    EXTRACTORS[extractor]("<html><body><p>warm</p></body></html>")
+    extract("<html><body><p>warm</p></body></html>", extractor)
 
 
 _BLANK_LINES = re.compile(r"\n{4,}")

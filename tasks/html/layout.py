@@ -1,304 +1,224 @@
-"""A page's visible text with its layout as lines, from a BeautifulSoup tree.
+"""Text with its layout as lines, from elements and text as they come.
 
 Follows what a browser shows (the ``innerText`` algorithm of the HTML standard): white space
 collapses, no-break spaces stay and become plain ones, blocks start on their own lines, paragraphs,
 lists and tables are set off by a blank line, cells of a row are separated by tabs, ``pre`` is kept
-as it is. Beyond that, list items are marked, and navigation and boilerplate are left out.
-Every walk is a loop, so that no depth of nesting matters.
+as it is. Beyond that, list items are marked; and lines of Chinese and Japanese that only the source
+breaks are joined. As Markdown, headings, quotes, code, emphasis and tables are marked too; characters
+that Markdown gives a meaning are not escaped, for the text is to be read by a model.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
 
-from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
-from bs4.element import Comment, NavigableString, PageElement, PreformattedString, Tag
+from tasks.html.names import names
 
-
-def _names(words: str) -> frozenset[str]:
-    return frozenset(words.split())
+WIDE = "\u2e80-\u303f\u3040-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff01-\uff60\uff61-\uff9f\U00020000-\U0003ffff"
+"""Han, kana, and their punctuation: scripts without spaces between words (Hangul has them)."""
+WIDE_LINE_BREAK = re.compile(f"(?<=[{WIDE}])[ \t]*+\n[ \t\n]*+(?=[{WIDE}])")
+"""White space between such characters that only wraps the source."""
 
 
-INVISIBLE = _names(
-    "script style noscript template head title meta link svg canvas iframe object embed audio video map area "
-    "input select button textarea datalist progress meter dialog rt rp annotation annotation-xml"
+BLOCKS = frozenset(
+    names(
+        "address article aside body caption center dd details div dl dt fieldset figcaption figure footer form h1 h2 "
+        "h3 h4 h5 h6 header hgroup hr html legend li main menu nav ol p pre search section summary table tbody tfoot "
+        "thead tr ul blockquote"
+    )
 )
-BLOCKS = _names(
-    "address article aside body caption center dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 "
-    "h5 h6 header hgroup hr html legend li main menu nav ol p pre search section summary table tbody tfoot thead tr ul "
-    "blockquote"
-)
-SPACED = _names("p pre h1 h2 h3 h4 h5 h6 ul ol dl table blockquote figure")
+HEADINGS = frozenset(names("h1 h2 h3 h4 h5 h6"))
+SPACED = frozenset(names("p pre h1 h2 h3 h4 h5 h6 ul ol dl table blockquote figure"))
 """Blocks that a blank line sets off (nested lists and tables excepted)."""
-
-BOILERPLATE_ROLES = _names("navigation banner contentinfo search complementary menu menubar toolbar dialog")
-BOILERPLATE_NAMES = _names(
-    "nav navbar navigation navigator menu menubar submenu dropdown sidebar breadcrumb breadcrumbs cookie cookies "
-    "consent footer footnav topbar toolbar ad ads advert advertisement banner sponsor social share sharing related "
-    "recommended pagination pager popup modal newsletter subscribe skip skiplink widget comments commentlist respond "
-    "sitemap sphinxsidebar headerlink promo teaser"
-)
-"""Words of a class or id that mark navigation and boilerplate."""
-
-_WORDS = re.compile(r"[a-z]+")
-_SPACES = re.compile(r"[ \t\n\r\f]+")
-_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-
-MAX_SHARE_OF_BOILERPLATE = 0.4
-"""What holds more of the page's text than this is no boilerplate, whatever it is called."""
-MIN_SHARE_OF_MAIN = 0.2
-"""The only ``main`` element of a page is taken for the whole if it holds at least this share of the text."""
+CELLS = ("td", "th")
 MAX_INDENTATION = 8
-"""Levels of nested lists that are shown by indentation."""
-MIN_LINKS = 2
-LINK_SHARE = 0.6
-"""A block with at least so many links, holding at least this share of its text, is navigation, unless
-it holds the title."""
+"""Levels of nested lists, or of quotes, that are shown."""
+
+_SPACES = re.compile(r"[ \t\n\r\f]+")
+_CELL = "\x1f"
+"""Stands between cells until white space has collapsed; pages hold no control characters."""
+_STRONG, _STRONG_END, _SLANTED, _SLANTED_END, _CODE, _CODE_END = "\x0e\x0f\x10\x11\x12\x13"
+_BETWEEN_CELLS = re.compile(f" ?{_CELL} ?")
+_INLINE = {
+    "b": (_STRONG, _STRONG_END), "strong": (_STRONG, _STRONG_END), "i": (_SLANTED, _SLANTED_END),
+    "em": (_SLANTED, _SLANTED_END), "code": (_CODE, _CODE_END), "kbd": (_CODE, _CODE_END),
+    "samp": (_CODE, _CODE_END), "tt": (_CODE, _CODE_END),
+}  # fmt: skip
+_MARKS = [
+    (re.compile(f"{begin}(\\s*)([^{begin}{end}]*?)(\\s*){end}"), mark)
+    for begin, end, mark in ((_CODE, _CODE_END, "`"), (_STRONG, _STRONG_END, "**"), (_SLANTED, _SLANTED_END, "*"))
+]
+_LEFT = re.compile(f"[{_STRONG}-{_CODE_END}]")
 
 
-class Weight(NamedTuple):
-    """Visible characters below an element, those within links, the number of links; whether it holds the title."""
+class Layout:
+    """Lines being written: call ``open`` and ``close`` for elements, ``write`` for text in between, then ``text``.
 
-    text: int
-    linked: int
-    links: int
-    titled: bool
+    Closing what was never opened does no harm.
+    """
 
+    def __init__(self, markdown: bool = False) -> None:
+        self.markdown = markdown
+        self._lines: list[str] = []
+        self._line: list[str] = []
+        self.write = self._line.append
+        """Take text as it stands in the source."""
+        self._gap = False
+        self._marker = ""
+        self._lists: list[int | None] = []
+        self._cells: list[tuple[int, int, bool]] = []
+        self._rows: list[int] = []
+        self._quotes = 0
+        self._pre = 0
 
-def text_of_page(html: str) -> str:
-    """The text of a page; lines separated by ``\\n``, paragraphs by a blank line."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
-        soup = BeautifulSoup(html, "lxml")
-    root = soup.body or soup
-    weights = _weigh(root)
-    text = _text_of(_main_of(root, weights), weights)
-    if len(text) < 0.1 * weights[id(root)].text:  # the rules misjudged the page: better all than nothing
-        text = _text_of(root, {})
-    return text
+    def text(self) -> str:
+        """What was written."""
+        if self._pre:
+            self._pre = 1
+            self._end_preformatted()
+        self._end_line()
+        return "\n".join(self._lines)
 
-
-def _main_of(root: Tag, weights: dict[int, Weight]) -> Tag:
-    """The only ``main`` or ``article`` element, if it holds a fair share of the text; else ``root``."""
-    for candidates in (root.find_all("main"), root.find_all(True, role="main"), root.find_all("article")):
-        if len(candidates) == 1 and weights[id(candidates[0])].text >= MIN_SHARE_OF_MAIN * weights[id(root)].text:
-            return candidates[0]
-    return root
-
-
-def _is_text(node: PageElement) -> bool:
-    return isinstance(node, NavigableString) and not isinstance(node, (Comment, PreformattedString))
-
-
-def _weigh(root: Tag) -> dict[int, Weight]:
-    """The weight of every element below ``root``, by ``id``."""
-    weights: dict[int, Weight] = {}
-    stack: list[tuple[Tag, bool]] = [(root, False)]
-    while stack:
-        element, done = stack.pop()
-        if not done:
-            stack.append((element, True))
-            stack.extend((child, False) for child in element.children if isinstance(child, Tag))
-            continue
-        text = linked = links = 0
-        titled = element.name == "h1" or "title" in element.get_attribute_list("class")
-        if element.name not in INVISIBLE:
-            for child in element.children:
-                if isinstance(child, Tag):
-                    below = weights[id(child)]
-                    text, linked, links = text + below.text, linked + below.linked, links + below.links
-                    titled = titled or below.titled
-                elif _is_text(child):
-                    text += len("".join(str(child).split()))
-            if element.name == "a" and element.has_attr("href") and text:
-                linked, links = text, 1
-        weights[id(element)] = Weight(text, linked, links, titled)
-    return weights
-
-
-def _is_boilerplate(element: Tag, weights: dict[int, Weight], page: int, inside_article: bool) -> bool:
-    weight = weights[id(element)]
-    if weight.text > MAX_SHARE_OF_BOILERPLATE * page:
-        return False
-    if element.name in ("nav", "menu", "footer"):
-        return True
-    if element.name == "header":
-        return not inside_article and element.find(["h1", "article"]) is None
-    if element.name == "aside" and not inside_article:
-        return True
-    if str(element.get("role", "")).lower() in BOILERPLATE_ROLES:
-        return True
-    if element.name in BLOCKS or element.name == "td":
-        if not weight.titled and weight.links >= MIN_LINKS and weight.linked >= LINK_SHARE * weight.text:
-            return True
-        names = f"{' '.join(element.get_attribute_list('class') or [])} {element.get('id') or ''}".lower()
-        return not BOILERPLATE_NAMES.isdisjoint(_WORDS.findall(names))
-    return False
-
-
-def _is_hidden(element: Tag) -> bool:
-    return element.has_attr("hidden") or bool(_HIDDEN.search(str(element.get("style") or "")))
-
-
-@dataclass
-class _Lines:
-    """Text being laid out."""
-
-    lines: list[str] = field(default_factory=list)
-    line: list[str] = field(default_factory=list)
-    gap: bool = False
-    """Whether a blank line is due before the next text."""
-    marker: str = ""
-    """Bullet or number due before the next text."""
-    ink: int = 0
-    """Visible characters written so far."""
-
-    def write(self, text: str) -> None:
-        """Inline text: white space collapses, except no-break spaces."""
-        text = _SPACES.sub(" ", text)
-        if not self.line or self.line[-1].endswith((" ", "\t")):
-            text = text.removeprefix(" ")
-        if text:
-            self._append(text.replace("\xa0", " "))
-
-    def _append(self, text: str) -> None:
-        visible = len(text.strip())
-        if visible and not self.ink_in_line():
-            if self.gap and self.lines and self.lines[-1]:
-                self.lines.append("")
-            self.gap = False
-            if self.marker:
-                self.line.insert(0, self.marker)
-                self.marker = ""
-        self.line.append(text)
-        self.ink += visible
-
-    def ink_in_line(self) -> bool:
-        return any(part.strip() for part in self.line)
-
-    def end_line(self, keep_blank: bool = False) -> None:
-        """Start a new line, unless one was just started."""
-        line = "".join(self.line).rstrip()
-        self.line = []
-        if line:
-            self.lines.append(line)
-        elif keep_blank and self.lines and self.lines[-1]:
-            self.gap = True
-
-    def block(self, spaced: bool) -> None:
-        self.end_line()
-        self.gap = self.gap or (spaced and not self.marker)
-
-    def preformatted(self, text: str) -> None:
-        for index, line in enumerate(text.split("\n")):
-            if index:
-                self.lines.append("".join(self.line).rstrip())
-                self.line = []
-            if line:
-                self._append(line.replace("\xa0", " "))
-
-
-@dataclass
-class _Cell:
-    """Where the text stood when a cell began, to take an empty cell back."""
-
-    ink: int
-    lines: int
-    parts: int
-    gap: bool
-
-
-@dataclass
-class _Walk:
-    """What the walk has to remember on its way down."""
-
-    pre: int = 0
-    article: int = 0
-    lists: list[int | None] = field(default_factory=list)
-    """Per open list: the next number, or None if unordered."""
-    cells: list[_Cell] = field(default_factory=list)
-
-
-def _text_of(root: Tag, weights: dict[int, Weight]) -> str:
-    """Lay out what is below ``root``; with empty ``weights`` nothing is taken for boilerplate."""
-    out, walk = _Lines(), _Walk()
-    page = weights[id(root)].text if weights else 0
-    stack: list[tuple[PageElement, bool]] = [(root, False)]
-    while stack:
-        node, closing = stack.pop()
-        if isinstance(node, Tag):
-            if closing:
-                _close(node, out, walk)
-            elif node.name not in INVISIBLE and not _is_hidden(node):
-                if weights and node is not root and _is_boilerplate(node, weights, page, walk.article > 0):
-                    out.end_line()
-                    continue
-                _open(node, out, walk)
-                stack.append((node, True))
-                stack.extend((child, False) for child in reversed(node.contents))
-        elif _is_text(node):
-            if walk.pre:
-                out.preformatted(str(node))
+    def open(self, name: str, start: str = "") -> None:
+        """An element begins; ``start`` is the first number of an ``ol``."""
+        if name in CELLS:
+            if self._ink():
+                self._line.append(_CELL)
+            self._cells.append((len(self._lines), len(self._line), self._gap))
+        elif name in BLOCKS:
+            self._set_off(name, bool(self._lists), bool(self._cells))
+            self._open_block(name, start)
+        elif name == "br":
+            if self._pre:
+                self._line.append("\n")
             else:
-                out.write(str(node))
-    out.end_line()
-    return "\n".join(out.lines)
+                self._end_line(keep_blank=True)
+        elif self.markdown and name in _INLINE and not self._pre:
+            self._line.append(_INLINE[name][0])
+
+    def _open_block(self, name: str, start: str) -> None:
+        if name == "li":
+            self._marker = self._next_marker()
+        elif name in ("ul", "ol"):
+            number = int(start) if start.isdecimal() and len(start) < 9 else 1
+            self._lists.append(number if name == "ol" else None)
+        elif name == "pre":
+            self._pre += 1
+        elif name == "table":
+            self._rows.append(0)
+        elif self.markdown and name == "blockquote":
+            self._quotes += 1
+        elif self.markdown and name in HEADINGS:
+            self._marker = "#" * int(name[1]) + " "
+        elif self.markdown and name == "hr" and self._lines:
+            self._gap = True
+            self._add("---")
+            self._gap = True
+
+    def close(self, name: str) -> None:
+        """An element ends."""
+        if name in CELLS:
+            if self._cells:
+                self._close_cell()
+        elif name in BLOCKS:
+            if name == "pre" and self._pre:
+                self._end_preformatted()
+            self._set_off(name, len(self._lists) > 1, bool(self._cells))
+            if name == "li" or name in HEADINGS:
+                self._marker = ""
+            elif name in ("ul", "ol"):
+                del self._lists[-1:]
+            elif name == "table":
+                del self._rows[-1:]
+            elif name == "blockquote" and self._quotes:
+                self._quotes -= 1
+        elif self.markdown and name in _INLINE and not self._pre:
+            self._line.append(_INLINE[name][1])
+
+    def _set_off(self, name: str, in_list: bool, in_cell: bool) -> None:
+        self._end_line()
+        if name in SPACED and not self._marker:
+            nested = (in_list and name in ("ul", "ol")) or (in_cell and name == "table")
+            self._gap = self._gap or not nested
+
+    def _close_cell(self) -> None:
+        lines, parts, gap = self._cells.pop()
+        if len(self._lines) == lines and not "".join(self._line[parts:]).replace("\xa0", " ").strip():
+            del self._line[parts:]  # a gutter: nothing but white space
+            self._gap = gap
+
+    def _ink(self) -> bool:
+        return bool(self._line) and bool("".join(self._line).replace("\xa0", " ").strip())
+
+    def _next_marker(self) -> str:
+        if not self._lists:
+            return "- "
+        number = self._lists[-1]
+        if number is not None:
+            self._lists[-1] = number + 1
+        return "  " * min(len(self._lists) - 1, MAX_INDENTATION) + ("- " if number is None else f"{number}. ")
+
+    def _end_line(self, keep_blank: bool = False) -> None:
+        """Start a new line, unless one was just started."""
+        if self._pre:
+            return
+        line = ""
+        if self._line:
+            line = "".join(self._line)
+            self._line.clear()
+            if "\n" in line and not line.isascii():
+                line = WIDE_LINE_BREAK.sub("", line)
+            line = _SPACES.sub(" ", line).removeprefix(" ").replace("\xa0", " ").rstrip()
+        if line:
+            self._add(self._row(_BETWEEN_CELLS.split(line)) if _CELL in line else self._marked(line))
+        elif keep_blank and self._lines and self._lines[-1]:
+            self._gap = True
+
+    def _add(self, line: str) -> None:
+        """A line with ink."""
+        quote = "> " * min(self._quotes, MAX_INDENTATION)
+        if self._gap:
+            if self._lines and self._lines[-1]:
+                self._lines.append(quote.rstrip() if self._lines[-1].startswith(">") else "")
+            self._gap = False
+        self._lines.append(quote + self._marker + line)
+        self._marker = ""
+
+    def _row(self, cells: list[str]) -> str:
+        if not self.markdown or not self._rows:
+            return "\t".join(cells)
+        self._rows[-1] += 1
+        row = "| " + " | ".join(self._marked(cell).replace("|", "\\|") for cell in cells) + " |"
+        return row + "\n" + "|" + " --- |" * len(cells) if self._rows[-1] == 1 else row
+
+    def _marked(self, line: str) -> str:
+        """With Markdown's marks where they belong: close to the words."""
+        if self.markdown and _LEFT.search(line):
+            for pattern, mark in _MARKS:
+                line = pattern.sub(partial(_mark, mark), line)
+            line = _LEFT.sub("", line)
+        return line
+
+    def _end_preformatted(self) -> None:
+        """Write what a ``pre`` held, line by line."""
+        self._pre -= 1
+        if self._pre:
+            return
+        lines = "".join(self._line).replace("\xa0", " ").replace(_CELL, "\t").split("\n")
+        self._line.clear()
+        while lines and not lines[0].strip():
+            del lines[0]
+        while lines and not lines[-1].strip():
+            del lines[-1]
+        if not lines:
+            return
+        if self.markdown:
+            lines = ["```", *lines, "```"]
+        self._add(lines[0].rstrip())
+        self._lines += [line.rstrip() for line in lines[1:]]
 
 
-def _open(element: Tag, out: _Lines, walk: _Walk) -> None:
-    name = element.name
-    if name == "br":
-        out.end_line(keep_blank=True)
-    elif name in ("td", "th"):
-        if out.ink_in_line():
-            out.line.append("\t")
-        walk.cells.append(_Cell(out.ink, len(out.lines), len(out.line), out.gap))
-    elif name in BLOCKS:
-        nested = (name in ("ul", "ol") and bool(walk.lists)) or (name == "table" and bool(walk.cells))
-        out.block(spaced=name in SPACED and not nested)
-    if name in ("article", "main"):
-        walk.article += 1
-    elif name == "pre":
-        walk.pre += 1
-    elif name in ("ul", "ol"):
-        walk.lists.append(_first_number(element) if name == "ol" else None)
-    elif name == "li":
-        out.marker = _marker(walk.lists)
-
-
-def _close(element: Tag, out: _Lines, walk: _Walk) -> None:
-    name = element.name
-    if name in ("td", "th") and walk.cells:
-        cell = walk.cells.pop()
-        if out.ink == cell.ink:  # a gutter: nothing but white space
-            del out.lines[cell.lines :]
-            out.line = out.line[: cell.parts] if len(out.lines) == cell.lines else []
-            out.gap = cell.gap
-    elif name in BLOCKS:
-        nested = (name in ("ul", "ol") and len(walk.lists) > 1) or (name == "table" and bool(walk.cells))
-        out.block(spaced=name in SPACED and not nested)
-    if name in ("article", "main"):
-        walk.article -= 1
-    elif name == "pre":
-        walk.pre -= 1
-    elif name in ("ul", "ol"):
-        walk.lists.pop()
-    elif name == "li":
-        out.marker = ""
-
-
-def _first_number(element: Tag) -> int:
-    start = str(element.get("start") or "1")
-    return int(start) if start.isdecimal() and len(start) < 9 else 1
-
-
-def _marker(lists: list[int | None]) -> str:
-    if not lists:
-        return "- "
-    number = lists[-1]
-    if number is not None:
-        lists[-1] = number + 1
-    return "  " * min(len(lists) - 1, MAX_INDENTATION) + ("- " if number is None else f"{number}. ")
+def _mark(mark: str, match: re.Match[str]) -> str:
+    before, text, after = match.groups()
+    return f"{before}{mark}{text}{mark}{after}" if text else before + after

@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from tasks.html.extractors import EXTRACTORS, MAX_DEPTH, prepare, tidy
+from tasks.html.depth import MAX_DEPTH, limit_depth
+from tasks.html.extractors import EXTRACTORS, join_wide_lines, tidy
+from tasks.html.extractors import extract as extract_by_name
 
 ALL = sorted(EXTRACTORS)
 SENTENCE = "The furnace keeps an even heat for weeks, and whoever feeds it once need not watch it again. "
@@ -14,7 +16,7 @@ CHINESE = "语言模型的训练需要大量干净的文本，因此网页必须
 
 
 def extract(name: str, html: str) -> str:
-    return tidy(EXTRACTORS[name](prepare(html)))
+    return extract_by_name(html, name)
 
 
 def layout(body: str) -> str:
@@ -151,9 +153,9 @@ def test_any_depth_of_nesting(name: str, closed: bool) -> None:
 
 def test_depth_is_limited_only_where_it_is_deep() -> None:
     flat = "<p>one<li>two<br>" * 3 * MAX_DEPTH + "<b>x</b>" * 3 * MAX_DEPTH
-    assert prepare(flat) == flat
-    assert prepare("<i>" * 500 + "x" + "</i>" * 500 + "<b>y</b>").count("<i>") == MAX_DEPTH
-    assert prepare("<i>" * 500 + "x" + "</i>" * 500 + "<b>y</b>").endswith("</i><b>y</b>")
+    assert limit_depth(flat) == flat
+    assert limit_depth("<i>" * 500 + "x" + "</i>" * 500 + "<b>y</b>").count("<i>") == MAX_DEPTH
+    assert limit_depth("<i>" * 500 + "x" + "</i>" * 500 + "<b>y</b>").endswith("</i><b>y</b>")
 
 
 HOSTILE = [
@@ -177,7 +179,8 @@ HOSTILE = [
 def test_preparation_is_linear(piece: str) -> None:
     """A quadratic pattern would take hours on these."""
     html = piece * (2_000_000 // len(piece))
-    prepare(html)
+    limit_depth(html)
+    join_wide_lines(html)
     tidy(html)
 
 

@@ -1,0 +1,75 @@
+"""Which blocks are main text: a small network over what was measured of each and of its surroundings.
+
+Two layers. The first sees a block alone; the second sees the first's view of the block, of two
+blocks on each side, and its mean over the elements around and over the page. Fitted by
+``benchmarks/fit_blocks.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.html.block_model import PARAMETERS, SHAPES
+from tasks.html.features import Floats, Measured
+
+MAX_CHARS = 1000
+"""Characters up to which a longer block weighs more in a mean."""
+MIN_CHARS = 5
+"""Added to every block's weight."""
+LIMIT = 5.0
+"""Features lie within so many standard deviations."""
+
+
+class Parameters(NamedTuple):
+    """F features, H hidden units; the second layer takes nine views of H."""
+
+    mean: Floats
+    scale: Floats
+    weights_FH: Floats
+    bias_H: Floats
+    weights_9HH: Floats
+    bias_2_H: Floats
+    weights_H: Floats
+    bias: Floats
+
+
+@cache
+def parameters() -> Parameters:
+    """The fitted network."""
+    numbers = np.frombuffer(zlib.decompress(base64.b85decode("".join(PARAMETERS.split()))), np.float16)
+    ends = np.cumsum([math.prod(shape) for shape in SHAPES])
+    parts = np.split(numbers.astype(np.float32), ends[:-1])
+    return Parameters(*(part.reshape(shape) for part, shape in zip(parts, SHAPES, strict=True)))
+
+
+def pooling_weights(chars: Floats) -> Floats:
+    """How much each block counts in a mean: B × 1."""
+    return (np.minimum(chars, MAX_CHARS) + MIN_CHARS)[:, None]
+
+
+def scores_of(page: Measured) -> Floats:
+    """Per block, the log-odds that it is main text."""
+    fitted = parameters()
+    features = np.clip((page.features - fitted.mean) * fitted.scale, -LIMIT, LIMIT)
+    seen = np.maximum(features @ fitted.weights_FH + fitted.bias_H, 0)
+    count, hidden = seen.shape
+    padded = np.zeros((count + 4, hidden), np.float32)
+    padded[2:-2] = seen
+    views = [seen, *(padded[shift : shift + count] for shift in (0, 1, 3, 4))]
+    weights = pooling_weights(page.chars)
+    sums = np.zeros((count + 1, hidden + 1), np.float64)
+    np.cumsum(np.hstack((seen * weights, weights)), axis=0, out=sums[1:])
+    for first, end in page.spans:
+        within = sums[end] - sums[first]
+        views.append((within[:, :-1] / within[:, -1:]).astype(np.float32))
+    whole = (sums[-1:, :-1] / sums[-1:, -1:]).astype(np.float32)
+    views.append(np.broadcast_to(whole, seen.shape))
+    second = np.maximum(np.hstack(views) @ fitted.weights_9HH + fitted.bias_2_H, 0)
+    scores: Floats = second @ fitted.weights_H + fitted.bias
+    return scores
