@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ class Augment(Task):
             depends_on=[*networks.values(), Artifact.of_folder(folder)],
             seconds_per_document=_SECONDS_PER_DOCUMENT,
         )
-        return result_of("augment", made)
+        result = result_of("augment", made)
+        new = sum(count for name, count in result.metrics.items() if name.startswith("made."))
+        return replace(result, headline=f"{result.metrics['documents_out']:,.0f} documents, {new:,.0f} of them new")
 
 
 def augment_partition(payload: tuple[Work, bool], source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:

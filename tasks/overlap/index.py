@@ -107,20 +107,23 @@ class NgramIndex:
     def build(cls, folder: Path, sets: Sequence[Iterable[Item]], words: int, shortest: int) -> list[dict[str, int]]:
         """Write the index of n-grams of ``words`` words, and of items from ``shortest`` words on.
 
-        Returns for every set its ``items``, and how many are ``too_short`` to be looked for.
+        Returns for every set how many of its documents or examples are looked for (``items``), and
+        how many have no text of enough words (``too_short``).
         """
         folder.mkdir(parents=True, exist_ok=True)
         kept: list[Item] = []
         owners: list[int] = []
         counts = []
         for owner, items in enumerate(sets):
-            before, total = len(kept), 0
+            met: set[int] = set()
+            taken: set[int] = set()
             for item in items:
-                total += 1
+                met.add(item.number)
                 if len(item.words) >= shortest:
+                    taken.add(item.number)
                     kept.append(item)
                     owners.append(owner)
-            counts.append({"items": len(kept) - before, "too_short": total - len(kept) + before})
+            counts.append({"items": len(taken), "too_short": len(met - taken)})
         hashes, texts, lengths = _hashed([" ".join(item.words) for item in kept])
         write_table(pa.table({"word": pa.array(texts, pa.string())}), folder / "words.parquet")
         write_table(pa.table({"text": pa.array([item.text for item in kept], pa.string())}), folder / "texts.parquet")

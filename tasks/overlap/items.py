@@ -16,6 +16,8 @@ _AT_LEAST_FOR_A_TEMPLATE = 2
 class Item:
     """A text that a document may hold a part of."""
 
+    number: int
+    """Of the document or the example that it is a text of."""
     text: str
     """As a person reads it."""
     words: list[str]
@@ -28,19 +30,18 @@ def items_of(artifact: Documents | Examples, splits: Sequence[str]) -> Iterator[
     which stands in no document, and are left out.
     """
     if isinstance(artifact, Documents):
-        for table in artifact.tables(["text"]):
-            for text in table["text"].to_pylist():
-                yield Item(text, words_of(normalised(text)))
+        texts = (text for table in artifact.tables(["text"]) for text in table["text"].to_pylist())
+        yield from (Item(number, text, words_of(normalised(text))) for number, text in enumerate(texts))
         return
     pairs = [(row["prompt"], row["response"]) for split in splits for row in artifact.split(split).to_pylist()]
     prompts = [words_of(normalised(prompt)) for prompt, _ in pairs]
     before, after = template_of(prompts)
-    for (prompt, response), words in zip(pairs, prompts, strict=True):
+    for number, ((prompt, response), words) in enumerate(zip(pairs, prompts, strict=True)):
         question, answer = words[before : len(words) - after], words_of(normalised(response))
-        yield Item(prompt, question)
-        yield Item(response, answer)
+        yield Item(number, prompt, question)
+        yield Item(number, response, answer)
         if question and answer:
-            yield Item(f"{prompt}{response}", question + answer)
+            yield Item(number, f"{prompt}{response}", question + answer)
 
 
 def template_of(prompts: Sequence[Sequence[str]]) -> tuple[int, int]:

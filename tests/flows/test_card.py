@@ -66,7 +66,7 @@ def test_a_card_names_sources_and_checks_of_every_part(toy: Home, capsys: pytest
     header = yaml.safe_load(card.split("---\n")[1])
     assert header == {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["athanor"]}
     digest = str(outcomes["exam"].artifact)[:12]
-    assert f"| shards | exam (train, validation) | `{digest}` | 13 words in a row, of " in card
+    assert f"| shards | exam (train, validation) | `{digest}` | 13 words in a row, of 1 items; " in card
     assert "2 of 12 documents, dropped" in card
     assert "- others: not checked against any evaluation set." in card
     assert "- exam: this is the evaluation set exam; its training split was learnt." in card

@@ -148,7 +148,7 @@ def test_a_passage_is_cut_with_its_margin_and_shown_beside_the_item(tmp_path: Pa
         assert 19 <= missing <= 19 + 12, "the margin, up to the next space"
     assert kept["zh"] == f"{zh[:-20]}\n\n{zh[20:]}"
     metrics = outcome.result.metrics
-    assert metrics["contaminated.exam"] == metrics["cut"] == 2
+    assert metrics["contaminated.exam"] == metrics["cut"] == metrics["items.exam"] == 2
     # Of the question the last sign is no part of a word.
     assert metrics["overlap_characters.exam"] == len(QUESTION) - 1 + len(ZH_QUESTION) - 1
     shown = {sample.place: sample for sample in outcome.result.samples if sample.title == "overlaps exam"}
@@ -243,7 +243,7 @@ def test_bytes_depend_on_neither_workers_nor_partitions_of_the_set(tmp_path: Pat
 def test_a_set_with_nothing_to_look_for_is_an_error_in_one_line(tmp_path: Path) -> None:
     documents = make_documents(tmp_path / "in", [{"1": "text"}])
     exam = made_examples(tmp_path / "exam", {"train": [("too short", "a")], "validation": []})
-    with pytest.raises(SourceError, match=r"none of the 3 items of exam has 8 words.*short_item_words"):
+    with pytest.raises(SourceError, match=r"none of the 1 items of exam has 8 words.*short_item_words"):
         _run(tmp_path, documents, {"exam": exam})
     with pytest.raises(ValueError, match="short_item_words 8 is more than ngram_words 5"):
         Decontaminate(documents="d", against=["exam"], ngram_words=5)

@@ -22,7 +22,10 @@ def test_windows_are_found_where_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     """With factor 0 a window's hash is that of its last word: nearly all that are found so are none."""
     monkeypatch.setattr(index, "_FACTOR", np.uint64(factor))
     rng = random.Random(1)
-    texts, items = _texts(rng, 100), [Item(text, words_of(normalised(text))) for text in _texts(rng, 6)]
+    texts, items = (
+        _texts(rng, 100),
+        [Item(n, text, words_of(normalised(text))) for n, text in enumerate(_texts(rng, 6))],
+    )
     counts = index.NgramIndex.build(tmp_path, [items[:3], items[3:]], 4, 2)
     assert [met["items"] + met["too_short"] for met in counts] == [3, 3]
     opened = index.NgramIndex(tmp_path)
