@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -95,14 +95,20 @@ class Characters:
         np.cumsum([len(text) + 1 for text in texts], out=starts[1:])
         return cls(known, classes, starts), odd
 
-    def plain_texts(self) -> list[str]:
-        """The folded texts, runs of white space made one space and none at the ends."""
+    def plain(self) -> tuple[npt.NDArray[np.uint32], Positions, Positions]:
+        """The folded texts, runs of white space made one space and none at the ends: a column, begins and ends."""
         space = self.classes == SPACE
         doubled = space.copy()
         doubled[1:] &= space[:-1]
-        whole = self.folded[~doubled].tobytes().decode("utf-32-le", "surrogatepass")
         bounds = self.starts - np.searchsorted(np.flatnonzero(doubled), self.starts)
-        return [whole[start:end].rstrip(" ") for start, end in pairwise(bounds.tolist())]
+        # Of every text that is not empty one white space is left, at its end.
+        return self.folded[~doubled], bounds[:-1], np.maximum(bounds[1:] - 1, bounds[:-1])
+
+    def plain_texts(self) -> list[str]:
+        """The same as strings."""
+        column, begins, ends = self.plain()
+        whole = column.tobytes().decode("utf-32-le", "surrogatepass")
+        return [whole[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
 def batches(texts: Sequence[str], characters: int = BATCH_CHARACTERS) -> Iterator[Sequence[str]]:

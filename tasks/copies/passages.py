@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from storage.identity import digest_of_text
 from tasks.copies.characters import ALONE, LETTER, Characters, Positions, batches
-from tasks.copies.shingles import Hashes, Words, mixed, windows_of
+from tasks.copies.shingles import Hashes, Words, mixed, polynomials, windows_of
 
 Unit = Literal["lines", "paragraphs", "words"]
 Span = tuple[int, int]
@@ -76,16 +76,15 @@ def _pieces(texts: Sequence[str], end: re.Pattern[str], least: int) -> Iterator[
     edges = [[0, *(match.end() for match in end.finditer(text)), len(text)] for text in texts]
     pieces = [text[begin:behind] for text, mine in zip(texts, edges, strict=True) for begin, behind in pairwise(mine)]
     characters = Characters.normalised(pieces)
-    plain = characters.plain_texts()
+    column, begins, ends = characters.plain()
     words = np.concatenate([[0], np.cumsum(characters.classes >= LETTER)])[characters.starts]
     wide = np.concatenate([[0], np.cumsum(characters.classes == ALONE)])[characters.starts]
-    sizes = np.array([len(piece) for piece in plain], np.int64) + np.diff(wide)
-    counted = (np.diff(words) > 0) & (sizes >= least)
+    counted = (np.diff(words) > 0) & (ends - begins + np.diff(wide) >= least)
+    keys = polynomials(column, begins, ends)
     first = 0
     for mine in edges:
         own = np.flatnonzero(counted[first : first + len(mine) - 1])
-        keys = np.array([int(digest_of_text(plain[first + at])[:16], 16) for at in own.tolist()], np.uint64)
-        yield Passages(keys, np.array(mine[:-1], np.int64)[own], np.array(mine[1:], np.int64)[own])
+        yield Passages(keys[first + own], np.array(mine[:-1], np.int64)[own], np.array(mine[1:], np.int64)[own])
         first += len(mine) - 1
 
 

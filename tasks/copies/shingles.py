@@ -62,7 +62,7 @@ class Words:
         first[1:] &= ~letter[:-1]
         last[:-1] &= ~letter[1:]
         begins, ends = np.flatnonzero(first | alone), np.flatnonzero(last | alone) + 1
-        hashes = _polynomials(characters.folded, begins, ends)
+        hashes = polynomials(characters.folded, begins, ends)
         return cls(hashes, np.searchsorted(begins, characters.starts), begins, ends)
 
 
@@ -87,10 +87,10 @@ def windows_of(words: Words, length: int) -> tuple[Hashes, Positions]:
     starts = np.concatenate([[0], np.cumsum(kept)])
     first = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], kept)
     behind = np.minimum(first + length, np.repeat(words.starts[1:], kept))
-    return _polynomials(words.hashes, first, behind), starts
+    return polynomials(words.hashes, first, behind), starts
 
 
-def _polynomials(column: npt.NDArray[np.unsignedinteger], first: Positions, behind: Positions) -> Hashes:
+def polynomials(column: npt.NDArray[np.unsignedinteger], first: Positions, behind: Positions) -> Hashes:
     """The hash of each run ``column[first:behind]``, the same wherever in the column it stands."""
     powers, inverses = _powers(1 << max(_USUAL_BITS, len(column).bit_length()))
     running = np.zeros(len(column) + 1, np.uint64)
