@@ -11,8 +11,10 @@ import pytest
 
 from flows.home import Home
 from flows.plan import Planner
+from flows.recipe import parse_recipe
 from storage.corpus import Documents, read_table
 from storage.errors import RecipeError, SourceError, UserError
+from tasks.quality_check import QualityCheck
 from tests.flows.conftest import built, make_all, planner_of
 from tests.tasks.classifiers.networks import made_text_classifier
 from tests.tasks.test_train_classifier import COURT, KITCHEN, pairs_of, train
@@ -133,3 +135,14 @@ def test_a_network_filters_from_its_folder(home: Home, folder: Path) -> None:
     recipe = RECIPE.replace("{classifier: subject, label: court,", "{classifier: {path: network}, label: high,")
     first = make_all(planner := planner_of(home, recipe.replace("above: 0.5", "below: -1"), until="kept"))
     assert len(subjects(planner, first["kept"].artifact)) == 20
+
+
+def test_the_recipe_of_the_guide(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "quality-check.md").read_text("utf-8")
+    first, judged, after = (block.split("```")[0] for block in guide.split("```yaml\n")[1:])
+    recipe = parse_recipe(first + after, "guide.yaml", tmp_path)
+    assert recipe.steps["kept"].needs == ["documents", "quality"]
+    whole = first[: first.index("  check:")] + judged + after
+    task = parse_recipe(whole, "guide.yaml", tmp_path).steps["check"].task
+    assert isinstance(task, QualityCheck)
+    assert task.judgements == ("judged/ann.csv", "judged/bo.csv")
