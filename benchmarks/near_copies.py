@@ -19,8 +19,9 @@ from benchmarks.corpora import html_files, shared
 from benchmarks.measure import Table, compare, rate, ratio, versions
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Partition, table_of, write_table
 from tasks.context import PlainWorld, RunContext
+from tasks.copies.characters import normalised
 from tasks.copies.minhash import band_keys, banding
-from tasks.copies.shingles import normalised, shingles_of, words_of
+from tasks.copies.shingles import shingles_of, words_of
 from tasks.dedup import Dedup
 from tasks.task import PartitionResult
 

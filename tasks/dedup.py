@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,14 @@ class Dedup(Task):
     def _write(self, documents: Documents, kept: npt.NDArray[np.bool_], folder: Path) -> None:
         start = 0
         for partition in documents.partitions:
-            table = read_table(partition.path)
-            mask = kept[start : start + table.num_rows]
-            write_table(table.filter(pa.array(mask)).combine_chunks(), folder / partition.name)
-            start += table.num_rows
+            rows = pq.read_metadata(partition.path).num_rows
+            mask = kept[start : start + rows]
+            start += rows
+            if mask.all():
+                shutil.copyfile(partition.path, folder / partition.name)
+            else:
+                table = read_table(partition.path).filter(pa.array(mask)).combine_chunks()
+                write_table(table, folder / partition.name)
 
     def _result(
         self,

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.copies.characters import ALONE, LETTER, LONE, Characters, Positions, batches
-from tasks.copies.characters import normalised as normalised
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from storage.corpus import Documents, Examples
-from tasks.copies.shingles import normalised, words_of
+from tasks.copies.characters import normalised
+from tasks.copies.shingles import words_of
 
 _AT_LEAST_FOR_A_TEMPLATE = 2
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from tasks.copies.shingles import normalised, words_of
+from tasks.copies.characters import normalised
+from tasks.copies.shingles import words_of
 
 Span = tuple[int, int]
 """Beginning and end in characters, the end excluded."""

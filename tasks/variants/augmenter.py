@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tasks.copies.shingles import normalised
+from tasks.copies.characters import normalised
 from tasks.variants.closeness import Encoder
 from tasks.variants.lexicon import Lexicon
 from tasks.variants.networks import Device

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.copies.shingles import normalised, words_of
+from tasks.copies.characters import normalised
+from tasks.copies.shingles import words_of
 from tasks.overlap import index
 from tasks.overlap.items import Item
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.copies.characters import Characters
-from tasks.copies.shingles import Words, normalised, words_of
+from tasks.copies.characters import Characters, normalised
+from tasks.copies.shingles import Words, words_of
 from tasks.overlap.spans import merged, pieces_around, spans_of_words
 
 TEXTS = st.text(
