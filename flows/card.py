@@ -164,6 +164,11 @@ def card_text(known: Json) -> str:
     return "\n".join([*lines, "", "## Checked against", "", *_checks_text(known["data"])]) + "\n"
 
 
+def without_header(card: str) -> str:
+    """A card for readers that know Markdown only."""
+    return card.split("---\n", 2)[-1].lstrip()
+
+
 def _header(known: Json) -> list[str]:
     languages = sorted({language for part in known["data"] for language in part["languages"]})
     library = "transformers" if known["kind"] == "model" else "peft"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.tracking import MlflowClient
 
 from flows import pictures
-from flows.card import CARD
+from flows.card import CARD, without_header
 from flows.home import Home
 from flows.journal import Progress
 from flows.markdown import sample_lines
@@ -29,6 +30,8 @@ _REFUSED = {
 """Answers about one record (its run was deleted by a person, a name that MLflow does not take), not about MLflow."""
 _BATCH = 1000
 """Most values that MLflow takes at a time; 100 for parameters and tags."""
+_LONGEST_NAME = 250
+_NOT_IN_NAMES = re.compile(r"[^\w. :-]|\.{2,}")
 _LONGEST_PARAMETER = 6000
 _LONGEST_TAG = 8000
 _LONGEST_DATASET_DIGEST = 36
@@ -103,7 +106,7 @@ class Records:
     def _step_built(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
         run, step, manifest = progress.steps[record["step"]], record["step"], record["manifest"]
         values = {**record["metrics"], "seconds": record["seconds"]}
-        metrics = [Metric(name, float(value), record["at"], 0) for name, value in values.items()]
+        metrics = [Metric(name_of(name), float(value), record["at"], 0) for name, value in values.items()]
         for start in range(0, len(metrics), _BATCH):
             self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
         self._set_tags(
@@ -236,7 +239,7 @@ class Records:
         return list(self.client.search_runs([experiment], condition, max_results=5, order_by=["start_time DESC"]))
 
     def _log_params(self, run: str, values: dict[str, Any]) -> None:
-        params = [Param(k, str(v)[:_LONGEST_PARAMETER]) for k, v in flat(values).items() if v is not None]
+        params = [Param(name_of(k), str(v)[:_LONGEST_PARAMETER]) for k, v in flat(values).items() if v is not None]
         for start in range(0, len(params), 100):
             self.client.log_batch(run, params=params[start : start + 100])
 
@@ -258,7 +261,8 @@ class Records:
         if version is None:
             tags = {"athanor.artifact": record["artifact"], "athanor.kind": record["manifest"]["kind"]}
             source = f"{self.client.get_run(run).info.artifact_uri}/manifest.json"
-            description = (record.get("card") or record["headline"])[:_LONGEST_DESCRIPTION]
+            described = without_header(record.get("card", "")) or record["headline"]
+            description = described[:_LONGEST_DESCRIPTION]
             version = self.client.create_model_version(name, source, run, tags=tags, description=description or None)
         self.client.set_registered_model_alias(name, "current", version.version)
 
@@ -268,6 +272,11 @@ def _dataset(slot: dict[str, Any]) -> DatasetInput:
     source = json.dumps({"address": slot["address"], "artifact": slot["artifact"]})
     dataset = Dataset(slot["name"], slot["artifact"][:_LONGEST_DATASET_DIGEST], "athanor", source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", slot["slot"])])
+
+
+def name_of(name: str) -> str:
+    """The name of a metric or parameter as MLflow takes it: labels that users choose may hold any character."""
+    return _NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME]
 
 
 def flat(value: Any, place: str = "") -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_a_run_its_repetition_and_a_broken_step(home: Home, prefect_server: str)
     assert built.inputs.dataset_inputs[0].dataset.name == "kept"
     assert built.data.tags["mlflow.parentRunId"] == runs[""][-1].info.run_id
     files = {file.path for file in client.list_artifacts(built.info.run_id)}
-    assert {"manifest.json", "pictures"} <= files
+    assert {"manifest.json", "pictures", "README.md"} <= files
     assert "samples.md" in {file.path for file in client.list_artifacts(runs["documents"][-1].info.run_id)}
     reused = runs["base"][0]
     assert reused.data.tags["athanor.outcome"] == "reused"
@@ -129,6 +129,7 @@ def test_a_run_its_repetition_and_a_broken_step(home: Home, prefect_server: str)
     assert runs["odd"][0].info.status == "FAILED"
     version = client.get_model_version_by_alias("toy.base", "current")
     assert version.tags["athanor.artifact"] == first.outcomes["base"].artifact
+    assert version.description.startswith("# toy/base\n")
     build = planner_of(home).store.record_of(str(first.outcomes["base"].key))
     assert build is not None
     assert build.mlflow_run == built.info.run_id
