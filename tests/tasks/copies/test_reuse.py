@@ -1,0 +1,100 @@
+"""A corpus that has grown gives the same bytes whether earlier work on its partitions is reused or not."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from storage.artifact import JsonValue
+from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
+from tasks.context import PlainWorld, RunContext
+from tasks.dedup import Dedup
+from tasks.drop_passages import DropPassages
+from tasks.task import Resources, Task
+
+
+@dataclass
+class Remembered:
+    """Remembers partitions in a folder, and how often it was asked with success."""
+
+    folder: Path
+    known: dict[str, tuple[dict[str, JsonValue], dict[str, Path]]] = field(default_factory=dict)
+    hits: int = 0
+
+    def recall(self, key: str) -> tuple[dict[str, JsonValue], dict[str, Path]] | None:
+        self.hits += key in self.known
+        return self.known.get(key)
+
+    def remember(self, key: str, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
+        kept = {}
+        for name, path in files.items():
+            kept[name] = self.folder / f"{len(self.known)}-{name}"
+            shutil.copyfile(path, kept[name])
+        self.known[key] = (stats, kept)
+
+
+def _corpus(folder: Path, rows: list[tuple[str, str, int]]) -> Documents:
+    """Ten partitions; a document's place depends on its id alone."""
+    for number in range(10):
+        mine = [
+            {"id": i, "text": text, "url": f"https://a.org/{i}", "source": "made", "first_seen": first}
+            for i, text, first in rows
+            if int(i) % 10 == number
+        ]
+        write_table(table_of(mine, DOCUMENTS_SCHEMA), folder / f"{number:05}.parquet")
+    return Documents.of_folder(folder)
+
+
+def _bytes(task: Task, documents: Documents, folder: Path, memory: Remembered | None = None) -> dict[str, bytes]:
+    (folder / "output").mkdir(parents=True)
+    (reference,) = task.inputs().values()
+    context = RunContext(
+        output=folder / "output",
+        scratch=folder / "scratch",
+        world=PlainWorld(folder),
+        inputs={reference: documents},
+        resources=Resources(workers=1),
+        identity="this task",
+        memory=memory,
+    )
+    task.run(context)
+    return {path.name: path.read_bytes() for path in (folder / "output").iterdir()}
+
+
+def _pages(numbers: range, first_seen: int) -> list[tuple[str, str, int]]:
+    rng = random.Random(7)
+    common = [f"this line stands on several pages, being number {n}" for n in range(8)]
+    rows = []
+    for number in range(max(numbers) + 1):
+        words = [f"word{rng.randrange(30 if number % 3 else 9)}" for _ in range(12)]
+        lines = [*rng.sample(common, 2), " ".join(words), common[number % 8]]
+        if number in numbers:
+            rows.append((f"{number:04}", "\n".join(lines), first_seen))
+    return rows
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Dedup(documents="d", similarity=0.5, max_source_loss=1.0),  # type: ignore[arg-type]
+        DropPassages(documents="d"),  # type: ignore[arg-type]
+        DropPassages(documents="d", unit="words", words=5, min_documents=2, keep="none"),  # type: ignore[arg-type]
+    ],
+    ids=["dedup", "lines", "words"],
+)
+def test_reuse_equals_a_full_rebuild(tmp_path: Path, task: Task) -> None:
+    (tmp_path / "memory").mkdir()
+    memory = Remembered(tmp_path / "memory")
+    old = _pages(range(60), 1)
+    _bytes(task, _corpus(tmp_path / "old", old), tmp_path / "first", memory)
+    # Only partitions 1 and 2 grow, and one of the new pages is older than all others.
+    new = [row for row in _pages(range(60, 90), 2) if row[0][-1] in "12"]
+    grown = _corpus(tmp_path / "grown", [*old, *new, ("0091", old[5][1] + " older", 0)])
+    reused = _bytes(task, grown, tmp_path / "second", memory)
+    assert memory.hits >= 8
+    assert reused == _bytes(task, grown, tmp_path / "whole")
+    assert reused != _bytes(task, _corpus(tmp_path / "again", old), tmp_path / "third")
