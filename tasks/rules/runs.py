@@ -22,6 +22,7 @@ import numpy as np
 from tasks.rules.batch import Batch, sums
 from tasks.rules.hashes import at_least, first_of, mixed, powers
 
+
 class Runs:
     """The words of some documents, and the runs of them.
 
