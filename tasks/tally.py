@@ -19,6 +19,8 @@ _SAMPLE_CHARACTERS = 3_000
 _PAIR_CHARACTERS = 9_000
 """Of each of two texts that are to be compared: what was kept of a page may begin far down in it."""
 _PLACE_CHARACTERS = 500
+_OPENING_CHARACTERS = 30
+"""A line of so many is not found elsewhere by chance."""
 _LEADING_CHARACTERS = 300
 """Of what two texts have in common before they first differ, so much is shown."""
 
@@ -137,10 +139,18 @@ def excerpts(before: str, after: str | None) -> tuple[str, str | None]:
     """What is shown of a text; of two, from shortly before they first differ."""
     if after is None:
         return _excerpt(before, 0, _SAMPLE_CHARACTERS), None
-    start = 0
+    start = skipped = 0
     if max(len(before), len(after)) > _PAIR_CHARACTERS:
         start = max(0, _same_characters(before, after) - _LEADING_CHARACTERS)
-    return _excerpt(before, start, _PAIR_CHARACTERS), _excerpt(after, start, _PAIR_CHARACTERS)
+        skipped = start or max(0, _beginning_in(before, after) - _PAIR_CHARACTERS // 2)
+    return _excerpt(before, skipped, _PAIR_CHARACTERS), _excerpt(after, start, _PAIR_CHARACTERS)
+
+
+def _beginning_in(before: str, after: str) -> int:
+    """Where in ``before`` the first long line of ``after`` stands: behind a menu of many pages' length; else 0."""
+    lines = (line.strip() for line in after[:_PAIR_CHARACTERS].split("\n"))
+    opening = next((line[:_OPENING_CHARACTERS] for line in lines if len(line) >= _OPENING_CHARACTERS), "")
+    return max(0, before.find(opening)) if opening else 0
 
 
 def _excerpt(text: str, start: int, most: int) -> str:

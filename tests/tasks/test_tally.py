@@ -73,3 +73,12 @@ def test_two_long_texts_are_shown_from_shortly_before_they_differ() -> None:
     assert shown.endswith("[… 6,306 characters more]")
     assert excerpts("short", "shorter") == ("short", "shorter")
     assert excerpts("x" * 3_001, None) == ("x" * 3_000 + "\n[… 1 characters more]", None)
+
+
+def test_a_page_whose_menu_is_long_is_shown_from_where_its_kept_text_begins() -> None:
+    story = "It was fed once, and kept an even heat for weeks.\n" + "More of the story.\n" * 400
+    page = "Menu, one of many entries\n" * 2_000 + story
+    shown, beside = excerpts(page, f"A title\n{story}")
+    assert "It was fed once" in shown
+    assert shown.startswith("[47,500 characters before …]\n")
+    assert beside == f"A title\n{story}"
