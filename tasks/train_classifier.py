@@ -78,7 +78,7 @@ class TrainClassifier(Ngrams, Task):
 
     Documents are held out by their ids, and the classifier is measured on them: precision, recall
     and F1 of each label, at thresholds too, in ``report.json``. The time grows linearly with the
-    text; memory holds the distinct n-grams of each training text (about 20 bytes each).
+    text; memory holds the distinct n-grams of each training text (20 bytes each).
     """
 
     makes: ClassVar[Kind] = Classifier
@@ -88,7 +88,7 @@ class TrainClassifier(Ngrams, Task):
     """Labelled texts: the prompt is the text, the response its label. Make them with ``template: "{prompt}"``."""
     classes: dict[str, Input[Documents]] = Field(default_factory=dict)
     """Documents by label: all documents of a step are of one label, ``{good: encyclopedia, other: web}``."""
-    documents_per_label: int = Field(200_000, ge=1)
+    documents_per_label: int = Field(100_000, ge=1)
     """Of a label in ``classes`` that has more documents, about so many are taken, chosen by their ids."""
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     """The share of documents, by id, that the classifier is measured on and not trained on. What ``examples``
@@ -226,7 +226,8 @@ def _metrics(found: dict[str, Any], fitted: Fitted) -> dict[str, float]:
         "converged": float(fitted.converged),
     }
     if measured := found.get("held_out"):
-        metrics |= {name: measured[name] for name in ("documents", "accuracy", "precision", "recall", "f1")}
+        metrics |= {name: measured[name] for name in ("accuracy", "precision", "recall", "f1")}
+        metrics["held_out_documents"] = measured["documents"]
         metrics["calibration_error"] = measured["calibration"]["expected_error"]
         for label, row in measured["labels"].items():
             metrics |= {f"{label}.{name}": row[name] for name in ("precision", "recall", "f1", "documents")}

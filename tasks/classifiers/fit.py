@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from tasks.classifiers.linear import LinearClassifier, features
 from tasks.classifiers.ngrams import Counts, Ngrams
+
+_TEXTS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,12 @@ def fit(
     same weight in the sum, whatever its number of texts. The function is convex, so there is
     nothing to seed; one thread adds numbers in one order, so the bytes are the same every time.
     """
-    texts = len(targets)
-    within = np.bincount(counts.buckets, minlength=ngrams.buckets)
-    idf = (np.log((1 + texts) / (1 + within)) + 1).astype(np.float32)
+    within = np.zeros(ngrams.buckets, dtype=np.int64)
+    for _, part in _parts(counts):
+        within += np.bincount(part.buckets, minlength=ngrams.buckets)
+    idf = (np.log((1 + len(targets)) / (1 + within)) + 1).astype(np.float32)
     seen = np.flatnonzero(within)
-    column = np.zeros(ngrams.buckets, dtype=np.int64)
-    column[seen] = np.arange(len(seen))
-    matrix = csr_matrix((features(counts, idf), column[counts.buckets], counts.starts), shape=(texts, len(seen)))
+    matrix = _matrix(counts, idf, seen)
     solver = LogisticRegression(
         C=1 / regularisation, class_weight="balanced" if balanced else None, max_iter=iterations, tol=1e-4
     )
@@ -72,8 +73,27 @@ def fit(
     )
 
 
+def _matrix(counts: Counts, idf: NDArray[np.float32], seen: NDArray[np.int64]) -> csr_matrix:
+    """The features, (texts × buckets seen): 12 bytes an entry, and little more while it is made."""
+    column = np.zeros(len(idf), dtype=np.int32)
+    column[seen] = np.arange(len(seen))
+    values = np.empty(len(counts.buckets))
+    columns = np.empty(len(counts.buckets), dtype=np.int32)
+    for place, part in _parts(counts):
+        values[place], columns[place] = features(part, idf), column[part.buckets]
+    return csr_matrix((values, columns, counts.starts), shape=(len(counts.starts) - 1, len(seen)))
+
+
+def _parts(counts: Counts) -> Iterator[tuple[slice, Counts]]:
+    """A few texts at a time, with the place of their entries: what is worked out from them stays small."""
+    for first in range(0, len(counts.starts) - 1, _TEXTS_AT_ONCE):
+        starts = counts.starts[first : first + _TEXTS_AT_ONCE + 1]
+        place = slice(int(starts[0]), int(starts[-1]))
+        yield place, Counts(starts - starts[0], counts.buckets[place], counts.counts[place])
+
+
 class CountsBuilder:
-    """Puts the counts of many batches together; memory grows with the distinct n-grams of each text."""
+    """Puts the counts of many batches together: 8 bytes for each distinct n-gram of a text."""
 
     def __init__(self) -> None:
         self._sizes: list[NDArray[np.int64]] = []
@@ -90,6 +110,8 @@ class CountsBuilder:
 
     def counts(self) -> Counts:
         """All of them, in the order in which they came."""
-        sizes = np.concatenate([np.zeros(1, np.int64), *self._sizes])
-        empty = np.zeros(0, np.int32)
-        return Counts(np.cumsum(sizes), np.concatenate([empty, *self._buckets]), np.concatenate([empty, *self._counts]))
+        # The pieces go as soon as they are one, so that not all is in memory twice.
+        self._sizes = [np.concatenate([np.zeros(0, np.int64), *self._sizes])]
+        self._buckets = [np.concatenate([np.zeros(0, np.int32), *self._buckets])]
+        self._counts = [np.concatenate([np.zeros(0, np.int32), *self._counts])]
+        return Counts(np.concatenate([[0], np.cumsum(self._sizes[0])]), self._buckets[0], self._counts[0])

@@ -72,8 +72,8 @@ class Counts(NamedTuple):
 
     starts: NDArray[np.int64]
     """Where each text's entries begin, and where the last one's end; texts + 1 numbers."""
-    buckets: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    buckets: NDArray[np.integer]
+    counts: NDArray[np.integer]
 
 
 def batches(texts: Sequence[str], ngrams: Ngrams) -> Iterator[tuple[int, Counts]]:

@@ -230,5 +230,5 @@ def test_opinions_of_films(tmp_path: Path) -> None:
             for line in archive.read(f"sentence_polarity/rt-polarity.{label}").decode("latin-1").splitlines()
         ]
     outcome = train(tmp_path, pairs)
-    assert outcome.result.metrics["documents"] > 1_000
+    assert outcome.result.metrics["held_out_documents"] > 1_000
     assert outcome.result.metrics["f1"] > 0.76
