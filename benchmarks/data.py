@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.corpora import DataMissing
 from benchmarks.measure import machine
 
-PARTS = ("extraction", "languages", "rules", "classifiers", "personal_data", "near_copies")
+PARTS = ("extraction", "languages", "rules", "classifiers", "personal_data", "near_copies", "overlap")
 RESULTS = Path(__file__).parent / "results" / "data.md"
 
 
