@@ -145,8 +145,10 @@ def scrub_partition(scrub: Scrub, source: Path, output: Path, guard: Guard) -> d
         tally.keep(len(data), texts[row].decode())
         kept.append(row)
     scrubbed = pa.array((texts[row] for row in kept), pa.binary()).cast(pa.string())
-    rest = table.take(pa.array(kept, pa.int64()))
-    write_table(rest.set_column(rest.schema.get_field_index("text"), rest.schema.field("text"), scrubbed), output)
+    place = table.schema.get_field_index("text")
+    rest = table.remove_column(place)
+    rest = rest if len(kept) == len(rest) else rest.take(pa.array(kept, pa.int64()))
+    write_table(rest.add_column(place, table.schema.field("text"), scrubbed), output)
     return tally.stats()
 
 

@@ -55,7 +55,7 @@ def tries(data: bytes) -> Iterator[tuple[Form, list[int]]]:
     bytes_ = np.frombuffer(padded, np.uint8)
     yield from _numbers(bytes_, data)
     yield from _signs(bytes_, data)
-    yield secrets.PEM_FORM, list(_all(data, secrets.PEM_START))
+    yield from _spaced(bytes_)
     yield from _tokens(padded, bytes_, data)
 
 
@@ -81,10 +81,7 @@ def _numbers(bytes_: Bytes, data: bytes) -> Iterator[tuple[Form, list[int]]]:
         opened += [numbers_[opens] - 1, numbers_[opens & _OPENS[bytes_[numbers_ - 2]]] - 2]
         wide = (bytes_[numbers_ - 3] == 0xEF) & (bytes_[numbers_ - 2] == 0xBC) & (bytes_[numbers_ - 1] == 0x88)
         opened.append(numbers_[wide] - 3)
-        positions = _list(np.concatenate(opened))
-        for position in positions:
-            for form in numbers.forms_at(data, position):
-                yield form, [position]
+        yield from numbers.number_tries(data, _list(np.concatenate(opened)))
     least, most = numbers.PASSPORT_DIGITS
     counts = np.diff(np.append(firsts, len(digits)))
     passports = starts[(counts >= least) & (counts <= most)]
@@ -120,17 +117,27 @@ def _signs(bytes_: Bytes, data: bytes) -> Iterator[tuple[Form, list[int]]]:
     equals = np.flatnonzero(bytes_ == ord("="))
     equals = equals[_ENDS_TOKEN_NAME[bytes_[equals - 1]] & _IN_VALUE[bytes_[equals + 1]]] - _PADDING
     yield network.QUERY_TOKEN_FORM, [start for sign in equals.tolist() for start in _start_of_query(data, sign)]
-    colons, dashes, dots = (np.flatnonzero(bytes_ == ord(sign)) for sign in ":-.")
-    yield (
-        network.MAC_FORM,
-        _list(
-            np.concatenate(
-                [sign[:-4][sign[4:] - sign[:-4] == 12] - 2 for sign in (colons, dashes)]
-                + [dots[:-1][(dots[1:] - dots[:-1] == 5) & _HEX[bytes_[dots[:-1] + 1]]] - 4]
-            )
-        ),
-    )
-    yield network.IPV6_FORM, _starts_of_ipv6(bytes_, data, colons)
+    yield network.IPV6_FORM, _starts_of_ipv6(bytes_, data)
+
+
+def _spaced(bytes_: Bytes) -> Iterator[tuple[Form, list[int]]]:
+    """What has signs at fixed distances: hardware addresses, and the five dashes before BEGIN."""
+    colon, dash, dot = (bytes_ == ord(sign) for sign in ":-.")
+    pairs = [_spread(sign, 3, 5) for sign in (colon, dash)]
+    fours = np.flatnonzero(_spread(dot, 5, 2))
+    fours = fours[_HEX[bytes_[fours + 1]]]
+    yield network.MAC_FORM, _list(np.concatenate((*(np.flatnonzero(pair) - 2 for pair in pairs), fours - 4)))
+    begins = np.flatnonzero(_spread(dash, 1, 5))
+    yield secrets.PEM_FORM, _list(begins[bytes_[begins + 5] == ord("B")])
+
+
+def _spread(sign: npt.NDArray[np.bool_], distance: int, count: int) -> npt.NDArray[np.bool_]:
+    """Whether so many follow from here, each so far from the one before."""
+    size = len(sign) - distance * (count - 1)
+    found = sign[:size]
+    for number in range(1, count):
+        found = found & sign[number * distance : number * distance + size]
+    return found
 
 
 _LOCAL = re.compile(rb"[A-Za-z0-9._%+\-]{1,64}+\Z")
@@ -159,8 +166,9 @@ def _start_of_query(data: bytes, sign: int) -> Iterator[int]:
         yield start
 
 
-def _starts_of_ipv6(bytes_: Bytes, data: bytes, colons: Positions) -> list[int]:
+def _starts_of_ipv6(bytes_: Bytes, data: bytes) -> list[int]:
     """Two colons together between hexadecimal digits or the ends of a word; or six colons with groups between them."""
+    colons = np.flatnonzero(bytes_ == ord(":"))
     gaps = np.diff(colons)
     double = colons[:-1][gaps == 1]
     left, right = bytes_[double - 1], bytes_[double + 2]
@@ -173,13 +181,6 @@ def _starts_of_ipv6(bytes_: Bytes, data: bytes, colons: Positions) -> list[int]:
         if run:
             starts.add(run.start())
     return sorted(starts)
-
-
-def _all(data: bytes, what: bytes) -> Iterator[int]:
-    start = data.find(what)
-    while start >= 0:
-        yield start
-        start = data.find(what, start + 1)
 
 
 def _tokens(padded: bytes, bytes_: Bytes, data: bytes) -> Iterator[tuple[Form, list[int]]]:

@@ -53,11 +53,11 @@ def find_in(texts: Sequence[bytes], kinds: Sequence[str] = KINDS) -> list[list[F
     What is not asked for still hides what overlaps it: the digits of a card are no telephone
     number when cards are not replaced. Time is linear in the bytes.
     """
-    return [
-        [item for item in resolve(candidates) if item.kind in kinds]
-        for first, last in batches(texts)
-        for candidates in _candidates(texts[first:last])
-    ]
+    found: list[list[Found]] = [[] for _ in texts]
+    for first, last in batches(texts):
+        for text, candidates in _candidates(texts[first:last]).items():
+            found[first + text] = [item for item in resolve(candidates) if item.kind in kinds]
+    return found
 
 
 def batches(texts: Sequence[bytes]) -> Iterator[tuple[int, int]]:
@@ -70,16 +70,16 @@ def batches(texts: Sequence[bytes]) -> Iterator[tuple[int, int]]:
             first, size = number, 0
 
 
-def _candidates(texts: Sequence[bytes]) -> list[list[Found]]:
-    """Every match of every form, by text."""
+def _candidates(texts: Sequence[bytes]) -> dict[int, list[Found]]:
+    """Every match of every form, by text, for the texts that have any."""
     data = _BETWEEN.join(texts)
     starts = [0, *accumulate(len(text) + 1 for text in texts)]
-    found: list[list[Found]] = [[] for _ in texts]
+    found: dict[int, list[Found]] = {}
     for form, positions in tries(data):
         for position in positions:
             item = form.at(data, position)
             if item is not None:
                 text = bisect_right(starts, position) - 1
                 offset = starts[text]
-                found[text].append(Found(item.kind, item.start - offset, item.end - offset))
+                found.setdefault(text, []).append(Found(item.kind, item.start - offset, item.end - offset))
     return found

@@ -9,6 +9,7 @@ block of digits that no word calls one.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from tasks.pii.checks import (
     IBAN_LENGTHS,
@@ -20,7 +21,7 @@ from tasks.pii.checks import (
 )
 from tasks.pii.kinds import Form, Kind
 
-SEPARATORS = " .-()/\u00a0\u2010\u2011\u2012\u2013\u2014（）"
+SEPARATORS = " .-()/\u00a0\u2010\u2011\u2012\u2013\u2014－（）"
 """What may stand between the digits of one number, in some form."""
 MOST_BETWEEN = 7
 """The most bytes between two digits of one number, plus one: two separators of three bytes each."""
@@ -32,10 +33,10 @@ PASSPORT_DIGITS = (6, 9)
 STARTS = rb"(?<![0-9A-Za-z_])(?<![0-9A-Za-z][-.:])(?<![0-9]/)"
 ENDS = rb"(?![0-9A-Za-z_])(?![-.:/][0-9])"
 
-_DASH = rb"(?:-|\xe2\x80[\x90-\x94])"
+_DASH = rb"(?:-|\xe2\x80[\x90-\x94]|\xef\xbc\x8d)"
 _BLANK = rb"(?: |\xc2\xa0)"
 _GAP = rb"(?:" + _BLANK + rb"|" + _DASH + rb")"
-_BETWEEN = rb"(?:[ .()\-]|\xc2\xa0|\xe2\x80[\x90-\x94]){0,2}+"
+_BETWEEN = rb"(?:[ .()\-]|\xc2\xa0|\xe2\x80[\x90-\x94]|\xef\xbc\x8d){0,2}+"
 _EXTENSION = rb"(?: ?(?:x|ext\.?) ?[0-9]{1,6})?"
 
 # ITU-T E.164, list of assigned country codes (Operational Bulletin annex).
@@ -54,7 +55,10 @@ _PHONE_WORD = re.compile(
     rb"(?:(?<![A-Za-z])(?i:telephone|phones?|mobile|cell|cellular|tel|fax|whatsapp|wechat|hotline|desk|office|handy|"
     rb"(?:call|reach|contact|ring|text|phone|dial)(?: (?:me|us|him|her|them))?(?: (?:on|at))|dial"
     rb"|answering at|messages? to|registered(?: (?:number|phone))?|call(?:ing)? from)|"
-    + _bytes_of("电话 電話 手机 手機 联系方式 聯絡 传真 傳真 热线 熱線 座机 座機 致电 拨打 微信 联系")
+    + _bytes_of(
+        "电话 電話 手机 手機 联系方式 聯絡 传真 傳真 热线 熱線 座机 座機 固话 總機 总机 办公室 辦公室 致电 拨打 "
+        "微信 联系"
+    )
     + rb")(?i:[ ]?(?:numbers?|no|nr|\#)(?![a-z])|\xe5\x8f\xb7\xe7\xa0\x81|\xe5\x8f\xb7|\xe8\x99\x9f\xe7\xa2\xbc)?"
     rb"(?:[ .:\n\r\t*=]|(?i:is(?![a-z]))|\xef\xbc\x9a|\xe6\x98\xaf|\xe4\xb8\xba|\xef\xbc\x88|\(){0,4}\Z"
 )  # 号码, 号, 號碼; full-width colon, 是, 为, full-width bracket
@@ -147,8 +151,8 @@ _FORMS: tuple[tuple[bytes, Form], ...] = (
         b"12345678",
         _form(
             "chinese_identity_number",
-            STARTS + rb"[1-8][0-9]{16}[0-9Xx]" + ENDS,
-            lambda match: is_chinese_identity_number(match[0].decode()),
+            STARTS + rb"[1-8][0-9]{5}(?P<s> ?)[0-9]{4}(?: (?=[0-9]{4} ))?[0-9]{4}(?P=s)[0-9]{3}[0-9Xx]" + ENDS,
+            lambda match: is_chinese_identity_number(match[0].decode().replace(" ", "")),
         ),
     ),
     (
@@ -188,7 +192,7 @@ _FORMS: tuple[tuple[bytes, Form], ...] = (
         _form(
             "chinese_mobile",
             rb"(?:(?<![0-9A-Za-z_+])(?:\+|00)86[ \-]?|" + STARTS + rb"(?:86[ \-])?)"
-            rb"1[3-9][0-9](?:[0-9]{8}|[ \-][0-9]{4}[ \-][0-9]{4})" + ENDS,
+            rb"1[3-9][0-9](?:[0-9]{8}|(?P<s>[ .\-]|\xe2\x80[\x90-\x94]|\xef\xbc\x8d)[0-9]{4}(?P=s)[0-9]{4})" + ENDS,
             _is_mobile,
         ),
     ),
@@ -231,7 +235,9 @@ _FORMS: tuple[tuple[bytes, Form], ...] = (
             + _AREA
             + rb"(?:[ ]|"
             + _DASH
-            + rb"))[2-9][0-9]{6,7}(?:-[0-9]{1,5})?"
+            + rb"))[2-9][0-9]{2,3}"
+            + _GAP
+            + rb"?[0-9]{4}(?:-[0-9]{1,5})?"
             + ENDS,
             _is_phone,
         ),
@@ -265,7 +271,7 @@ _FORMS: tuple[tuple[bytes, Form], ...] = (
             "phone",
             STARTS
             + _NOT_SINGLE
-            + rb"[+(]{0,2}[0-9](?:(?:[ .()/\-]|\xc2\xa0|\xe2\x80[\x90-\x94]){0,2}+[0-9]){6,14}+"
+            + rb"[+(]{0,2}[0-9](?:(?:[ .()/\-]|\xc2\xa0|\xe2\x80[\x90-\x94]|\xef\xbc\x8d){0,2}+[0-9]){6,14}+"
             + ENDS,
             _is_spoken_phone,
         ),
@@ -275,16 +281,21 @@ _FORMS: tuple[tuple[bytes, Form], ...] = (
 with: the first of consecutive digits, or a plus sign or bracket before it."""
 
 NUMBER_FORMS = tuple(form for _, form in _FORMS)
-_BY_LEAD = tuple(tuple(form for leads, form in _FORMS if lead in leads) for lead in range(256))
+_BY_LEAD = tuple(tuple(i for i, (leads, _) in enumerate(_FORMS) if lead in leads) for lead in range(256))
 _MAY_BE_NUMBER = re.compile(
     rb"(?<![0-9A-Za-z_])"
     + _NOT_SINGLE
     + rb"(?!(?:19|20)[0-9][0-9]-[0-9][0-9]-[0-9][0-9](?![0-9]))(?:[+(]|\xef\xbc\x88){0,2}"
-    rb"[0-9](?:(?:[ .()/\-]|\xc2\xa0|\xe2\x80[\x90-\x94]|\xef\xbc\x89){0,2}+[0-9]){6}"
+    rb"[0-9](?:(?:[ .()/\-]|\xc2\xa0|\xe2\x80[\x90-\x94]|\xef\xbc[\x89\x8d]){0,2}+[0-9]){6}"
 )
 """What every form begins with: seven digits close together that do not begin with a date."""
 
 
-def forms_at(data: bytes, start: int) -> tuple[Form, ...]:
-    """The forms that may match a number that begins at ``start``."""
-    return _BY_LEAD[data[start]] if _MAY_BE_NUMBER.match(data, start) else ()
+def number_tries(data: bytes, starts: list[int]) -> Iterator[tuple[Form, list[int]]]:
+    """Each form with those of the starts of numbers at which it may match."""
+    by_form: list[list[int]] = [[] for _ in NUMBER_FORMS]
+    for start in starts:
+        if _MAY_BE_NUMBER.match(data, start):
+            for index in _BY_LEAD[data[start]]:
+                by_form[index].append(start)
+    return zip(NUMBER_FORMS, by_form, strict=True)

@@ -32,7 +32,7 @@ FORMATS: tuple[tuple[str, str, str], ...] = (
     ("Google API key", "Google Cloud docs, API keys", r"AIza[0-9A-Za-z_\-]{35}"),
     ("Google OAuth secret", "Google Cloud docs, OAuth clients", r"GOCSPX-[0-9A-Za-z_\-]{28}"),
     ("Stripe key", "Stripe docs, API keys", r"(?:sk|rk)_(?:live|test)_[0-9A-Za-z]{16,247}"),
-    ("Stripe webhook secret", "Stripe docs, webhooks", r"whsec_[0-9A-Za-z+/]{32,}={0,2}"),
+    ("Stripe webhook secret", "Stripe docs, webhooks", r"whsec_[0-9A-Za-z]{32,64}"),
     ("Anthropic key", "Anthropic docs, API keys", r"sk-ant-[a-z0-9]{2,12}-[0-9A-Za-z_\-]{32,200}"),
     ("OpenRouter key", "OpenRouter docs, authentication", r"sk-or-v1-[0-9a-f]{64}"),
     ("OpenAI key", "OpenAI docs, API keys", r"sk-(?:(?:proj|svcacct|admin)-)?[0-9A-Za-z_\-]{20,250}"),
@@ -89,7 +89,6 @@ SECRET_NAME_FORM = Form(
     lambda match: len(set(match["it"])) >= 12,
 )
 
-PEM_START = b"-----BEGIN "
 _LINES = (
     rb"(?:(?:[\r\n\t ]|\\[nr]){0,8}+[0-9A-Za-z+/=]{24,1000}+){1,1000}+(?:\r?\n[0-9A-Za-z+/=]{1,76}(?=[\r\n\xff]|\Z))?"
 )
@@ -97,7 +96,7 @@ PEM_FORM = Form(
     # RFC 7468; RFC 9580, section 6.2 (PGP); OpenSSH's PROTOCOL.key.
     "private_key",
     re.compile(
-        PEM_START + rb"(?P<label>[0-9A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?)-----"
+        rb"-----BEGIN (?P<label>[0-9A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?)-----"
         rb"(?:(?:[^\-\xff]|-(?!----)){40,50000}+-----END (?P=label)-----|" + _LINES + rb")"
     ),
     lambda match: re.search(rb"[0-9A-Za-z+/]{24}", match[0][len(match["label"]) + 16 :]) is not None,
