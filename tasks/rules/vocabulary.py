@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -14,6 +16,8 @@ from tasks.rules.words import split_chunk
 
 MAX_CHUNKS = 1_000_000
 """A vocabulary that holds more distinct chunks is begun afresh (about 300 bytes each)."""
+
+_ASCII_LETTERS = string.ascii_letters.encode()
 
 SYMBOL, ALPHABETIC, SENTENCE_END, PUNCTUATION, LETTER, WIDE_SIGN = 1, 2, 4, 8, 16, 32
 """Flags of a word: nothing but symbols; has a letter; is a mark that ends sentences; nothing but punctuation;
@@ -102,7 +106,7 @@ class Vocabulary:
         self._first.extend(known + np.cumsum([0, *counts[:-1]]))
         self._count.extend(counts)
         self._length.extend([len(chunk) for chunk in chunks])
-        self._letters.extend([len(chunk) if chunk.isalpha() else sum(map(is_letter, chunk)) for chunk in chunks])
+        self._letters.extend([_letters_in(chunk) for chunk in chunks])
         self._parts.extend(parts)
         words, self._words.fresh = self._words.fresh, []
         self._word_length.extend([len(word) for word in words])
@@ -110,6 +114,12 @@ class Vocabulary:
         flags = [_flags_of(word) for word in words]
         self._flags.extend(flags)
         self._weight.extend([_weight_of(word, flag) for word, flag in zip(words, flags, strict=True)])
+
+
+def _letters_in(chunk: str) -> int:
+    if chunk.isascii():
+        return len(chunk) - len(chunk.encode().translate(None, _ASCII_LETTERS))
+    return sum(map(is_letter, chunk))
 
 
 def _flags_of(word: str) -> int:
@@ -130,8 +140,6 @@ def _flags_of(word: str) -> int:
 
 
 def _is_punctuation(word: str) -> bool:
-    import unicodedata
-
     return all(unicodedata.category(character).startswith("P") for character in word)
 
 

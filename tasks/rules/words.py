@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 
 from tasks.rules.exceptions import exceptions
 from tasks.rules.signs import lower_case, pictures, upper_case
@@ -32,6 +33,10 @@ _UNITS = (
     "|кПа|Па|мбар|[КМГТ]б|[КМГТ]Б|[кмгт]б|كم²|كم³|كم|م²|م³|م|سم²|سم³|سم|مم²|مم³|مم|غرام|جرام|جم|كغ|ملغ|كوب|اكواب"
 )
 _LETTER = r"[^\W\d_]"
+
+_PLAIN_ENDS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_GENITIVES = ("'s", "'S", "’s", "’S")
+_DIGIT = re.compile("[0-9]")
 
 _SIMPLE = re.compile(r"([A-Za-z]*[a-z]{2})([.,;:?!)]?)")
 """The commonest chunks: letters with at most one sign behind them, which need no peeling."""
@@ -74,19 +79,33 @@ def split_chunk(chunk: str) -> Sequence[str]:
     return _with_exceptions_inside(list(_peel(chunk)))
 
 
+def _front(text: str) -> int:
+    """Characters of the sign that a text begins with."""
+    if text[0].isalnum() and text[0].isascii() and "$" not in text:
+        return 0
+    found = _patterns()[0].match(text)
+    return found.end() if found else 0
+
+
+def _back(text: str) -> int:
+    """Characters of the sign that a text ends with."""
+    last = text[-1:]
+    if last in _PLAIN_ENDS and (last in "0123456789" or not (text.endswith(_GENITIVES) or _DIGIT.search(text))):
+        return 0  # most words, spared the slow search
+    found = _patterns()[1].search(text)
+    return found.end() - found.start() if found else 0
+
+
 def _peel(chunk: str) -> Iterator[str]:
     special = exceptions()
     front, back, rest = [], [], chunk
-    prefix, suffix, _, _ = _patterns()
     while rest and rest not in special:
-        first = prefix.match(rest)
-        cut = first.end() if first else 0
+        cut = _front(rest)
         if cut and rest[cut:] in special:
             front.append(rest[:cut])
             rest = rest[cut:]
             break
-        last = suffix.search(rest, cut) if not cut else suffix.search(rest[cut:])
-        size = last.end() - last.start() if last else 0
+        size = _back(rest[cut:])
         if size and rest[:-size] in special:
             back.append(rest[-size:])
             rest = rest[:-size]
@@ -95,10 +114,8 @@ def _peel(chunk: str) -> Iterator[str]:
             break
         if cut:
             front.append(rest[:cut])
-        if size and cut + size <= len(rest):
+        if size:
             back.append(rest[-size:])
-        else:
-            size = 0
         rest = rest[cut : len(rest) - size]
     yield from front
     if rest:
@@ -131,22 +148,19 @@ def _cut(text: str) -> Iterator[str]:
 @cache
 def _split_exceptions() -> dict[tuple[str, ...], Sequence[str]]:
     """What peeling alone would make of the exceptions that have signs → what they are."""
-    prefix, suffix, infix, _ = _patterns()
+    infix = _patterns()[2]
     made = {}
     for text, words in exceptions().items():
-        if prefix.match(text) or suffix.search(text) or infix.search(text):
+        if _front(text) or _back(text) or infix.search(text):
             made[_peeled_plainly(text)] = words
     return {parts: words for parts, words in made.items() if len(parts) > 1}
 
 
 def _peeled_plainly(text: str) -> tuple[str, ...]:
     front, back, rest = [], [], text
-    prefix, suffix, _, _ = _patterns()
     while rest:
-        first, last = prefix.match(rest), None
-        cut = first.end() if first else 0
-        last = suffix.search(rest[cut:])
-        size = last.end() - last.start() if last else 0
+        cut = _front(rest)
+        size = _back(rest[cut:])
         if not cut and not size:
             break
         if cut:
@@ -158,20 +172,21 @@ def _peeled_plainly(text: str) -> tuple[str, ...]:
 
 
 @cache
-def _parts_of_exceptions() -> tuple[frozenset[str], int]:
-    return frozenset(parts[0] for parts in _split_exceptions()), max(map(len, _split_exceptions()), default=0)
+def _beginnings() -> tuple[frozenset[tuple[str, ...]], int]:
+    """The first two parts of each, and how many parts the longest has."""
+    return frozenset(parts[:2] for parts in _split_exceptions()), max(map(len, _split_exceptions()), default=0)
 
 
 def _with_exceptions_inside(words: list[str]) -> Sequence[str]:
     """Put exceptions together again that peeling has cut: ``f(x:)`` ends in ``:)``."""
-    starts, longest = _parts_of_exceptions()
-    if len(words) < 2 or starts.isdisjoint(words):
+    beginnings, longest = _beginnings()
+    if beginnings.isdisjoint(pairwise(words)):
         return words
     found = [
         (size, start)
         for size in range(min(longest, len(words)), 1, -1)
         for start in range(len(words) - size + 1)
-        if words[start] in starts and tuple(words[start : start + size]) in _split_exceptions()
+        if tuple(words[start : start + 2]) in beginnings and tuple(words[start : start + size]) in _split_exceptions()
     ]
     taken: set[int] = set()
     replaced: dict[int, tuple[int, Sequence[str]]] = {}
