@@ -47,7 +47,7 @@ def real_documents() -> list[str]:
 def _pages() -> Iterator[str]:
     from resiliparse.extract.html2text import extract_plain_text
 
-    from tasks.text.encodings import normalise
+    from tasks.text.unicode import normalise
 
     for package, count in PACKAGES.items():
         debian(package)
