@@ -1,16 +1,15 @@
 """Fit the network that tells main text from what surrounds it, and write ``tasks/html/block_model.py``.
 
-``python -m benchmarks.fit_blocks`` fits on all labelled pages; ``--half`` on one half, and prints how the
-other is judged. A block counts as main text by the share of its words that trafilatura keeps, taken
-only from pages where trafilatura finds all snippets that must be there; a snippet overrules it.
+A block counts as main text by the share of its words that trafilatura keeps, taken only from pages
+where trafilatura finds all snippets that must be there; a snippet overrules it. What ships is fitted to
+all labelled pages; ``benchmarks/extraction.py`` fits to one half and judges by the other.
 """
 
 from __future__ import annotations
 
 import base64
-import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmarks.article_pages import SHINGLE, Page, article_pages, by_shingles, by_snippets, words_of
+from benchmarks.article_pages import SHINGLE, Page, article_pages, words_of
 from tasks.html.blocks import outline_of
 from tasks.html.features import Floats, Measured, measure
 from tasks.html.markup import tags_of
@@ -132,17 +131,22 @@ def _loss(network: Network, page: Labelled) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
-def source_of(network: Network) -> str:
-    """The module with the fitted numbers, in half precision."""
+def packed(network: Network) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """The fitted numbers in half precision as text, and their shapes, for ``scoring.unpacked``."""
     layers = (network.first, network.second, network.last)
     first, second, last = ((layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in layers)
     parts = [network.mean.numpy(), network.scale.numpy(), *first, *second, last[0][:, 0], last[1]]
     numbers = np.concatenate([part.ravel() for part in parts]).astype(np.float16)
-    packed = base64.b85encode(zlib.compress(numbers.tobytes(), 9)).decode()
-    lines = "\n".join(packed[at : at + 116] for at in range(0, len(packed), 116))
+    return base64.b85encode(zlib.compress(numbers.tobytes(), 9)).decode(), tuple(part.shape for part in parts)
+
+
+def source_of(network: Network) -> str:
+    """The module with the fitted numbers."""
+    numbers, shapes = packed(network)
+    lines = "\n".join(numbers[at : at + 116] for at in range(0, len(numbers), 116))
     return (
         '"""The fitted numbers of ``tasks.html.scoring``, written by ``benchmarks/fit_blocks.py``."""\n\n'
-        f"SHAPES: tuple[tuple[int, ...], ...] = {tuple(part.shape for part in parts)}\n"
+        f"SHAPES: tuple[tuple[int, ...], ...] = {shapes}\n"
         f'PARAMETERS = r"""\n{lines}\n"""\n'
         '"""Half-precision numbers, compressed, in base 85; in the order of ``Parameters``."""\n'
     )
@@ -160,23 +164,20 @@ def labelled(page: Page, reference: str) -> Labelled | None:
     return Labelled(measure(blocks), kept, counts)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Fit and write, or judge by halves."""
+def fit_to(pages: Sequence[Page], reference: Mapping[str, str]) -> Network:
+    """The network fitted to these pages, trafilatura's texts by name being the reference."""
+    torch.set_num_threads(1)
+    return fit([lesson for page in pages if (lesson := labelled(page, reference[page.name]))])
+
+
+def main() -> None:
+    """Fit to all pages, and write."""
     import trafilatura
 
-    torch.set_num_threads(1)
     pages = article_pages()
     reference = {page.name: trafilatura.extract(page.html, include_comments=False) or "" for page in pages}
-    teaching = [page for page in pages if "--half" not in arguments or not page.held_out]
-    network = fit([lesson for page in teaching if (lesson := labelled(page, reference[page.name]))])
-    TARGET.write_text(source_of(network), encoding="utf-8")
-    if "--half" in arguments:
-        from tasks.html.main_text import main_text
-
-        held_out = [page for page in pages if page.held_out]
-        texts = {page.name: main_text(page.html) for page in held_out}
-        print("snippets", by_snippets(held_out, texts), "shingles", by_shingles(held_out, texts, reference))
+    TARGET.write_text(source_of(fit_to(pages, reference)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -26,11 +26,11 @@ _DEPTHLESS_NAMES = (
     "p li dt dd tr td th thead tbody tfoot option optgroup colgroup rt rp html head body"
 )
 _DEPTHLESS = frozenset(_DEPTHLESS_NAMES.split())
-_LESS, _SLASH = ord("<"), ord("/")
+_LESS, _SLASH, _OTHER = ord("<"), ord("/"), 255
 
 
 def _pairs(*starts: str) -> NDArray[np.bool_]:
-    """Which pairs of bytes begin such names, in either case, by ``256 × first + second``."""
+    """Which pairs of characters begin such names, in either case, by ``256 × first + second``."""
     table = np.zeros(1 << 16, np.bool_)
     for start in starts:
         for first in (start[0], start[0].upper()):
@@ -57,15 +57,15 @@ def limit_depth(html: str) -> str:
 
 
 def _depth_bound(html: str) -> int:
-    """At least about the depth that counting tags finds, in a fraction of the time: by the bytes after each ``<``."""
+    """At least about the depth that counting tags finds, in a fraction of the time: by what follows each ``<``."""
     if html.count("<") <= MAX_DEPTH:
         return 0
-    page = np.frombuffer(html.encode("utf-8", "replace") + b"   ", np.uint8)
+    page = np.frombuffer((html + "   ").encode("utf-16-le", "surrogatepass"), np.uint16)
     places = np.flatnonzero(page[:-3] == _LESS)
-    following = page[places + 1]
+    following = np.minimum(page[places + 1], _OTHER)
     ends = following == _SLASH
-    first = np.where(ends, page[places + 2], following).astype(np.int64)
-    second = np.where(ends, page[places + 3], page[places + 2])
+    first = np.minimum(np.where(ends, page[places + 2], following), _OTHER).astype(np.int64)
+    second = np.minimum(np.where(ends, page[places + 3], page[places + 2]), _OTHER)
     counted = _LETTER[first] & ~_UNCOUNTED[first * 256 + second]
     level = np.cumsum(np.where(ends, -1, 1) * counted)
     return int((level - np.minimum(np.minimum.accumulate(level), 0)).max())

@@ -31,8 +31,8 @@ _STOCK = frozenset(
         "continue related advertisement advert comment comments posted published publish updated by photo image credit "
         "source: getty reuters tags tag: tags: tagged category categories privacy terms email e-mail "
         "click print facebook twitter download save kommentar kommentare artikel teilen weiterlesen mehr quelle: foto "
-        "foto: bild: von uhr drucken lire partager auteur publié abonnez leer compartir autor publicado fuente condividi leggi pubblicato "
-        "przeczytaj"
+        "foto: bild: von uhr drucken lire partager auteur publié abonnez leer compartir autor publicado fuente "
+        "condividi leggi pubblicato przeczytaj"
     )
 )
 """Words of stock phrases around articles; looked for in short blocks only."""

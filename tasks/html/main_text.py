@@ -13,7 +13,7 @@ from tasks.html.blocks import KINDS, Outline, outline_of
 from tasks.html.features import measure
 from tasks.html.layout import Layout
 from tasks.html.markup import LINK, LINK_END, Tags, tags_of
-from tasks.html.scoring import scores_of
+from tasks.html.scoring import Parameters, scores_of
 
 THRESHOLD = 0.0
 """Log-odds from which a block is kept."""
@@ -25,15 +25,18 @@ _START = re.compile(r' start="(\d{1,8})"')
 _STRUCTURE = frozenset((*KINDS, "br", "b", "i", "em", "strong", "code", "kbd", "samp", "tt"))
 
 
-def main_text(html: str, markdown: bool = False) -> str:
-    """The main text of a page; empty only for a page without visible text. Linear time."""
+def main_text(html: str, markdown: bool = False, fitted: Parameters | None = None) -> str:
+    """The main text of a page, by the network that ships or another one; empty only where nothing is visible.
+
+    Linear time.
+    """
     tags = tags_of(html, emphasis=markdown)
     page = outline_of(tags)
     if not page.texts:
         tags = tags_of(html, emphasis=markdown, whole=True)
         page = outline_of(tags)
         return lay_out(tags, page, list(range(len(page.texts))), markdown)
-    scores = scores_of(measure(page))
+    scores = scores_of(measure(page), fitted)
     kept = [number for number, score in enumerate(scores.tolist()) if score > THRESHOLD]
     found = sum(len(page.texts[number]) for number in kept)
     total = sum(map(len, page.texts))

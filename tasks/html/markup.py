@@ -27,26 +27,25 @@ LINK, LINK_END = "\x01", "\x02"
 """Characters that pages do not hold (``without_controls``)."""
 
 _INVISIBLE = names(
-    "script style template svg head iframe object embed canvas video audio map select button input textarea datalist "
-    "progress meter link meta xmp noembed noframes plaintext frameset rt rp img"
+    "script style template svg head iframe object canvas video audio select button textarea img noframes rt rp"
 )
+"""Elements whose content no reader sees as text; void ones do no harm."""
 _SCRIPTS = 'script:not([type^="math/tex"])'
 _IMAGES = 'img:not([class*="math" i]):not([class*="tex" i])'
 """Formulas may be in the others."""
-_UNWRAPPED = names(
-    "span font u small big time abbr ins picture label form acronym nobr bdi bdo fieldset tbody thead tfoot"
-)
-"""Elements that say nothing about structure."""
-_EMPHASIS = names("b i em strong cite dfn var mark s strike del tt")
-
 _DROPPED = ",".join(_INVISIBLE)
 _DROPPED_BUT_MATH = ",".join([*(name for name in _INVISIBLE if name not in ("script", "img")), _SCRIPTS, _IMAGES])
-_HIDDEN = 'noscript,dialog,[hidden],[aria-hidden="true"],[style*="display:none" i],[style*="display: none" i]'
+_HIDDEN = 'noscript,dialog,[hidden],[aria-hidden="true"]:not(img),[style*="display:none" i],[style*="display: none" i]'
 """What browsers do not show."""
 _AROUND = 'nav,footer,[role="navigation"],[role="contentinfo"],[role="search"]'
 """What is never main text."""
-_INLINE = ",".join(_UNWRAPPED + _EMPHASIS)
-_INLINE_BUT_EMPHASIS = ",".join(_UNWRAPPED)
+_COMMENTS = (
+    "#comments,#disqus_thread,#respond,#reactions,#kommentare,.comments-area,.comment-list,.commentlist,.comments"
+)
+"""What readers wrote below an article."""
+_INLINE_BUT_EMPHASIS = "span,font,u,small,time,abbr,label,form"
+"""The commonest elements that say nothing about structure: the fewer tags Python sees, the better."""
+_INLINE = f"{_INLINE_BUT_EMPHASIS},b,i,em,strong"
 
 _ATTRIBUTES = r"((?: =?[^\s/>=]*+=\"[^\"]*+\")*+)"
 """Of a tag as the HTML standard serialises it."""
@@ -56,26 +55,46 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 MAX_HIDDEN_SHARE = 0.5
 """What holds more of the page's text is shown by some script, or begun by a tag out of place: it is kept."""
 
+MIN_ARTICLE = 2000
+"""Characters, navigation and white space included, that must be left for comments to be left out."""
+
 
 def tags_of(html: str, emphasis: bool = False, whole: bool = False) -> Tags:
     """The visible elements of a page's body, in order; with ``emphasis``, bold and slanted text too.
 
-    Navigation and footers are left out, unless ``whole``. Linear time.
+    Navigation, footers and comments are left out, unless ``whole``. Linear time.
     """
     document = LexborHTMLParser(html)
     body = document.body
     if body is None:
         return []
-    for element in document.css(_DROPPED_BUT_MATH if "math" in html else _DROPPED):
+    formulas = "math" in html
+    for element in document.css(_DROPPED_BUT_MATH if formulas else _DROPPED):
         element.decompose()
     _strip_small(body, _HIDDEN if whole else f"{_HIDDEN},{_AROUND}")
+    if not whole and "omment" in html:
+        _strip_comments(body)
     for element in body.css(_INLINE_BUT_EMPHASIS if emphasis else _INLINE):
         element.unwrap()
     markup = body.html or ""
     if "<!--" in markup:
         markup = _COMMENT.sub("", markup)
-    markup = with_tex_for_math(markup).replace("&nbsp;", "\xa0")
-    return _TAG.findall(_LINK.sub(LINK, markup).replace("</a>", LINK_END))
+    if formulas:
+        markup = with_tex_for_math(markup)
+    return _TAG.findall(_LINK.sub(LINK, markup.replace("&nbsp;", "\xa0")).replace("</a>", LINK_END))
+
+
+def _strip_comments(body: LexborNode) -> None:
+    """Leave out comments, if what is left is an article by its length: on a forum's page they are the text."""
+    found = body.css(_COMMENTS)
+    if not found:
+        return
+    left = _length(body)
+    for element in found:
+        size = _length(element)
+        if left - size >= max(MIN_ARTICLE, 0.15 * size):
+            element.decompose()
+            left -= size
 
 
 def _strip_small(body: LexborNode, selector: str) -> None:
@@ -83,7 +102,12 @@ def _strip_small(body: LexborNode, selector: str) -> None:
     found = body.css(selector)
     if not found:
         return
-    limit = MAX_HIDDEN_SHARE * len(body.text_content or "")
+    limit = MAX_HIDDEN_SHARE * _length(body)
     for element in found:
-        if len(element.text_content or "") <= limit:
+        if _length(element) <= limit:
             element.decompose()
+
+
+def _length(element: LexborNode) -> int:
+    """Characters of text, white space included."""
+    return len(element.text_lexbor() or "")

@@ -24,6 +24,8 @@ MIN_CHARS = 5
 """Added to every block's weight."""
 LIMIT = 5.0
 """Features lie within so many standard deviations."""
+_SINGLE_THREAD = 1 << 18
+"""Multiplications up to which OpenBLAS uses one thread (its GEMM_MULTITHREAD_THRESHOLD of 4, times 65,536)."""
 
 
 class Parameters(NamedTuple):
@@ -42,10 +44,15 @@ class Parameters(NamedTuple):
 @cache
 def parameters() -> Parameters:
     """The fitted network."""
-    numbers = np.frombuffer(zlib.decompress(base64.b85decode("".join(PARAMETERS.split()))), np.float16)
-    ends = np.cumsum([math.prod(shape) for shape in SHAPES])
-    parts = np.split(numbers.astype(np.float32), ends[:-1])
-    return Parameters(*(part.reshape(shape) for part, shape in zip(parts, SHAPES, strict=True)))
+    return unpacked(PARAMETERS, SHAPES)
+
+
+def unpacked(numbers: str, shapes: tuple[tuple[int, ...], ...]) -> Parameters:
+    """Parameters from half-precision numbers, compressed, in base 85, possibly over several lines."""
+    flat = np.frombuffer(zlib.decompress(base64.b85decode("".join(numbers.split()))), np.float16)
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = np.split(flat.astype(np.float32), ends[:-1])
+    return Parameters(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
 
 
 def pooling_weights(chars: Floats) -> Floats:
@@ -53,11 +60,20 @@ def pooling_weights(chars: Floats) -> Floats:
     return (np.minimum(chars, MAX_CHARS) + MIN_CHARS)[:, None]
 
 
-def scores_of(page: Measured) -> Floats:
-    """Per block, the log-odds that it is main text."""
-    fitted = parameters()
+def _product(rows: Floats, matrix: Floats) -> Floats:
+    """Matrix product in slices so small that OpenBLAS computes each on this thread: waking others costs more."""
+    step = max(_SINGLE_THREAD // matrix.size, 1)
+    out = np.empty((len(rows), matrix.shape[1]), np.float32)
+    for start in range(0, len(rows), step):
+        np.matmul(rows[start : start + step], matrix, out=out[start : start + step])
+    return out
+
+
+def scores_of(page: Measured, fitted: Parameters | None = None) -> Floats:
+    """Per block, the log-odds that it is main text, by the network that ships or another one."""
+    fitted = fitted or parameters()
     features = np.clip((page.features - fitted.mean) * fitted.scale, -LIMIT, LIMIT)
-    seen = np.maximum(features @ fitted.weights_FH + fitted.bias_H, 0)
+    seen = np.maximum(_product(features, fitted.weights_FH) + fitted.bias_H, 0)
     count, hidden = seen.shape
     padded = np.zeros((count + 4, hidden), np.float32)
     padded[2:-2] = seen
@@ -70,6 +86,6 @@ def scores_of(page: Measured) -> Floats:
         views.append((within[:, :-1] / within[:, -1:]).astype(np.float32))
     whole = (sums[-1:, :-1] / sums[-1:, -1:]).astype(np.float32)
     views.append(np.broadcast_to(whole, seen.shape))
-    second = np.maximum(np.hstack(views) @ fitted.weights_9HH + fitted.bias_2_H, 0)
+    second = np.maximum(_product(np.hstack(views), fitted.weights_9HH) + fitted.bias_2_H, 0)
     scores: Floats = second @ fitted.weights_H + fitted.bias
     return scores

@@ -1,0 +1,246 @@
+"""The athanor extractor: what is kept of a page, and how it is laid out."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+
+import numpy as np
+import pytest
+
+from tasks.html.extractors import EXTRACTORS, extract
+from tasks.html.scoring import _product
+from tests.helpers import SHARED
+
+ENGLISH = (
+    "The furnace keeps an even heat for weeks, and whoever feeds it once need not watch it again.",
+    "In the older houses it stood in the cellar, where a single shovel of coal, evenly spread, lasted until morning.",
+    "Those who tended it wrote down the hour, the colour of the flame, and what they had put in.",
+    "Nothing of this was secret, but few had the patience to copy it out, page after page.",
+)
+CHINESE = (
+    "语言模型的训练需要大量干净的文本，因此网页必须先经过清洗和去重，才能进入下一个步骤。",
+    "炉火要保持均匀的温度，直到炼成为止，其间不可添柴，也不可开门。",
+    "从前的人把每一次的时辰、火色和所用的材料都记在册子上，留给后来的人。",
+)
+MENU = "<ul class=menu>" + "".join(f"<li><a href=/{n}>Section {n}</a></li>" for n in range(12)) + "</ul>"
+RELATED = "<div class=related><h3>Related stories</h3><ul>" + "<li><a href=/x>Another story altogether</a></li>" * 6
+ALL = sorted(EXTRACTORS)
+OURS = ["athanor", "beautifulsoup"]
+
+
+def page(body: str, language: str = "en") -> str:
+    return (
+        f"<!doctype html><html lang={language}><head><title>On heat</title><style>p {{color: red}}</style></head><body>"
+        f"<header><div class=logo><a href=/>The Daily Ember</a></div>{MENU}</header><div id=content>"
+        f"<article class=post><h1>On heat</h1>{body}</article></div>{RELATED}</ul></div>"
+        "<footer><p>Copyright by nobody. All rights reserved.</p></footer></body></html>"
+    )
+
+
+def article(*parts: str) -> str:
+    """A page whose main text is prose with these parts in its middle."""
+    prose = [f"<p>{text}</p>" for text in ENGLISH]
+    return page("".join([*prose[:2], *parts, *prose[2:]]))
+
+
+def middle(name: str, *parts: str, markdown: bool = False) -> str:
+    """What an extractor makes of such parts, between the prose around them."""
+    text = extract(article(*parts), name, markdown)
+    before, after = text.index(ENGLISH[1]) + len(ENGLISH[1]), text.index(ENGLISH[2])
+    return text[before:after].strip("\n")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_article_is_kept_and_what_surrounds_it_dropped(name: str) -> None:
+    text = extract(article(), name)
+    assert [line for line in text.split("\n") if line][-4:] == list(ENGLISH)
+    for around in ("Section 3", "Another story", "Copyright", "color"):
+        assert around not in text
+
+
+def test_chinese_articles() -> None:
+    body = "".join(f"<p>{text[:9]}\n    {text[9:20]}<b>{text[20]}</b>{text[21:]}</p>" for text in CHINESE * 2)
+    text = extract(page(body, "zh"), "athanor")
+    assert [line for line in text.split("\n") if line][-6:] == list(CHINESE * 2)
+    assert "Section" not in text
+
+
+def test_ruby_keeps_the_base_text() -> None:
+    assert "漢字を読む" in middle(
+        "athanor", f"<p>{'炉の火を絶やさず、' * 4}<ruby>漢字<rt>かんじ</rt></ruby>を読む。</p>"
+    )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_inline_tags_glue_no_words_and_split_none(name: str) -> None:
+    sentence = "One <b>two</b> thr<i>ee</i>, <a href=x>five</a> <span>six</span>\n seven <em>and</em> so on until ten."
+    assert middle(name, f"<p>{sentence}</p>") == "One two three, five six seven and so on until ten."
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_lists_tables_and_code_keep_their_structure(name: str) -> None:
+    items = "<ul><li>a shovel of coal, dry and even</li><li>an hour of patience, or two of them</li></ul>"
+    assert middle(name, items) == "- a shovel of coal, dry and even\n- an hour of patience, or two of them"
+    code = "<pre><code>def heat(x):\n    if x &lt; 3:\n\n        return x &amp; 1\n</code></pre>"
+    assert middle(name, code) == "def heat(x):\n    if x < 3:\n\n        return x & 1"
+    rows = "".join(f"<tr><td>metal number {n}, pure<td>melts at {n}00 °C, slowly</tr>" for n in range(1, 4))
+    lines = [f"metal number {n}, pure\tmelts at {n}00 °C, slowly" for n in range(1, 4)]
+    assert middle(name, f"<table>{rows}</table>") == "\n".join(lines)
+
+
+MARKDOWN = """<h2>What to <em>do</em></h2><p>Take <strong>dry </strong>coal, <code>heat(x)</code> and <i>time</i>, as
+the elders did it.</p><blockquote><p>Haste has never made gold, they said, and they were right about it.</p></blockquote>
+<ol start=3><li>Spread it evenly over the grate.</li><li>Close the door and wait for the morning.</li></ol>
+<pre>open(door)
+    wait()</pre>"""
+AS_MARKDOWN = """## What to *do*
+
+Take **dry** coal, `heat(x)` and *time*, as the elders did it.
+
+> Haste has never made gold, they said, and they were right about it.
+
+3. Spread it evenly over the grate.
+4. Close the door and wait for the morning.
+
+```
+open(door)
+    wait()
+```"""
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_markdown(name: str) -> None:
+    assert middle(name, MARKDOWN, markdown=True) == AS_MARKDOWN
+
+
+def test_tables_in_markdown() -> None:
+    rows = "<tr><th>metal<th>melts | boils</tr><tr><td>tin, the soft and silvery one<td>232 °C</tr>"
+    text = extract(f"<body><p>{ENGLISH[0]}</p><table>{rows}</table>", "beautifulsoup", markdown=True)
+    assert text.endswith("| metal | melts \\| boils |\n| --- | --- |\n| tin, the soft and silvery one | 232 °C |")
+
+
+def test_markdown_is_refused_where_there_is_none() -> None:
+    with pytest.raises(
+        ValueError, match="resiliparse has no Markdown; take one of athanor, beautifulsoup, trafilatura"
+    ):
+        extract(article(), "resiliparse", markdown=True)
+    assert "## What to" in extract(article(MARKDOWN), "trafilatura", markdown=True)
+
+
+ANNOTATED = (
+    '<math display="{}"><semantics><mrow><mi>E</mi><mo>=</mo></mrow><annotation encoding="application/x-tex">'
+    "E &lt; m c^2</annotation></semantics></math>"
+)
+FORMULAS = {
+    "MathML with TeX": (ANNOTATED.format("inline"), "$E < m c^2$"),
+    "a block of MathML": (ANNOTATED.format("block"), "$$E < m c^2$$"),
+    "MathML with alttext": ('<math alttext="{\\displaystyle a+b}"><mi>a</mi></math>', "$a+b$"),
+    "MathML alone": ("<math><mi>a</mi><mo>+</mo><mi>b</mi></math>", "a+b"),
+    "MathJax": ('<script type="math/tex; mode=display">\\sum_{i&lt;n} i</script>', "$$\\sum_{i&lt;n} i$$"),
+    "KaTeX": (
+        f'<span class=katex><span class="katex-mathml">{ANNOTATED.format("inline")}</span>'
+        '<span class="katex-html" aria-hidden="true">E=mc2</span></span>',
+        "$E < m c^2$",
+    ),
+    "Wikipedia": (
+        f'<span class="mwe-math-element"><span style="display: none;">{ANNOTATED.format("inline")}</span>'
+        '<img class="mwe-math-fallback-image-inline" aria-hidden="true" alt="{\\displaystyle E < m c^2}"></span>',
+        "$E < m c^2$",
+    ),
+    "an image": ('<img class="mwe-math-fallback-image-display" alt="{\\displaystyle x^2}">', "$$x^2$$"),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_formulas_stay_as_tex(name: str, kind: str) -> None:
+    markup, tex = FORMULAS[kind]
+    expected = f"It is known that {tex} holds in every furnace, large or small."
+    assert middle(name, f"<p>It is known that {markup} holds in every furnace, large or small.</p>") == expected
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<p hidden>{}</p>",
+        "<p style='display: none'>{}</p>",
+        "<div aria-hidden=true><p>{}</p></div>",
+        "<noscript><p>{}</p></noscript>",
+        "<template><p>{}</p></template>",
+        "<svg><text>{}</text></svg>",
+        "<select><option>{}</select>",
+    ],
+)
+def test_what_is_hidden_is_dropped(name: str, hidden: str) -> None:
+    assert middle(name, hidden.format("This sentence is never seen by anybody who reads the page.")) == ""
+
+
+SPARSE = {
+    "one line": "<body>Just one line of words.",
+    "line breaks in a table": "<table><tr><td>" + "<br>".join(ENGLISH) + "</table>",
+    "only links": "<body><ul>" + "<li><a href=x>entry of a list</a></li>" * 30 + "</ul>",
+    "hidden until a script runs": f"<body style='display:none'><div style='display:none'><p>{ENGLISH[0]}</p></div>",
+    "all in navigation": f"<body><nav><p>{ENGLISH[0]}</p></nav>",
+    "all in an unclosed noscript": f"<body><noscript><div></noscript><p>{ENGLISH[0]}</p>",
+    "a frame's body": f"<frameset><noframes>{ENGLISH[0]}</noframes></frameset><p>{ENGLISH[0]}</p>",
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPARSE if "frame" not in kind])
+def test_pages_with_little_to_go_by_are_not_empty(kind: str) -> None:
+    wanted = re.sub(r"<[^>]*>", " ", SPARSE[kind]).split()
+    assert set(extract(SPARSE[kind], "athanor").replace("- ", "").split()) == set(wanted)
+
+
+@pytest.mark.parametrize("html", ["", "<", "<html>", "<body></body>", "<!-- -->", "<p></p>", SPARSE["a frame's body"]])
+def test_pages_without_text_give_none(html: str) -> None:
+    assert extract(html, "athanor") in ("", "<", ENGLISH[0])
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<div>",
+        "<b><p>",
+        "<table><tr><td>",
+        "<ul><li>",
+        "<a href=x>",
+        "<pre>",
+        '<a b"c=d>',
+        "<p>x</p>",
+        "<math>",
+        "<br>",
+    ],
+)
+def test_any_piece_may_come_fifty_thousand_times(piece: str) -> None:
+    """Quadratic time would take minutes, recursion would fail."""
+    text = extract("<body>" + piece * 50_000 + ENGLISH[0], "athanor")
+    assert ENGLISH[0] in text
+
+
+def test_small_products_are_the_product() -> None:
+    random = np.random.default_rng(0)
+    rows, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((131, 288), (288, 32)))
+    np.testing.assert_allclose(_product(rows, matrix), rows @ matrix, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_real_pages_reach_a_floor() -> None:
+    """F1 over the snippets of 990 labelled pages; trafilatura reaches 0.925 here."""
+    archive = SHARED / "extraction" / "trafilatura_eval.tar.xz"
+    if not archive.exists():
+        pytest.skip(f"{archive} is not there")
+    found = missed = wrong = 0
+    with tarfile.open(archive) as tar:
+        files = {member.name.rpartition("/")[2]: member for member in tar if member.isfile()}
+        labels = json.load(tar.extractfile(files["evaldata.json"]))  # type: ignore[arg-type]
+        for entry in labels.values():
+            html = tar.extractfile(files[entry["file"]]).read().decode("utf-8", "replace")  # type: ignore[union-attr]
+            text = " ".join(extract(html, "athanor").split())
+            hits = sum(" ".join(snippet.split()) in text for snippet in entry["with"])
+            found, missed = found + hits, missed + len(entry["with"]) - hits
+            wrong += sum(" ".join(snippet.split()) in text for snippet in entry["without"])
+    assert 2 * found / (2 * found + missed + wrong) > 0.92
