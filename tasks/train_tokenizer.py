@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
@@ -43,7 +45,8 @@ class TrainTokenizer(Task):
     libraries = ("sentencepiece", "tokenizers")
     uses_seed = True
 
-    documents: Input[Documents]
+    documents: Input[Documents] | Annotated[tuple[Input[Documents], ...], Field(min_length=1)]
+    """Texts to train on; of several corpora (``[english, chinese]``), all together."""
     vocab_size: int = Field(ge=300)
     """Number of pieces, the special ones, 256 bytes and the runs of white space among them."""
     character_coverage: float = Field(0.9995, ge=0.9, le=1)
@@ -52,7 +55,8 @@ class TrainTokenizer(Task):
     """Of a larger corpus, about so much text is drawn, by document."""
 
     def run(self, context: Context) -> Result:
-        documents = context.open(self.documents)
+        references = self.documents if isinstance(self.documents, tuple) else (self.documents,)
+        documents = [context.open(reference) for reference in references]
         total = _text_bytes(documents)
         share = min(1.0, self.sample_megabytes * 1e6 / total) if total else 1.0
         texts = _sample(documents, share, context.seed)
@@ -112,7 +116,7 @@ class TrainTokenizer(Task):
             )
         return RuntimeError(f"sentencepiece: {message}")
 
-    def _export(self, folder: Path, documents: Documents, total: int, share: float) -> Result:
+    def _export(self, folder: Path, documents: Sequence[Documents], total: int, share: float) -> Result:
         from sentencepiece import SentencePieceProcessor
 
         from tasks.tokenizer_json import write_fast_tokenizer
@@ -132,7 +136,7 @@ class TrainTokenizer(Task):
                 "sample_bytes_per_token": len(text.encode()) / max(1, len(ids)),
             },
             headline=f"{tokenizer.vocab_size:,} pieces",
-            samples=[Sample("pieces of a text", text, shown)],
+            samples=[Sample("pieces of a text", shown, before_is="pieces")],
         )
 
 
@@ -162,19 +166,23 @@ def lines_of(text: str) -> Iterator[str]:
             yield from _LINE.findall(line)
 
 
-def _text_bytes(documents: Documents) -> int:
+def _tables(documents: Sequence[Documents], columns: list[str]) -> Iterator[pa.Table]:
+    return (table for corpus in documents for table in corpus.tables(columns))
+
+
+def _text_bytes(documents: Sequence[Documents]) -> int:
     """UTF-8 bytes of all texts."""
-    return sum(pc.sum(pc.binary_length(table["text"])).as_py() or 0 for table in documents.tables(["text"]))
+    return sum(pc.sum(pc.binary_length(table["text"])).as_py() or 0 for table in _tables(documents, ["text"]))
 
 
-def _texts(documents: Documents) -> Iterator[str]:
-    for table in documents.tables(["text"]):
+def _texts(documents: Sequence[Documents]) -> Iterator[str]:
+    for table in _tables(documents, ["text"]):
         yield from table["text"].to_pylist()
 
 
-def _sample(documents: Documents, share: float, seed: int) -> Iterator[str]:
+def _sample(documents: Sequence[Documents], share: float, seed: int) -> Iterator[str]:
     """Texts of about ``share`` of the documents, drawn by seed and id: the same whatever the partitions."""
-    for table in documents.tables(["id", "text"]):
+    for table in _tables(documents, ["id", "text"]):
         for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
             if share >= 1 or int(digest_of_text(f"tokenizer\n{seed}\n{identity}")[:13], 16) < share * 16**13:
                 yield text

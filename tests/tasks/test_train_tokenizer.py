@@ -156,6 +156,20 @@ def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
     assert first.artifact.digest == second.artifact.digest
 
 
+def test_several_corpora_are_trained_on_together(tmp_path: Path) -> None:
+    english = made_documents(tmp_path / "english", [ENGLISH * 5] * 20)
+    chinese = made_documents(tmp_path / "chinese", [CHINESE * 5] * 20)
+    task = TrainTokenizer(documents=("english", "chinese"), vocab_size=420)  # type: ignore[arg-type]
+    both = run_task(task, {"documents[0]": english, "documents[1]": chinese}, tmp_path, name="both")
+    assert isinstance(both.artifact, Tokenizer)
+    assert both.result.metrics["bytes_in"] == 100 * (len(ENGLISH.encode()) + len(CHINESE.encode()))
+    for text in (ENGLISH, CHINESE):
+        assert len(both.artifact.encode(text)) < len(text)
+    joint = made_documents(tmp_path / "joint", [ENGLISH * 5] * 20 + [CHINESE * 5] * 20)
+    single = TrainTokenizer(documents="joint", vocab_size=420)  # type: ignore[arg-type]
+    assert run_task(single, {"documents": joint}, tmp_path, name="joint-step").artifact.digest == both.artifact.digest
+
+
 def test_a_large_corpus_is_sampled_by_seed(tmp_path: Path) -> None:
     texts = _texts() * 10
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
