@@ -42,6 +42,7 @@ def logits_of(folder: Path, text: str) -> np.ndarray:
         ("bert", ("toxic", "insult"), {"problem_type": "multi_label_classification"}),
         ("bert", ("score",), {"problem_type": "regression"}),
         ("bert", ("score",), {}),
+        ("bert", ("LABEL_0", "LABEL_1"), {}),  # names that transformers does not write down
         ("llama", ("low", "high"), {}),
     ],
 )
