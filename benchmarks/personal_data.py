@@ -48,11 +48,11 @@ _CORPORA = (
 """Package, part of the path, and bytes of text at most."""
 _PRESIDIO_BYTES = 200_000
 _WRONG = re.compile(
-    r"[0-9]{8,}\.[^@]*@.*"  # names of messages (Message-ID)
+    r"[0-9]{8,}\.[^@]*@.*|.*@mail\.gmail\.com"  # names of messages (Message-ID)
     r"|password@(?:python\.org|example\.com)"  # joe:password@python.org
+    r"|(?:username|hostbased)@EXAMPLE\.COM"  # Kerberos principals
     r"|mydb@sql\.mydomain\.com"  # a database
-    r"|.+@machine\.example"
-    r"|1\.0\.0\.127"  # read backwards
+    r"|1\.0\.0\.127"  # an address read backwards
 )
 """Of what is found in these packages, what was judged by eye to be no personal data (nor an example of one)."""
 

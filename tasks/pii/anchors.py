@@ -38,8 +38,10 @@ _ENDS_TOKEN_NAME = _table(b"deghlntyDEGHLNTY")
 """The last letters of the names of tokens in URLs."""
 _IN_VALUE = _table(_LETTERS + b"0123456789%._~+/-")
 _TOKEN = bytes(byte in _LETTERS + b"0123456789_-" for byte in range(256))
-_FIRST_PAIR = np.zeros(65_536, bool)
-_FIRST_PAIR[[pair[0] * 256 + pair[1] for pair in secrets.FIRST_PAIRS]] = True
+_FIRST_PAIR, _SECOND_PAIR = np.zeros((2, 256, 256), bool)
+for _letters in secrets.FIRST_LETTERS.split():
+    _FIRST_PAIR[ord(_letters[0]), ord(_letters[1])] = True
+    _SECOND_PAIR[ord(_letters[1]), slice(None) if _letters[2] == "*" else ord(_letters[2])] = True
 _BEFORE_DOT = _table(bytes({prefix[-2] for prefix in secrets.SHORT_PREFIXES}))
 _PADDING = 64
 """Bytes of 0xFF around the text, so that looking a little to either side needs no bounds."""
@@ -123,10 +125,10 @@ def _signs(bytes_: Bytes, data: bytes) -> Iterator[tuple[Form, list[int]]]:
 def _spaced(bytes_: Bytes) -> Iterator[tuple[Form, list[int]]]:
     """What has signs at fixed distances: hardware addresses, and the five dashes before BEGIN."""
     colon, dash, dot = (bytes_ == ord(sign) for sign in ":-.")
-    pairs = [_spread(sign, 3, 5) for sign in (colon, dash)]
+    pairs = np.flatnonzero(_spread(colon, 3, 5) | _spread(dash, 3, 5))
     fours = np.flatnonzero(_spread(dot, 5, 2))
-    fours = fours[_HEX[bytes_[fours + 1]]]
-    yield network.MAC_FORM, _list(np.concatenate((*(np.flatnonzero(pair) - 2 for pair in pairs), fours - 4)))
+    pairs, fours = (at[_HEX[bytes_[at - 1]] & _HEX[bytes_[at + 1]]] for at in (pairs, fours))
+    yield network.MAC_FORM, _list(np.concatenate((pairs - 2, fours - 4)))
     begins = np.flatnonzero(_spread(dash, 1, 5))
     yield secrets.PEM_FORM, _list(begins[bytes_[begins + 5] == ord("B")])
 
@@ -184,7 +186,7 @@ def _starts_of_ipv6(bytes_: Bytes, data: bytes) -> list[int]:
 
 
 def _tokens(padded: bytes, bytes_: Bytes, data: bytes) -> Iterator[tuple[Form, list[int]]]:
-    """Long runs of letters, digits, ``_`` and ``-`` whose first two bytes begin a key's format.
+    """Long runs of letters, digits, ``_`` and ``-`` whose first three bytes begin a key's format.
 
     A run of fifteen covers three blocks of four bytes at multiples of four, which are compared as one number each.
     """
@@ -195,8 +197,9 @@ def _tokens(padded: bytes, bytes_: Bytes, data: bytes) -> Iterator[tuple[Form, l
     one = inside[blocks - 1]
     two = one & inside[blocks - 2]
     starts = blocks - one - two - (two & inside[blocks - 3])
-    pairs = bytes_[starts].astype(np.uint16) * 256 + bytes_[starts + 1]
+    letters = bytes_[starts], bytes_[starts + 1], bytes_[starts + 2]
+    begins = _FIRST_PAIR[letters[0], letters[1]] & _SECOND_PAIR[letters[1], letters[2]]
     after_dot = (bytes_[starts - 1] == ord(".")) & _BEFORE_DOT[bytes_[starts - 2]]
-    runs = _list(starts[_FIRST_PAIR[pairs] | after_dot])
+    runs = _list(starts[begins | after_dot])
     yield secrets.KEY_FORM, sorted({start for run in runs for start in secrets.starts_of_key(data, run)})
     yield secrets.SECRET_NAME_FORM, runs

@@ -83,7 +83,8 @@ SECRET_NAME_FORM = Form(
     "api_key",
     # AWS's secret access key has no prefix: 40 characters after its name (IAM user guide, managing access keys).
     re.compile(
-        rb"(?<![0-9A-Za-z_\-])(?i:(?:aws_?)?secret_?access_?key)[\"']?(?: {0,3}(?:=>|[:=]) {0,3}|>)[\"']?"
+        rb"(?<![0-9A-Za-z_\-])(?:(?:aws|AWS|Aws)_?(?i:sec)|sec|SEC|Sec)(?i:ret_?access_?key)"
+        rb"[\"']?(?: {0,3}(?:=>|[:=]) {0,3}|>)[\"']?"
         rb"(?P<it>[0-9A-Za-z/+]{40})(?![0-9A-Za-z/+=])"
     ),
     lambda match: len(set(match["it"])) >= 12,
@@ -117,12 +118,8 @@ def starts_of_key(data: bytes, run: int) -> list[int]:
 _NUMBER_BEFORE = re.compile(rb"(?:bot)?[0-9]{8,10}:\Z")
 
 
-def _first_pairs() -> frozenset[bytes]:
-    """The first two bytes of every run that a form here may begin with, or that follows its short prefix."""
-    literal = (
-        "AK AS AB AC LT gh gi gl xo xa AI GO sk rk wh hf ap np py dc do sh da li PM NR AG SK ey aw AW se SE Se sE AA"
-    )
-    return frozenset(pair.encode() for pair in literal.split())
-
-
-FIRST_PAIRS = _first_pairs()
+FIRST_LETTERS = (
+    "AKI ASI ABI ACC LTA ghp gho ghu ghs ghr git glp gld glr glf gls gli gla glc xox xap AIz GOC sk_ sk- rk_ whs hf_ "
+    "api npm pyp dck doo dop dor shp dap PMA NRA lin AGE SK* eyJ aws AWS Aws sec SEC Sec AA*"
+)
+"""The first three bytes of every run that a form here may begin with, or that follows a bot's number; * is any."""

@@ -24,8 +24,8 @@ def plain(text: bytes) -> list[Found]:
 TELLING = (
     "0 1 9 12 138 +86 - . : @ ( ) （ ） 电话 a X f :: e = / – _ % é ; \\ + ' 0571 1. GB DE89 AA example.com bob "
     "https:// user pw1234 sk- ABCDEFGHIJ23 aB3dE6gH9 eyJ SG. hvs. ?token= &password= 护照 身份证 001b.4411 00:1b: "
-    "00-1b- 2001:db8: 192.168. xoxb- 123456789:AA bot secret_access_key 13812345678 415-555-0132 ffff: 0049 012 "
-    "(71) 400-810-1234 https://u:p1@h.org x12 E12345678"
+    "00-1b- 2001:db8: 192.168. xoxb- 123456789:AA bot secret_access_key sEcret_Access_key= 13812345678 "
+    "415-555-0132 ffff: 0049 012 (71) 400-810-1234 https://u:p1@h.org x12 E12345678"
 )
 PIECES = [
     *TELLING.split(),
