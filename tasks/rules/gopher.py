@@ -220,12 +220,13 @@ class RepeatedWords(Rule):
         if not self.max_repeated_runs:
             return faulty
         bound = shares(runs.most_in_repeated_runs(_pieces(min(self.max_repeated_runs), pieces_per_word)), characters)
-        for n, most in sorted(self.max_repeated_runs.items(), reverse=True):
-            suspects = np.flatnonzero((bound > most) & ~faulty)
-            if len(suspects):
-                enough = most * characters[suspects] + 1
-                found = runs.only(suspects).in_repeated_runs(_pieces(n, pieces_per_word), enough)
-                faulty[suspects] = shares(found, characters[suspects]) > most
+        documents = np.arange(len(characters))
+        for n, most in sorted(self.max_repeated_runs.items(), key=lambda limit: limit[1]):
+            suspects = (bound[documents] > most) & ~faulty[documents]  # fewer and fewer, as the limit rises
+            runs, documents = runs.only(np.flatnonzero(suspects)), documents[suspects]
+            if len(documents):
+                found = runs.in_repeated_runs(_pieces(n, pieces_per_word), most * characters[documents] + 1)
+                faulty[documents] = shares(found, characters[documents]) > most
         return faulty
 
 

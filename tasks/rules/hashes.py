@@ -36,30 +36,34 @@ def spellings(words: Sequence[str]) -> np.ndarray:
     return (running[ends] - running[starts]) * lowered[starts]
 
 
-def _slots(codes: np.ndarray) -> tuple[np.ndarray, int]:
+def _slots(codes: np.ndarray, factor: int) -> tuple[np.ndarray, int]:
     bits = max(8, int(3 * len(codes)).bit_length())
-    return (codes * BASE >> np.uint64(64 - bits)).astype(np.int64), 1 << bits
+    return (codes * np.uint64(factor) >> np.uint64(64 - bits)).astype(np.int64), 1 << bits
 
 
 def at_least(codes: np.ndarray) -> np.ndarray:
     """How often each code (uint64) occurs, or more often: those that share a slot of a table are counted together."""
-    slots, size = _slots(codes)
+    slots, size = _slots(codes, int(BASE))
     return np.bincount(slots, minlength=size)[slots]
 
 
-def first_of(codes: np.ndarray) -> np.ndarray:
+def first_of(codes: np.ndarray, factor: int = int(BASE)) -> np.ndarray:
     """For each code (uint64) the index of the first that equals it.
 
-    By a table with several slots a code; only codes that share a slot with another one are sorted.
+    By a table with several slots a code; those that share a slot with another, earlier code go through
+    a smaller table, by another hash (B, B^3, B^5 …), and a few that are left are sorted.
     """
-    slots, size = _slots(codes)
+    if len(codes) <= _SORTED:
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        return first[inverse]
+    slots, size = _slots(codes, factor)
     table = np.zeros(size, dtype=np.int32)
     table[slots[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int32)
     first = table[slots].astype(np.int64)
     hidden = np.flatnonzero(codes[first] != codes)
-    if len(hidden):
-        order = hidden[np.argsort(codes[hidden], kind="stable")]
-        begins = np.concatenate([[True], codes[order[1:]] != codes[order[:-1]]])
-        leader = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
-        first[order] = order[leader]
+    first[hidden] = hidden[first_of(codes[hidden], factor * int(BASE) ** 2 % 2**64)]
     return first
+
+
+_SORTED = 256
+"""So few codes are sorted."""
