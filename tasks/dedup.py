@@ -27,6 +27,8 @@ from tasks.gate import check_source_loss
 from tasks.tally import excerpts
 from tasks.task import Context, Guard, Input, Result, Sample, Task
 
+_SKETCHED_CHARACTERS = 1 << 20
+"""Texts of about this size together are sketched at once."""
 _NEAR_SHOWN = 8
 _EXACT_SHOWN = 2
 _EXAMPLE_CHARACTERS = 80
@@ -150,17 +152,22 @@ def sign_partition(task: Dedup, source: Path, output: Path, guard: Guard) -> dic
     """Write one row a document: what is needed to find its copies."""
     table = read_table(source, ["id", "text", "source", "first_seen"])
     bands = banding(task.similarity, task.permutations, task.recall)
-    exact, shingles, keys = [], [np.empty(0, np.int64)], [np.empty((0, bands.bands), np.uint64)]
-    for texts in batches(table["text"].to_pylist()):
-        characters = Characters.normalised(texts)
-        grams, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
-        exact += [digest_of_text(text)[:32] for text in characters.plain_texts()]
-        shingles.append(np.diff(starts))
-        keys.append(band_keys(grams, starts, bands))
+    exact: list[str] = []
+    counts, keys = [np.empty(0, np.int64)], [np.empty((0, bands.bands), np.uint64)]
+    for group in batches(table["text"].to_pylist(), _SKETCHED_CHARACTERS):
+        grams, sizes = [], []
+        for texts in batches(group):
+            characters = Characters.normalised(texts)
+            hashes, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
+            exact += [digest_of_text(text)[:32] for text in characters.plain_texts()]
+            grams.append(hashes)
+            sizes.append(np.diff(starts))
+        counts += sizes
+        keys.append(band_keys(np.concatenate(grams), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]), bands))
     columns: dict[str, Any] = {name: table[name] for name in ("id", "source", "first_seen")}
     columns["exact"] = pa.array(exact, pa.string())
     columns["bytes"] = pc.cast(pc.binary_length(table["text"]), pa.int64())
-    columns["comparable"] = pa.array(np.concatenate(shingles) > 0)
+    columns["comparable"] = pa.array(np.concatenate(counts) > 0)
     columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(keys).ravel()), bands.bands)
     write_table(pa.table(columns), output)
     return {"documents": len(exact)}

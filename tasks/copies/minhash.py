@@ -77,7 +77,7 @@ def _fall(table: Hashes, members: Hashes, owner: Positions, rounds: Hashes, plac
     # The members are hashes, so a multiplication by an odd number that is as good as random makes them new ones.
     factors = mixed((rounds + np.uint64(1)) * np.uint64(_SEED)) | np.uint64(1)
     hashes = members[None, :] * factors[:, None]
-    place = ((hashes >> np.uint64(32)) * np.uint64(places) >> np.uint64(32)).astype(np.int64)
+    place = ((hashes >> np.uint64(32)) * np.uint64(places) >> np.uint64(32)).view(np.int64)
     # In the second half of the rounds everything falls into one place, the next one each time.
     late = rounds >= places
     place[late] = (rounds[late] - np.uint64(places)).astype(np.int64)[:, None]
