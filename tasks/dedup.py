@@ -152,20 +152,20 @@ def sign_partition(task: Dedup, source: Path, output: Path, guard: Guard) -> dic
     """Write one row a document: what is needed to find its copies."""
     table = read_table(source, ["id", "text", "source", "first_seen"])
     bands = banding(task.similarity, task.permutations, task.recall)
-    exact: list[str] = []
+    exact: list[bytes] = []
     counts, keys = [np.empty(0, np.int64)], [np.empty((0, bands.bands), np.uint64)]
     for group in batches(table["text"].to_pylist(), _SKETCHED_CHARACTERS):
         grams, sizes = [], []
         for texts in batches(group):
             characters = Characters.normalised(texts)
             hashes, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
-            exact += [digest_of_text(text)[:32] for text in characters.plain_texts()]
+            exact += [bytes.fromhex(digest_of_text(text)[:32]) for text in characters.plain_texts()]
             grams.append(hashes)
             sizes.append(np.diff(starts))
         counts += sizes
         keys.append(band_keys(np.concatenate(grams), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]), bands))
     columns: dict[str, Any] = {name: table[name] for name in ("id", "source", "first_seen")}
-    columns["exact"] = pa.array(exact, pa.string())
+    columns["exact"] = pa.array(exact, pa.binary(16))
     columns["bytes"] = pc.cast(pc.binary_length(table["text"]), pa.int64())
     columns["comparable"] = pa.array(np.concatenate(counts) > 0)
     columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(keys).ravel()), bands.bands)

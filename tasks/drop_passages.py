@@ -86,7 +86,8 @@ class DropPassages(Task):
         rank = np.empty(len(in_order), np.int64)
         rank[in_order] = np.arange(len(in_order))
         _, group, sizes = np.unique(about["group"].to_numpy(), return_inverse=True, return_counts=True)
-        least = np.maximum(self.min_documents, np.ceil(sizes * self.min_share)).astype(np.int64)
+        # 0.07 × 100 is a little more than 7 in floating point.
+        least = np.maximum(self.min_documents, np.ceil(sizes * self.min_share - 1e-9)).astype(np.int64)
         cuts = [folder / f"{partition.name}.cuts" for partition in partitions]
         for path in cuts:
             path.write_bytes(b"")

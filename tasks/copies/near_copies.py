@@ -65,7 +65,9 @@ class Signatures:
         table = pa.concat_tables(parts)
         by_age = pc.sort_indices(table, [("first_seen", "ascending"), ("id", "ascending")])
         order = by_age.to_numpy().astype(np.int64)
-        group = table["exact"].combine_chunks().dictionary_encode().indices.to_numpy()
+        group, _ = _numbered(table["exact"])
+        source, distinct = _numbered(table["source"])
+        names = distinct.to_pylist()
         first = np.full(len(order), -1, np.int64)
         # Assigned from the last to the first, so that the first of every group remains.
         first[group[order[::-1]]] = order[::-1]
@@ -73,7 +75,7 @@ class Signatures:
             keys=keys,
             order=order,
             first_of=first[group],
-            sources=table["source"].to_pylist(),
+            sources=[names[number] for number in source.tolist()],
             bytes=table["bytes"].to_numpy(),
             comparable=table["comparable"].to_numpy(),
         )
@@ -126,6 +128,13 @@ class Candidates:
                 digest = digest_of_value([partition.digest, digest_of_bytes(here.tobytes())])
                 partitions.append(replace(partition, digest=digest))
         return Shingles.gathered(self.documents, partitions, context, folder)
+
+
+def _numbered(column: pa.ChunkedArray) -> tuple[Numbers, pa.Array]:
+    """Every value's number among the distinct values, and these."""
+    encoded = column.dictionary_encode()
+    numbers = [chunk.indices.to_numpy() for chunk in encoded.chunks]
+    return np.concatenate([np.empty(0, np.int64), *numbers]), encoded.chunk(0).dictionary
 
 
 def _grouped(keys: Hashes) -> tuple[Numbers, Numbers]:

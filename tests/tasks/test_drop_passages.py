@@ -162,7 +162,7 @@ def test_share_of_a_site(tmp_path: Path) -> None:
         for n in range(40)
     ]
     assert _texts(_run(tmp_path, pages, "quarter", min_share=0.25))["https://a.org/09"] == "Text 9"
-    assert "notice" in _texts(_run(tmp_path, pages, "more", min_share=0.3))["https://a.org/09"]
+    assert "notice" in _texts(_run(tmp_path, pages, "more", min_share=0.26))["https://a.org/09"]
 
 
 def test_chinese_paragraphs_and_passages(tmp_path: Path) -> None:
