@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of, write_table
 from storage.identity import canonical_json
-from tasks.html.depth import limit_depth
 from tasks.html.extractors import MARKDOWN, all_text, extract, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.tally import Tally, result_of
@@ -163,6 +162,6 @@ def whole_page(guard: Guard, page: dict[str, Any]) -> str:
     if not _LOOKS_LIKE_HTML.search(text[:5_000]):
         return normalise(text)
     try:
-        return tidy(str(guard(page["id"], all_text, limit_depth(text))))
+        return tidy(str(guard(page["id"], all_text, text)))
     except Exception as error:  # noqa: BLE001 - a page that breaks the parser is worth seeing all the same
         return f"(cannot be shown as text: {error})\n\n{normalise(text)}"

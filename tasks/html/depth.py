@@ -26,11 +26,11 @@ _DEPTHLESS_NAMES = (
     "p li dt dd tr td th thead tbody tfoot option optgroup colgroup rt rp html head body"
 )
 _DEPTHLESS = frozenset(_DEPTHLESS_NAMES.split())
-_LESS, _SLASH, _OTHER = ord("<"), ord("/"), 255
+_LESS, _SLASH = ord("<"), ord("/")
 
 
 def _pairs(*starts: str) -> NDArray[np.bool_]:
-    """Which pairs of characters begin such names, in either case, by ``256 × first + second``."""
+    """Which pairs of bytes begin such names, in either case, by ``256 × first + second``."""
     table = np.zeros(1 << 16, np.bool_)
     for start in starts:
         for first in (start[0], start[0].upper()):
@@ -46,7 +46,7 @@ _LETTER[[*range(ord("a"), ord("z") + 1), *range(ord("A"), ord("Z") + 1)]] = True
 
 def limit_depth(html: str) -> str:
     """Leave out the tags of elements nested deeper than :data:`MAX_DEPTH`, and keep what is in them. Linear time."""
-    if _depth_bound(html) <= MAX_DEPTH:
+    if not may_be_deep(html.encode("utf-8", "surrogatepass")):
         return html
     depth = deepest = 0
     for match in _TAG.finditer(html):
@@ -56,19 +56,19 @@ def limit_depth(html: str) -> str:
     return html if deepest <= MAX_DEPTH else _flattened(html)
 
 
-def _depth_bound(html: str) -> int:
-    """At least about the depth that counting tags finds, in a fraction of the time: by what follows each ``<``."""
-    if html.count("<") <= MAX_DEPTH:
-        return 0
-    page = np.frombuffer((html + "   ").encode("utf-16-le", "surrogatepass"), np.uint16)
+def may_be_deep(html: bytes) -> bool:
+    """Whether counting tags might find a page in UTF-8 deeper than :data:`MAX_DEPTH`, by what follows each ``<``."""
+    page = np.frombuffer(html + b"   ", np.uint8)
     places = np.flatnonzero(page[:-3] == _LESS)
-    following = np.minimum(page[places + 1], _OTHER)
+    if len(places) <= MAX_DEPTH:
+        return False
+    following = page[places + 1]
     ends = following == _SLASH
-    first = np.minimum(np.where(ends, page[places + 2], following), _OTHER).astype(np.int64)
-    second = np.minimum(np.where(ends, page[places + 3], page[places + 2]), _OTHER)
+    first = np.where(ends, page[places + 2], following).astype(np.int64)
+    second = np.where(ends, page[places + 3], page[places + 2])
     counted = _LETTER[first] & ~_UNCOUNTED[first * 256 + second]
     level = np.cumsum(np.where(ends, -1, 1) * counted)
-    return int((level - np.minimum(np.minimum.accumulate(level), 0)).max())
+    return int((level - np.minimum(np.minimum.accumulate(level), 0)).max()) > MAX_DEPTH
 
 
 def _flattened(html: str) -> str:

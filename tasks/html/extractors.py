@@ -25,7 +25,7 @@ def extract(html: str, extractor: str = "athanor", markdown: bool = False) -> st
     """
     if markdown and extractor not in MARKDOWN:
         raise ValueError(f"the extractor {extractor} has no Markdown; take one of {', '.join(sorted(MARKDOWN))}")
-    return tidy(EXTRACTORS[extractor](limit_depth(html), markdown))
+    return tidy(EXTRACTORS[extractor](html, markdown))
 
 
 def join_wide_lines(html: str) -> str:
@@ -49,7 +49,7 @@ def by_trafilatura(html: str, markdown: bool = False) -> str:
     import trafilatura
 
     form = "markdown" if markdown else "txt"
-    html = join_wide_lines(html)
+    html = join_wide_lines(limit_depth(html))
     return trafilatura.extract(html, include_comments=False, include_tables=True, output_format=form) or ""
 
 
@@ -59,7 +59,7 @@ def by_resiliparse(html: str, markdown: bool = False) -> str:
 
     # It takes an element with one non-ASCII character for a sign, and loses 文 of 中<b>文</b>. Pages
     # hold no U+FEFF any more (``without_controls``), so it can stand beside such a character.
-    html = _ALONE.sub("\\1\ufeff", join_wide_lines(html))
+    html = _ALONE.sub("\\1\ufeff", join_wide_lines(limit_depth(html)))
     text: str = extract_plain_text(html, main_content=True, alt_texts=False, comments=False)
     return text.replace("\ufeff", "").replace("\xa0", " ")
 
@@ -68,14 +68,16 @@ def by_beautifulsoup(html: str, markdown: bool = False) -> str:
     """All text but navigation and boilerplate, with the page's lines, lists, table rows and indentation."""
     from tasks.html.soup import text_of_page
 
-    return text_of_page(html, markdown)
+    return text_of_page(limit_depth(html), markdown)
 
 
 def all_text(html: str) -> str:
     """Everything a reader sees, navigation and boilerplate too: not for training, but to judge an extractor by."""
     from resiliparse.extract.html2text import extract_plain_text
 
-    return str(extract_plain_text(join_wide_lines(html), main_content=False, alt_texts=False, comments=True))
+    return str(
+        extract_plain_text(join_wide_lines(limit_depth(html)), main_content=False, alt_texts=False, comments=True)
+    )
 
 
 EXTRACTORS: dict[str, Callable[[str, bool], str]] = {

@@ -179,10 +179,7 @@ def measure(page: Outline) -> Measured:
         _log(np.maximum(index - end[top] + 1, 0)),
     ]
     bits = _hint_columns(page, text_in > _MAX_SHARE * page_text, hints, up)
-    features = np.empty((count, len(columns) + 2 * _KIND.shape[1] + bits.shape[1]), np.float32)
-    for number, column in enumerate(columns):
-        features[:, number] = column
-    np.concatenate((_KIND[kind[up[0]]], _KIND[kind[up[1]]], bits), axis=1, out=features[:, len(columns) :])
+    features = np.vstack((*columns, _KIND[kind[up[0]]].T, _KIND[kind[up[1]]].T, bits.T)).T
     return Measured(features, chars, [(first[element], end[element]) for element in up[1:]])
 
 

@@ -80,6 +80,10 @@ class Layout:
         self._end_line()
         return "\n".join(self._lines)
 
+    def begun(self) -> bool:
+        """Whether there is anything on the current line."""
+        return bool(self._line)
+
     def open(self, name: str, start: str = "") -> None:
         """An element begins; ``start`` is the first number of an ``ol``."""
         if name in CELLS:

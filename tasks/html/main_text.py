@@ -13,6 +13,7 @@ from tasks.html.blocks import KINDS, Outline, outline_of
 from tasks.html.features import measure
 from tasks.html.layout import Layout
 from tasks.html.markup import LINK, LINK_END, Tags, tags_of
+from tasks.html.names import names
 from tasks.html.scoring import Parameters, scores_of
 
 THRESHOLD = 0.0
@@ -23,6 +24,8 @@ MIN_SHARE = 0.02
 """… less of the page's text, the page is taken for one without an article."""
 _START = re.compile(r' start="(\d{1,8})"')
 _STRUCTURE = frozenset((*KINDS, "br", "b", "i", "em", "strong", "code", "kbd", "samp", "tt"))
+_PLAIN = frozenset(names("div section article main header hgroup center details summary address body"))
+"""Elements that end a line and do no more."""
 
 
 def main_text(html: str, markdown: bool = False, fitted: Parameters | None = None) -> str:
@@ -73,7 +76,7 @@ def lay_out(tags: Tags, page: Outline, kept: list[int], markdown: bool) -> str:
     write = out.write
     for number in range(first, page.stop[kept[-1]]):
         slash, name, attributes, text = tags[number]
-        if name in _STRUCTURE:
+        if name in _STRUCTURE and (name not in _PLAIN or out.begun()):
             if slash:
                 out.close(name)
             else:

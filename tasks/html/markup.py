@@ -10,6 +10,7 @@ import re
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from tasks.html.depth import limit_depth, may_be_deep
 from tasks.html.mathematics import with_tex_for_math
 from tasks.html.names import names
 
@@ -64,7 +65,10 @@ def tags_of(html: str, emphasis: bool = False, whole: bool = False) -> Tags:
 
     Navigation, footers and comments are left out, unless ``whole``. Linear time.
     """
-    document = LexborHTMLParser(html)
+    content = html.encode("utf-8", "surrogatepass")
+    if may_be_deep(content):
+        content = limit_depth(html).encode("utf-8", "surrogatepass")
+    document = LexborHTMLParser(content)
     body = document.body
     if body is None:
         return []
@@ -78,7 +82,8 @@ def tags_of(html: str, emphasis: bool = False, whole: bool = False) -> Tags:
         element.unwrap()
     markup = body.html or ""
     if "<!--" in markup:
-        markup = _COMMENT.sub("", markup)
+        before, *others = markup.split("<!--")
+        markup = before + "".join([part.partition("-->")[2] for part in others])
     if formulas:
         markup = with_tex_for_math(markup)
     return _TAG.findall(_LINK.sub(LINK, markup.replace("&nbsp;", "\xa0")).replace("</a>", LINK_END))

@@ -91,7 +91,8 @@ def test_lists_tables_and_code_keep_their_structure(name: str) -> None:
 
 
 MARKDOWN = """<h2>What to <em>do</em></h2><p>Take <strong>dry </strong>coal, <code>heat(x)</code> and <i>time</i>, as
-the elders did it.</p><blockquote><p>Haste has never made gold, they said, and they were right about it.</p></blockquote>
+the elders did it.</p><blockquote><p>Haste has never made gold, they said, and they were right about it.</p>
+</blockquote>
 <ol start=3><li>Spread it evenly over the grate.</li><li>Close the door and wait for the morning.</li></ol>
 <pre>open(door)
     wait()</pre>"""
