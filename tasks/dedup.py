@@ -106,6 +106,7 @@ class Dedup(Task):
         )
 
     def _write(self, documents: Documents, kept: npt.NDArray[np.bool_], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         start = 0
         for partition in documents.partitions:
             rows = pq.read_metadata(partition.path).num_rows
