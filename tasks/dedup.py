@@ -142,7 +142,7 @@ class Dedup(Task):
             "rows_per_band": bands.rows,
         }
         return Result(
-            counts={"rows": int(kept.sum())},
+            counts={"documents": int(kept.sum())},
             metrics=metrics,
             headline=f"{int(kept.sum()):,} documents",
             samples=_samples(documents, copies),

@@ -12,10 +12,10 @@ from storage.corpus import EXAMPLES_SCHEMA, Examples, is_validation, table_of, w
 from storage.errors import SourceError, StepFailed
 from storage.identity import digest_of_text
 from tasks.sources.base import fingerprints, named
-from tasks.sources.pairs import JsonlPairs, Pair, PydocPairs
+from tasks.sources.pairs import JsonlPairs, Pair, PydocPairs, TitlePairs
 from tasks.task import Context, Result, Sample, Task, World
 
-AnyPairs = Annotated[PydocPairs | JsonlPairs, Field(discriminator="kind")]
+AnyPairs = Annotated[PydocPairs | JsonlPairs | TitlePairs, Field(discriminator="kind")]
 """The settings of a source of pairs, told apart by ``kind``."""
 
 _SHOWN = 4
@@ -58,7 +58,7 @@ class MakeExamples(Task):
         rows: dict[str, dict[str, Any]] = {}
         dropped: Counter[str] = Counter()
         for source in self.sources:
-            for item in source.pairs(context.world):
+            for item in source.pairs(context):
                 if not isinstance(item, Pair):
                     dropped[item.reason] += 1
                     continue

@@ -15,19 +15,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from storage.artifact import JsonValue
-from storage.corpus import document_id
+from storage.corpus import Documents, document_id
 from storage.errors import SourceError
 from storage.identity import digest_of_value
 from tasks.sources.base import Bad, PassedOver
 from tasks.sources.decompress import open_decompressed
 from tasks.sources.paths import files_at
 from tasks.sources.pydoc import Pydoc, rendered
-from tasks.task import Outside, Settings, World
+from tasks.task import Context, Input, Outside, Settings, World
 
 _MOST_SIGNATURE = 100
 _MOST_ANSWER = 400
 _LEAST_ANSWER = 15
 _MOST_LINE = 10_000_000
+_SENTENCE_END = re.compile(r"[。！？]|[.!?](?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class PairSource(Settings):
         """What the pairs depend on outside the recipe. Raises SourceError if there is nothing."""
 
     @abstractmethod
-    def pairs(self, world: World) -> Iterator[Pair | Bad | PassedOver]:
-        """The pairs, always in the same order; ``world.limit`` bounds pages, or lines."""
+    def pairs(self, context: Context) -> Iterator[Pair | Bad | PassedOver]:
+        """The pairs, always in the same order; the world's ``limit`` bounds pages, or lines."""
 
 
 class PydocPairs(PairSource):
@@ -69,13 +70,13 @@ class PydocPairs(PairSource):
     def fingerprint(self, world: World) -> JsonValue:
         return Pydoc().fingerprint(world)
 
-    def pairs(self, world: World) -> Iterator[Pair | Bad | PassedOver]:
+    def pairs(self, context: Context) -> Iterator[Pair | Bad | PassedOver]:
         answered: set[str] = set()
         pages = 0
         for line in rendered("pairs"):
             if "error" in line:
                 continue
-            if pages == world.limit:
+            if pages == context.world.limit:
                 break
             pages += 1
             document = document_id(self.name, f"{line['module']}.html")
@@ -108,6 +109,49 @@ def _shortened(answer: str) -> str:
     return answer if len(answer) >= _LEAST_ANSWER and " " in answer else ""
 
 
+class TitlePairs(PairSource):
+    """The titles of documents and how their texts begin: for pages that nobody has asked questions about yet.
+
+    An example is on its document's side of the split. Of several documents with one title, such as a
+    site's name, only the first counts.
+    """
+
+    kind: Literal["titles"] = "titles"
+    documents: Input[Documents]
+    """Documents with titles, as ``clean_html`` finds them."""
+    max_characters: int = Field(300, ge=_LEAST_ANSWER)
+    """Longest response: whole sentences, as many as fit."""
+
+    def fingerprint(self, world: World) -> JsonValue:
+        return None
+
+    def pairs(self, context: Context) -> Iterator[Pair | Bad | PassedOver]:
+        seen: set[str] = set()
+        for table in context.open(self.documents).tables(["id", "url", "title", "text"]):
+            for row in table.to_pylist():
+                title, beginning = row["title"], _beginning(row["text"], row["title"] or "", self.max_characters)
+                if not title or not beginning:
+                    yield PassedOver(row["url"], "title_missing" if not title else "answer_too_short")
+                elif title in seen:
+                    yield PassedOver(row["url"], "title_repeated")
+                else:
+                    seen.add(title)
+                    yield Pair(title, beginning, row["id"])
+
+
+def _beginning(text: str, title: str, most: int) -> str:
+    """The first paragraph's whole sentences up to ``most`` characters; empty if there are none.
+
+    Lines before it that only repeat the title, or are headings, are passed over: a paragraph has a sentence's end.
+    """
+    for line in text.split("\n"):
+        # One character more shows whether a full stop at the limit ends a sentence, or stands within a number.
+        ends = [match.end() for match in _SENTENCE_END.finditer(line[: most + 1]) if match.end() <= most]
+        if ends and ends[-1] >= _LEAST_ANSWER and line.strip() not in title:
+            return line[: ends[-1]].strip()
+    return ""
+
+
 class JsonlPairs(PairSource):
     """Pairs from JSON lines, compressed or not: one object a line, two of its fields being prompt and response.
 
@@ -128,7 +172,8 @@ class JsonlPairs(PairSource):
         root, names = files_at(world.folder, self.path, self._place)
         return digest_of_value([[ascii(name), world.digest_of_file(root / name)] for name in names])
 
-    def pairs(self, world: World) -> Iterator[Pair | Bad | PassedOver]:
+    def pairs(self, context: Context) -> Iterator[Pair | Bad | PassedOver]:
+        world = context.world
         root, names = files_at(world.folder, self.path, self._place)
         taken, bad, first = 0, 0, ""
         for name in names:

@@ -138,9 +138,10 @@ def test_a_tiny_model_learns_from_chinese_pages(made: Home) -> None:
         'pages.sources=[{kind: files, path: "made/zh"}]',
         *("tokenizer.vocab_size=512", "tokenizer.character_coverage=0.99", "shards.validation_fraction=0.2"),
         *("base.model={layers: 1, width: 32, heads: 2, context: 64}", "base.tokens=20_480", "base.batch_tokens=1_024"),
-        *("base.optimizer.warmup_tokens=1_024", "resources.steps={}"),
+        *("base.optimizer.warmup_tokens=1_024", "beginnings.validation_fraction=0.2", "resources.steps={}"),
         until="report",
     )
     report = planner.store.open(str(outcomes["report"].artifact))
     figures = json.loads((report.folder / "report.json").read_text())
     assert figures["base"]["validation"]["perplexity"] < 512
+    assert figures["tuned"]["examples"]["perplexity"] < figures["base"]["examples"]["perplexity"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from storage.corpus import Examples, document_id, is_validation
+from storage.corpus import DOCUMENTS_SCHEMA, Documents, Examples, document_id, is_validation, table_of, write_table
 from storage.errors import SourceError, StepFailed
 from tasks.context import PlainWorld
 from tasks.examples import MakeExamples
@@ -196,3 +196,37 @@ def test_real_word_problems(tmp_path: Path) -> None:
     assert len(_rows(outcome)) == 7473 + 1319
     assert 300 < len(_rows(outcome, "validation")) < 600
     assert any("####" in row["response"] for row in _rows(outcome, "validation"))
+
+
+def _documents(folder: Path) -> Documents:
+    """Ten documents in English, ten in Chinese, and some that make no example."""
+    begins = "holds mercury. It is made of glass. Its lid"
+    english = [(f"Vessel {n}", f"Vessel {n}\nVessel {n} {begins}") for n in range(10)]
+    chinese = [(f"第{n}章 坩埚", f"第{n}章\n坩埚用于熔化金属，号码为{n}。它很重！然后") for n in range(10)]
+    useless = [("Vessel 3", "Another vessel of this name. It counts no more."), (None, "A text without a title. Good.")]
+    useless.append(("Menu", "Home\nAbout us\nNews"))
+    rows = [
+        {"id": document_id("web", str(number)), "url": f"{number}.html", "title": title, "text": text}
+        for number, (title, text) in enumerate([*english, *chinese, *useless])
+    ]
+    full = [{"source": "web", "first_seen": 1, **row} for row in rows]
+    write_table(table_of(full, DOCUMENTS_SCHEMA), folder / "00000.parquet")
+    return Documents.of_folder(folder)
+
+
+def test_titles_ask_for_the_beginnings_of_texts(tmp_path: Path) -> None:
+    documents = _documents(tmp_path / "documents")
+    source = {"kind": "titles", "documents": "unique", "max_characters": 45}
+    task = MakeExamples(sources=[source], template="{prompt}\n", validation_fraction=0.3)  # type: ignore[list-item]
+    assert list(task.inputs()) == ["sources[0].documents"]
+    outcome = run_task(task, {"sources[0].documents": documents}, tmp_path)
+    rows = {row["prompt"]: row for row in _rows(outcome)}
+    assert len(rows) == 20
+    assert rows["Vessel 3\n"]["response"] == "Vessel 3 holds mercury. It is made of glass."
+    assert rows["第7章 坩埚\n"]["response"] == "坩埚用于熔化金属，号码为7。它很重！"
+    dropped = {name: count for name, count in outcome.result.metrics.items() if name.startswith("dropped.")}
+    assert dropped == {"dropped.title_repeated": 1, "dropped.title_missing": 1, "dropped.answer_too_short": 1}
+    held_out = {row["document_id"] for row in _rows(outcome, "validation")}
+    assert held_out
+    assert held_out <= {row["id"] for table in documents.tables() for row in table.to_pylist()}
+    assert all(is_validation(document, 0.3) for document in held_out)
