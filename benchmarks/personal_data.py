@@ -232,8 +232,9 @@ def _documentation() -> Table:
             "Right is what is an address, number or key by its form and place in the text, examples included "
             "(jane@example.com, 192.0.2.1); wrong are version and section numbers, dates, ISBNs, sums and the "
             "like. A person read the findings of Athanor in samples of these packages of Debian 12; what was judged "
-            "wrong is listed in the benchmark, and is what is counted. Peers' findings were not judged: most of their telephone numbers and passports are other "
-            "numbers, and many of datatrove's IP addresses are section and version numbers."
+            "wrong is listed in the benchmark, and is what is counted. Peers' findings were not judged: most of their "
+            "telephone numbers and passports are other numbers, and many of datatrove's IP addresses are section and "
+            "version numbers."
         ],
     )
 
