@@ -7,6 +7,7 @@ one and prints its tables.
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import date
 from importlib import import_module
@@ -16,6 +17,9 @@ from benchmarks.corpora import DataMissing
 from benchmarks.measure import machine
 
 PARTS = ("extraction", "languages", "rules", "classifiers", "personal_data", "near_copies", "overlap")
+# datatrove tells every stage's progress; a table is easier to find without.
+os.environ.setdefault("LOGURU_LEVEL", "ERROR")
+os.environ.setdefault("TQDM_DISABLE", "1")
 RESULTS = Path(__file__).parent / "results" / "data.md"
 
 
