@@ -22,10 +22,10 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
 
-# Every data task beside its peers, which are an extra; writes benchmarks/results/data.md.
+# Every data task beside its peers, which are an extra; writes benchmarks/results/data.md (PARTS="rules …": those).
 bench-data: $(STAMP)
 	@$(PIP) install --constraint $(LOCK) --editable ".[bench]"
-	@$(BIN)/python -m benchmarks.data
+	@$(BIN)/python -m benchmarks.data $(PARTS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check .
