@@ -8,7 +8,7 @@ word. Sums per document and per line are differences of cumulative sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -96,6 +96,27 @@ class Lines:
         return _any(len(values), [pc.ends_with(values, end) for end in ends])
 
 
+def offsets_of(texts: pa.Array) -> np.ndarray:
+    """Where the bytes of each text (large strings) begin, and the end; int64."""
+    return np.frombuffer(texts.buffers()[1], dtype=np.int64)[: len(texts) + 1]
+
+
+def content_of(texts: pa.Array) -> np.ndarray:
+    """The bytes of all texts (large strings); uint8."""
+    return np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)[: offsets_of(texts)[-1]]
+
+
+def _documents_with(phrase: bytes, content: bytes, bounds: np.ndarray) -> Iterator[int]:
+    """Which segments of the content have the phrase; each is looked for once in all."""
+    at = content.find(phrase) if phrase else -1
+    while at >= 0:
+        segment = int(np.searchsorted(bounds, at, side="right")) - 1
+        if at + len(phrase) <= bounds[segment + 1]:
+            yield segment
+            at = int(bounds[segment + 1]) - 1
+        at = content.find(phrase, at + 1)
+
+
 def _any(length: int, masks: Sequence[pa.Array]) -> np.ndarray:
     found = np.zeros(length, dtype=bool)
     for mask in masks:
@@ -125,22 +146,25 @@ class Batch:
 
     def count(self, *signs: str) -> np.ndarray:
         """How often one of the strings occurs in each text."""
-        counts = (sum(text.count(sign) for sign in signs) for text in self.texts)
-        return np.fromiter(counts, dtype=np.int64, count=len(self))
+        counts = np.zeros(len(self), dtype=np.int64)
+        for sign in signs:
+            counts += np.array([text.count(sign) for text in self.texts], dtype=np.int64)
+        return counts
 
     @cached_property
-    def _lowered(self) -> list[bytes]:
-        """The texts in UTF-8, their ASCII letters in lower case: many times faster than all letters."""
-        return [text.encode("utf-8", "surrogatepass").lower() for text in self.texts]
+    def _lowered(self) -> bytes:
+        """All texts in UTF-8, their ASCII letters in lower case: many times faster than all letters."""
+        return content_of(self.array).tobytes().lower()
 
     def contain(self, phrases: Sequence[str]) -> np.ndarray:
         """Which texts contain one of the phrases, in any case."""
-        simple = [phrase.lower().encode() for phrase in phrases if phrase.isascii()]
-        others = [phrase.lower() for phrase in phrases if not phrase.isascii()]
-        found = (any(phrase in text for phrase in simple) for text in self._lowered)
-        made = np.fromiter(found, dtype=bool, count=len(self))
-        if others:
-            made |= [any(phrase in text.lower() for phrase in others) for text in self.texts]
+        made = np.zeros(len(self), dtype=bool)
+        bounds = offsets_of(self.array)
+        for phrase in phrases:
+            if phrase.isascii():
+                made[list(_documents_with(phrase.lower().encode(), self._lowered, bounds))] = True
+            else:
+                made |= [phrase.lower() in text.lower() for text in self.texts]
         return made
 
     @cached_property

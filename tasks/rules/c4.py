@@ -23,7 +23,7 @@ from tasks.rules.signs import WIDE_ENDS
 
 _ENDS = (".", "?", "!", '"', "'")
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
-_CITATIONS = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
+_CITATIONS = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 
 
 class Sentences(Rule):
