@@ -6,7 +6,6 @@ B blocks, E elements, F features. Counts enter as ``log(1 + count)``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,11 @@ _STOCK = frozenset(
 """Words of stock phrases around articles; looked for in short blocks only."""
 _WIDE_STOCK = ("责任编辑", "编辑", "来源", "相关", "版权", "分享", "评论", "记者", "作者", "関連", "記事")
 _SHORT = 120
+_LONG = 40
+"""Characters beyond which commas and ends of sentences are counted."""
+_COUNTS = 14 + 3 * 4
+"""Features that enter as ``log(1 + count)``: 14 of the block and its place, three of each element around."""
+_PERCENT = np.array((100, 100, 1), np.float32)[:, None]
 
 _GROUPS = (
     "p", "li", "h1", "h2 h3 h4 h5 h6", "td th", "div", "section article main", "blockquote", "pre", "dt dd",
@@ -48,6 +52,13 @@ _KIND = np.array([[name in group.split() for group in _GROUPS] for name in KINDS
 _HEADING = np.array([name in ("h1", "h2", "h3", "h4", "h5", "h6") for name in KINDS])
 _LEADING = [KINDS[name] for name in ("article", "main", "aside", "header")]
 _WIDE = [list(HINTS).index(name) for name in ("comments", "article", "body")]
+_BITS = [*range(len(HINTS)), *range(len(HINTS)), *_WIDE, *_LEADING]
+_BIT = np.array(_BITS)[:, None]
+_BITS_OF = np.repeat(range(4), (len(HINTS), len(HINTS), len(_WIDE), len(_LEADING)))
+"""Which bit of which of four numbers of an element is a feature: of the names around, its own and the next, those of
+large elements around, the leading elements."""
+_WEIGHTS_UP = np.array((0.2, 1, 0.5, 0.33))[:, None]
+"""How much of a block's value its element gets, and the ones around that."""
 
 
 @dataclass
@@ -62,22 +73,12 @@ class Measured:
     """The blocks, first and end, of the element around each block's own, and of the two around that."""
 
 
-def _log(values: NDArray[np.float64] | NDArray[np.float32] | Integers) -> Floats:
-    return np.log1p(values).astype(np.float32)
-
-
-def _around(values: Floats) -> list[Floats]:
-    """The values of the two blocks before and after; -1 beyond the ends."""
-    padded = np.full(len(values) + 4, -1, np.float32)
-    padded[2:-2] = values
-    return [padded[shift : shift + len(values)] for shift in (0, 1, 3, 4)]
-
-
-def _sums(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums of all values before each place, so that a range's sum is a difference."""
-    sums = np.zeros(len(values) + 1)
-    np.cumsum(values, out=sums[1:])
-    return sums
+def _around(values: Floats) -> Floats:
+    """R × B values as 4 R × B: for each row, those of the two blocks before and after; -1 beyond the ends."""
+    rows, count = values.shape
+    padded = np.full((rows, count + 4), -1, np.float32)
+    padded[:, 2:-2] = values
+    return np.stack([padded[:, shift : shift + count] for shift in (0, 1, 3, 4)], axis=1).reshape(-1, count)
 
 
 def _has_stock_words(text: str) -> bool:
@@ -86,101 +87,97 @@ def _has_stock_words(text: str) -> bool:
     return not text.isascii() and any(word in text for word in _WIDE_STOCK)
 
 
-def _of_text(page: Outline) -> dict[str, Floats]:
-    texts = page.texts
+def _of_text(page: Outline) -> Floats:
+    """10 × B: characters, spaces, commas, ends of sentences, linked characters; whether the text ends as a sentence
+    does, begins in upper case, in lower case, is a stock phrase, was there before."""
     seen: dict[str, int] = {}
-    rows = [
-        (
-            len(text),
-            text.count(" "),
-            text.count(",") + text.count("，") + text.count("、") if len(text) > 40 else 0,
-            text.count(". ") + text.count("。") if len(text) > 40 else 0,
-            text.endswith(_ENDINGS),
-            text[0].isupper(),
-            text[0].islower(),
-            len(text) < _SHORT and _has_stock_words(text),
-            seen.setdefault(text, number) != number,
+    rows = []
+    for number, (text, linked) in enumerate(zip(page.texts, page.linked, strict=True)):
+        chars = len(text)
+        long = chars > _LONG
+        rows.append(
+            (
+                chars,
+                text.count(" "),
+                text.count(",") + text.count("，") + text.count("、") if long else 0,
+                text.count(". ") + text.count("。") if long else 0,
+                linked,
+                text.endswith(_ENDINGS),
+                text[0].isupper(),
+                text[0].islower(),
+                chars < _SHORT and _has_stock_words(text),
+                seen.setdefault(text, number) != number,
+            )
         )
-        for number, text in enumerate(texts)
-    ]
-    measured = ("chars", "spaces", "commas", "stops", "ended", "upper", "lower", "stock", "repeated")
-    return dict(zip(measured, np.array(rows, np.float32).T, strict=True))
+    return np.ascontiguousarray(np.array(rows, np.float32).T)
 
 
 def measure(page: Outline) -> Measured:
     """Measure a page with at least one block."""
     of_text = _of_text(page)
-    chars, commas = of_text["chars"], of_text["commas"]
+    chars, _, commas, _, linked, *_ = of_text
     count = len(chars)
-    linked = np.array(page.linked, np.float32)
+    kind, parent, depth, first, end, hints, within = np.array(
+        (page.kind, page.parent, page.depth, page.first, page.end, page.hints, page.within)
+    )
     links = linked / chars
     running = (chars >= PARAGRAPH) & (links < _MAX_LINKS)
-    kind, parent, depth = np.array(page.kind), np.array(page.parent), np.array(page.depth)
-    first, end, hints = np.array(page.first), np.array(page.end), np.array(page.hints)
+    sums = np.zeros((4, count + 1))
+    np.cumsum((chars, linked, np.where(running, chars, 0), running), axis=1, out=sums[:, 1:])
+    page_text, page_prose = float(sums[0, -1]), max(float(sums[2, -1]), 1.0)
+    up = np.empty((_STEPS_UP, count), np.int64)
+    up[0] = page.element
+    for step in range(1, _STEPS_UP):
+        up[step] = parent[up[step - 1]]
 
-    all_text, all_linked, all_prose, all_running = (
-        _sums(column) for column in (chars, linked, np.where(running, chars, 0), running)
-    )
-    text_in = all_text[end] - all_text[first]
-    links_in = (all_linked[end] - all_linked[first]) / np.maximum(text_in, 1)
-    prose_in = all_prose[end] - all_prose[first]
-    running_in = all_running[end] - all_running[first]
-    page_text, page_prose = float(all_text[-1]), max(float(all_prose[-1]), 1.0)
-    up = [np.array(page.element)]
-    for _ in range(_STEPS_UP - 1):
-        up.append(parent[up[-1]])
-
+    text_in, linked_in, prose_in, running_in = sums[:, end] - sums[:, first]
+    some_text = np.maximum(text_in, 1)
+    links_in = linked_in / some_text
     value = np.where(chars >= 25, (1 + commas + np.minimum(chars / 100, 3)) * (1 - links), 0)
-    score = sum(
-        np.bincount(element, value * weight, len(kind)) for element, weight in zip(up, (0.2, 1, 0.5, 0.33), strict=True)
-    )
-    score = score * (1 - links_in)
+    score = np.bincount(up.ravel(), (value * _WEIGHTS_UP).ravel(), len(kind)) * (1 - links_in)
     top = int(np.argmax(score))
+    counts_in = np.array((text_in, end - first, running_in), np.float32)
+    shares_in = np.array(
+        (links_in, prose_in / some_text, prose_in / page_prose, score / max(float(score[top]), 1e-6)), np.float32
+    )
+
     index = np.arange(count, dtype=np.float32)
-    titles = np.flatnonzero(kind[up[0]] == KINDS["h1"])
-    heading = _HEADING[kind[up[0]]].astype(np.float32)
+    own = kind[up[0]]
+    titles = np.flatnonzero(own == KINDS["h1"])
+    title = titles[0] if len(titles) else 0
     before = np.maximum.accumulate(np.where(running, index, -1))
     after = np.minimum.accumulate(np.where(running, index, count)[::-1])[::-1]
+    logs = np.empty((_COUNTS, count), np.float32)
+    logs[:5] = of_text[:5]
+    logs[5], logs[6], logs[7], logs[8] = depth[up[0]], index, count - index, index - title
+    logs[9], logs[10], logs[11] = page_text, index - before, after - index
+    logs[12], logs[13] = first[top] - index, index - end[top] + 1
+    np.maximum(logs[:14], 0, out=logs[:14])
+    logs[14:] = counts_in[:, up].reshape(-1, count)
+    np.log1p(logs, out=logs)
 
-    columns: list[Floats] = [_log(of_text[name]) for name in ("chars", "spaces", "commas", "stops")]
-    columns += [of_text[name] for name in ("ended", "upper", "lower", "stock", "repeated")]
-    columns += [links, _log(linked), running.astype(np.float32), _log(depth[up[0]])]
-    columns += [commas / chars * 100, of_text["stops"] / chars * 100, of_text["spaces"] / chars]
-    for column in (links, _log(chars), running.astype(np.float32), heading, of_text["ended"], of_text["repeated"]):
-        columns += _around(column)
-    columns += [
-        (all_prose[:-1] / page_prose).astype(np.float32),
-        (all_text[:-1] / page_text).astype(np.float32),
-        _log(index),
-        _log(count - index),
-        _log(np.maximum(index - titles[0], 0)) if len(titles) else np.full(count, -1, np.float32),
-        (index < titles[0]).astype(np.float32) if len(titles) else np.full(count, -1, np.float32),
-        np.full(count, np.log1p(page_text), np.float32),
-        np.full(count, page_prose / page_text, np.float32),
-        _log(index - before),
-        _log(after - index),
-    ]
-    best = max(float(score[top]), 1e-6)
-    for element in up:
-        columns += [
-            _log(text_in[element]),
-            links_in[element].astype(np.float32),
-            (prose_in[element] / np.maximum(text_in[element], 1)).astype(np.float32),
-            (prose_in[element] / page_prose).astype(np.float32),
-            (score[element] / best).astype(np.float32),
-            _log(end[element] - first[element]),
-            _log(running_in[element]),
-        ]
-    columns += [
-        _steps_to(top, parent, first, end, count),
-        (depth[up[0]] - depth[top]).astype(np.float32) / 5,
-        np.full(count, prose_in[top] / page_prose, np.float32),
-        _log(np.maximum(first[top] - index, 0)),
-        _log(np.maximum(index - end[top] + 1, 0)),
-    ]
-    bits = _hint_columns(page, text_in > _MAX_SHARE * page_text, hints, up)
-    features = np.vstack((*columns, _KIND[kind[up[0]]].T, _KIND[kind[up[1]]].T, bits.T)).T
-    return Measured(features, chars, [(first[element], end[element]) for element in up[1:]])
+    shares = np.empty((12, count), np.float32)
+    shares[0], shares[1] = links, running
+    shares[2:5] = of_text[[2, 3, 1]] / chars * _PERCENT
+    shares[5], shares[6] = sums[2, :-1] / page_prose, sums[0, :-1] / page_text
+    shares[7], shares[8] = index < title, page_prose / page_text
+    shares[9] = _steps_to(top, parent, first, end, count)
+    shares[10], shares[11] = (depth[up[0]] - depth[top]) / 5, prose_in[top] / page_prose
+    if not len(titles):
+        logs[8] = shares[7] = -1
+    features = np.concatenate(
+        (
+            logs,
+            of_text[5:],
+            shares,
+            _around(np.stack((links, logs[0], running, _HEADING[own], of_text[5], of_text[9])).astype(np.float32)),
+            shares_in[:, up].reshape(-1, count),
+            _KIND[own].T,
+            _KIND[kind[up[1]]].T,
+            _hint_rows(page, text_in > _MAX_SHARE * page_text, hints, within, up),
+        )
+    )
+    return Measured(features.T, chars, [(first[element], end[element]) for element in up[1:]])
 
 
 def _steps_to(top: int, parent: Integers, first: Integers, end: Integers, count: int) -> Floats:
@@ -195,20 +192,15 @@ def _steps_to(top: int, parent: Integers, first: Integers, end: Integers, count:
     return steps
 
 
-def _hint_columns(page: Outline, large: NDArray[np.bool_], hints: Integers, up: list[Integers]) -> Floats:
-    """Hints as columns of 0 and 1: of the elements around a block, of its own and the next, and of the large ones."""
+def _hint_rows(page: Outline, large: NDArray[np.bool_], hints: Integers, within: Integers, up: Integers) -> Floats:
+    """Hints as rows of 0 and 1: see :data:`_BITS`."""
     narrow, wide = [0] * len(large), [0] * len(large)
     for number, (above, bits, is_large) in enumerate(zip(page.parent, page.hints, large.tolist(), strict=True)):
         narrow[number] = narrow[above] if is_large else narrow[above] | bits
         wide[number] = wide[above] | bits if is_large else wide[above]
     element = up[0]
-    positions = np.arange(len(HINTS))
-    own = hints[element] | hints[up[1]]
-    return np.column_stack(
-        [
-            (np.array(narrow)[element][:, None] >> positions) & 1,
-            (own[:, None] >> positions) & 1,
-            (np.array(wide)[element][:, None] >> _WIDE) & 1,
-            (np.array(page.within)[element][:, None] >> _LEADING) & 1,
-        ]
-    ).astype(np.float32)
+    numbers = np.stack(
+        (np.array(narrow)[element], hints[element] | hints[up[1]], np.array(wide)[element], within[element])
+    )
+    rows: Floats = ((numbers[_BITS_OF] >> _BIT) & 1).astype(np.float32)
+    return rows

@@ -13,6 +13,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from tasks.html.depth import limit_depth, may_be_deep
 from tasks.html.mathematics import with_tex_for_math
 from tasks.html.names import names
+from tasks.html.stripping import without_crowded_attributes, without_scripts
 
 MAX_DEPTH = 500
 """Deeper elements are taken as siblings; Chromium does so beyond 512. The parser's time grows with the depth."""
@@ -51,8 +52,7 @@ _INLINE = f"{_INLINE_BUT_EMPHASIS},b,i,em,strong"
 _ATTRIBUTES = r"((?: =?[^\s/>=]*+=\"[^\"]*+\")*+)"
 """Of a tag as the HTML standard serialises it."""
 _TAG = re.compile(rf"<(/?)([a-z][^\s/>]*+){_ATTRIBUTES}>([^<]*+)")
-_LINK = re.compile(rf"<a{_ATTRIBUTES}>")
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_LINK = re.compile(r"<a(?: [^\">]*+(?:\"[^\"]*+\"[^\">]*+)*+)?>")
 MAX_HIDDEN_SHARE = 0.5
 """What holds more of the page's text is shown by some script, or begun by a tag out of place: it is kept."""
 
@@ -65,18 +65,17 @@ def tags_of(html: str, emphasis: bool = False, whole: bool = False) -> Tags:
 
     Navigation, footers and comments are left out, unless ``whole``. Linear time.
     """
-    content = html.encode("utf-8", "surrogatepass")
+    content = without_crowded_attributes(without_scripts(html.encode("utf-8", "surrogatepass")))
     if may_be_deep(content):
-        content = limit_depth(html).encode("utf-8", "surrogatepass")
-    document = LexborHTMLParser(content)
-    body = document.body
+        content = limit_depth(content.decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
+    body = LexborHTMLParser(content).body
     if body is None:
         return []
-    formulas = "math" in html
-    for element in document.css(_DROPPED_BUT_MATH if formulas else _DROPPED):
+    formulas = b"math" in content
+    for element in body.css(_DROPPED_BUT_MATH if formulas else _DROPPED):
         element.decompose()
     _strip_small(body, _HIDDEN if whole else f"{_HIDDEN},{_AROUND}")
-    if not whole and "omment" in html:
+    if not whole and b"omment" in content:
         _strip_comments(body)
     for element in body.css(_INLINE_BUT_EMPHASIS if emphasis else _INLINE):
         element.unwrap()

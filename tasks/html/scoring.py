@@ -72,20 +72,22 @@ def _product(rows: Floats, matrix: Floats) -> Floats:
 def scores_of(page: Measured, fitted: Parameters | None = None) -> Floats:
     """Per block, the log-odds that it is main text, by the network that ships or another one."""
     fitted = fitted or parameters()
-    features = np.clip((page.features - fitted.mean) * fitted.scale, -LIMIT, LIMIT)
-    seen = np.maximum(_product(features, fitted.weights_FH) + fitted.bias_H, 0)
-    count, hidden = seen.shape
-    padded = np.zeros((count + 4, hidden), np.float32)
-    padded[2:-2] = seen
-    views = [seen, *(padded[shift : shift + count] for shift in (0, 1, 3, 4))]
+    features = (page.features - fitted.mean) * fitted.scale
+    np.maximum(features, -LIMIT, out=features)
+    np.minimum(features, LIMIT, out=features)
+    count, hidden = len(features), len(fitted.bias_H)
+    views = np.zeros((count, 9, hidden), np.float32)
+    seen = views[:, 0]
+    np.maximum(_product(features, fitted.weights_FH) + fitted.bias_H, 0, out=seen)
+    for view, shift in enumerate((-2, -1, 1, 2), 1):
+        views[max(-shift, 0) : max(count - shift, 0), view] = seen[max(shift, 0) : max(count + shift, 0)]
     weights = pooling_weights(page.chars)
-    sums = np.zeros((count + 1, hidden + 1), np.float64)
+    sums = np.zeros((count + 1, hidden + 1))
     np.cumsum(np.hstack((seen * weights, weights)), axis=0, out=sums[1:])
-    for first, end in page.spans:
+    for view, (first, end) in enumerate(page.spans, 5):
         within = sums[end] - sums[first]
-        views.append((within[:, :-1] / within[:, -1:]).astype(np.float32))
-    whole = (sums[-1:, :-1] / sums[-1:, -1:]).astype(np.float32)
-    views.append(np.broadcast_to(whole, seen.shape))
-    second = np.maximum(_product(np.hstack(views), fitted.weights_9HH) + fitted.bias_2_H, 0)
+        np.divide(within[:, :-1], within[:, -1:], out=views[:, view], casting="same_kind")
+    views[:, 8] = sums[-1, :-1] / sums[-1, -1]
+    second = np.maximum(_product(views.reshape(count, -1), fitted.weights_9HH) + fitted.bias_2_H, 0)
     scores: Floats = second @ fitted.weights_H + fitted.bias
     return scores

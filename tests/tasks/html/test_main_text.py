@@ -245,3 +245,29 @@ def test_real_pages_reach_a_floor() -> None:
         found, missed = found + hits, missed + len(entry["with"]) - hits
         wrong += sum(" ".join(snippet.split()) in text for snippet in entry["without"])
     assert 2 * found / (2 * found + missed + wrong) > 0.92
+
+
+@pytest.mark.parametrize("separator", [" a{0}=1", "\n a{0}", " a{0}='<'"])
+def test_a_tag_with_very_many_attributes_does_not_hang_the_parser(separator: str) -> None:
+    crowd = "".join(separator.format(number) for number in range(80_000))
+    assert middle("athanor", f"<p{crowd}>{ENGLISH[0]}</p>") == ENGLISH[0]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "<script>document.write('<script src=x><\\/script>')</script>",
+        "<script>if (1 < 2) { a = '<p>not text' }</script >",
+        "<SCRIPT>a = '<p>not text'</SCRIPT>",
+        "<script type=x/><p>not text</script>",
+        "<style>p > b { color: red }</style>",
+        "<!-- <script src=x> -->",
+        "<!-- <svg> --><svg viewBox='0 0 1 1'/><svg><title>not text</title><path d='M0 0'/></svg>",
+    ],
+)
+def test_scripts_go_and_what_follows_them_stays(script: str) -> None:
+    assert middle("athanor", f"{script}<p>{ENGLISH[0]}</p>{script}") == ENGLISH[0]
+
+
+def test_elements_named_like_scripts_stay() -> None:
+    assert middle("athanor", f"<style-guide><p>{ENGLISH[0]}</p></style-guide>") == ENGLISH[0]
