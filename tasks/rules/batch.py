@@ -1,127 +1,21 @@
 """What rules look at: many documents' texts as columns, each worked out once and only when asked for.
 
-*Lines* are cut and compared by Arrow's kernels; *chunks* (what stands between white space) are cut
-and numbered by them. What has to be known of a chunk (its words, their lengths and classes) is in
+*Lines* and *chunks* (what stands between white space) are places in the texts' bytes (see
+:mod:`~tasks.rules.lines`). What has to be known of a chunk (its words, their lengths and classes) is in
 the :mod:`~tasks.rules.vocabulary`, so a text becomes arrays of numbers without a Python object per
 word. Sums per document and per line are differences of cumulative sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from tasks.rules.hashes import first_of, mixed
+from tasks.rules.lines import Content, Lines, shares, sums
 from tasks.rules.unspaced import isolated, may_be_unspaced
 from tasks.rules.vocabulary import LETTER, PUNCTUATION, SENTENCE_END, SYMBOL, WIDE_SIGN, Vocabulary, vocabulary
-
-
-def sums(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Sums of ``values[bounds[i] : bounds[i + 1]]``; segments may be empty."""
-    dtype = np.float64 if values.dtype.kind == "f" else np.int64
-    running = np.concatenate([np.zeros(1, dtype), np.cumsum(values, dtype=dtype)])
-    return running[bounds[1:]] - running[bounds[:-1]]
-
-
-def shares(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Quotients; 0 where there is nothing to divide by."""
-    return np.divide(counts, totals, out=np.zeros(len(counts)), where=totals > 0)
-
-
-class Lines:
-    """Parts of the documents (lines, paragraphs), as an Arrow array of all, and the bounds of each document's."""
-
-    def __init__(self, values: pa.Array, bounds: np.ndarray) -> None:
-        self.values = values
-        self.bounds = bounds
-
-    @classmethod
-    def of(cls, lists: pa.Array) -> Lines:
-        return cls(lists.flatten(), np.asarray(lists.offsets).astype(np.int64))
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """Lines of each document."""
-        return np.diff(self.bounds)
-
-    @cached_property
-    def documents(self) -> np.ndarray:
-        """The document of each line."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Characters of each line."""
-        return np.asarray(pc.utf8_length(self.values)).astype(np.int64)
-
-    @cached_property
-    def stripped(self) -> pa.Array:
-        return pc.utf8_trim_whitespace(self.values)
-
-    @cached_property
-    def printed(self) -> np.ndarray:
-        """Which lines are not blank."""
-        return np.asarray(pc.binary_length(self.stripped)) > 0
-
-    @cached_property
-    def numbers(self) -> np.ndarray:
-        """A number for each line that equal lines of one document share."""
-        same = np.asarray(pc.dictionary_encode(self.values).indices).astype(np.int64)
-        return self.documents * (int(same.max(initial=0)) + 1) + same
-
-    @cached_property
-    def repeated(self) -> np.ndarray:
-        """Which lines stood in their document before."""
-        return first_of(mixed(self.numbers)) != np.arange(len(self.numbers))
-
-    def where(self, mask: np.ndarray) -> Lines:
-        """Only some of the lines."""
-        running = np.concatenate([[0], np.cumsum(mask)])
-        return Lines(self.values.filter(pa.array(mask)), running[self.bounds])
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        return sums(values, self.bounds)
-
-    def start_with(self, *starts: str) -> np.ndarray:
-        """Which stripped lines start so."""
-        return _any(len(self.stripped), [pc.starts_with(self.stripped, start) for start in starts])
-
-    def end_with(self, *ends: str, stripped: bool = True) -> np.ndarray:
-        """Which lines end so."""
-        values = self.stripped if stripped else self.values
-        return _any(len(values), [pc.ends_with(values, end) for end in ends])
-
-
-def offsets_of(texts: pa.Array) -> np.ndarray:
-    """Where the bytes of each text (large strings) begin, and the end; int64."""
-    return np.frombuffer(texts.buffers()[1], dtype=np.int64)[: len(texts) + 1]
-
-
-def content_of(texts: pa.Array) -> np.ndarray:
-    """The bytes of all texts (large strings); uint8."""
-    return np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)[: offsets_of(texts)[-1]]
-
-
-def _documents_with(phrase: bytes, content: bytes, bounds: np.ndarray) -> Iterator[int]:
-    """Which segments of the content have the phrase; each is looked for once in all."""
-    at = content.find(phrase) if phrase else -1
-    while at >= 0:
-        segment = int(np.searchsorted(bounds, at, side="right")) - 1
-        if at + len(phrase) <= bounds[segment + 1]:
-            yield segment
-            at = int(bounds[segment + 1]) - 1
-        at = content.find(phrase, at + 1)
-
-
-def _any(length: int, masks: Sequence[pa.Array]) -> np.ndarray:
-    found = np.zeros(length, dtype=bool)
-    for mask in masks:
-        found |= np.asarray(mask)
-    return found
 
 
 class Batch:
@@ -136,8 +30,9 @@ class Batch:
         return len(self.texts)
 
     @cached_property
-    def array(self) -> pa.Array:
-        return pa.array(self.texts, pa.large_string())
+    def content(self) -> Content:
+        """The bytes of the texts."""
+        return Content(self.texts)
 
     @cached_property
     def characters(self) -> np.ndarray:
@@ -151,26 +46,20 @@ class Batch:
             counts += np.array([text.count(sign) for text in self.texts], dtype=np.int64)
         return counts
 
-    @cached_property
-    def _lowered(self) -> bytes:
-        """All texts in UTF-8, their ASCII letters in lower case: many times faster than all letters."""
-        return content_of(self.array).tobytes().lower()
-
     def contain(self, phrases: Sequence[str]) -> np.ndarray:
         """Which texts contain one of the phrases, in any case."""
         made = np.zeros(len(self), dtype=bool)
-        bounds = offsets_of(self.array)
         for phrase in phrases:
             if phrase.isascii():
-                made[list(_documents_with(phrase.lower().encode(), self._lowered, bounds))] = True
+                made[list(self.content.texts_with(phrase))] = True
             else:
                 made |= [phrase.lower() in text.lower() for text in self.texts]
         return made
 
-    @cached_property
+    @property
     def lines(self) -> Lines:
         """What newlines separate, blank lines too."""
-        return Lines.of(pc.split_pattern(self.array, "\n"))
+        return self.content.lines
 
     @cached_property
     def printed_lines(self) -> Lines:
@@ -182,22 +71,12 @@ class Batch:
     @cached_property
     def _chunks(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the chunks, and the bounds of each line's."""
-        lines = self.lines.values
-        unspaced = may_be_unspaced(self.array)
+        content = self.content
+        unspaced = may_be_unspaced(content.bytes, content.bounds)
         if unspaced.any():
             spaced = [isolated(text) if may_be else text for text, may_be in zip(self.texts, unspaced, strict=True)]
-            lines = pc.split_pattern(pa.array(spaced, pa.large_string()), "\n").flatten()
-        lists = pc.utf8_split_whitespace(lines)
-        encoded = pc.dictionary_encode(lists.flatten())
-        distinct = encoded.dictionary.to_pylist()
-        numbers = self._shared.numbers_of(distinct)
-        indices = np.asarray(encoded.indices)
-        bounds = np.asarray(lists.offsets).astype(np.int64)
-        if "" in distinct:  # stands for the beginning and end of a line that are blank
-            kept = indices != distinct.index("")
-            bounds = np.concatenate([[0], np.cumsum(kept)])[bounds]
-            indices = indices[kept]
-        return numbers[indices], bounds
+            content = Content(spaced)
+        return self._shared.numbers_of(content, *content.chunks), content.lines.chunk_bounds
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

@@ -140,9 +140,9 @@ class JudgedLines:
         if not self.rule.terminal_punctuation:
             return complete
         unspaced = batch.is_unspaced[lines.documents]
-        ends = lines.end_with(*_ENDS) & ~lines.end_with("...")
+        ends = lines.stripped.end_with(*_ENDS) & ~lines.stripped.end_with("...")
         if unspaced.any():
-            ends |= unspaced & lines.end_with(*WIDE_ENDS) & ~lines.end_with("...", "…")
+            ends |= unspaced & lines.stripped.end_with(*WIDE_ENDS) & ~lines.stripped.end_with("...", "…")
         for place, text in self.rewritten.items():
             marks = WIDE_ENDS if unspaced[place] else _ENDS
             ends[place] = text.endswith(marks) and not text.endswith(("...", "…") if unspaced[place] else "...")
@@ -173,7 +173,7 @@ class JudgedLines:
     def contains(self, phrases: tuple[str, ...]) -> np.ndarray:
         """Lines with one of the phrases, in any case."""
         lowered = [phrase.lower() for phrase in phrases]
-        found = np.zeros(len(self.batch.lines.values), dtype=bool)
+        found = np.zeros(len(self.batch.lines), dtype=bool)
         for document in np.flatnonzero(self.batch.contain(phrases)).tolist():
             start = self.batch.lines.bounds[document]
             for place, line in enumerate(self.batch.texts[document].split("\n"), start):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from tasks.rules.batch import Batch, Lines, shares
+from tasks.rules.batch import Batch
+from tasks.rules.lines import shares
 from tasks.rules.rule import Rule, RuleSet
 from tasks.rules.signs import SENTENCE_ENDS, WIDE_ENDS
 from tasks.rules.unspaced import lengths_in_latin
@@ -25,14 +24,10 @@ class Punctuation(Rule):
 
     def faulty(self, batch: Batch) -> np.ndarray:
         lines = batch.printed_lines
-        punctuated = np.asarray(pc.is_in(_last_characters(lines), pa.array(sorted(SENTENCE_ENDS))))
+        punctuated = lines.end_with(*SENTENCE_ENDS)
         if batch.is_unspaced.any():
-            punctuated |= lines.end_with(*WIDE_ENDS) & batch.is_unspaced[lines.documents]
+            punctuated |= lines.stripped.end_with(*WIDE_ENDS) & batch.is_unspaced[lines.documents]
         return shares(lines.sums(punctuated), lines.counts) < self.min_punctuated_lines
-
-
-def _last_characters(lines: Lines) -> pa.Array:
-    return pc.utf8_slice_codeunits(lines.values, -1).cast(pa.string())
 
 
 class ShortLines(Rule):
@@ -51,7 +46,7 @@ class ShortLines(Rule):
         if batch.is_unspaced.any():
             places = np.flatnonzero(batch.is_unspaced[lines.documents])
             lengths = lengths.astype(np.float64)
-            lengths[places] = lengths_in_latin(lines.values.take(pa.array(places)).to_pylist())
+            lengths[places] = lengths_in_latin(lines.strings(places))
         return shares(lines.sums(lengths <= self.short_line), lines.counts) > self.max_short_lines
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-import pyarrow.compute as pc
 from pydantic import Field
 
-from tasks.rules.batch import Batch, Lines, shares, sums
+from tasks.rules.batch import Batch
+from tasks.rules.lines import Lines, shares, sums
 from tasks.rules.rule import Rule, RuleSet
 from tasks.rules.runs import Runs
 from tasks.rules.vocabulary import ALPHABETIC
@@ -75,7 +75,7 @@ class Bullets(Rule):
 
     def faulty(self, batch: Batch) -> np.ndarray:
         lines = batch.lines
-        return shares(lines.sums(lines.start_with(*self.bullets)), real_lines(batch)) > self.max_bullet_lines
+        return shares(lines.sums(lines.stripped.start_with(*self.bullets)), real_lines(batch)) > self.max_bullet_lines
 
 
 class Ellipses(Rule):
@@ -88,13 +88,13 @@ class Ellipses(Rule):
 
     def faulty(self, batch: Batch) -> np.ndarray:
         lines = batch.lines
-        return shares(lines.sums(lines.end_with("...", "…")), real_lines(batch)) > self.max_ellipsis_lines
+        return shares(lines.sums(lines.stripped.end_with("...", "…")), real_lines(batch)) > self.max_ellipsis_lines
 
 
 def real_lines(batch: Batch) -> np.ndarray:
     """Lines of each document, blank ones too, but not what comes after a last newline."""
-    ends_open = np.asarray(pc.ends_with(batch.array, "\n")) | (batch.characters == 0)
-    return batch.lines.counts - ends_open
+    lines, last = batch.lines, batch.lines.bounds[1:] - 1
+    return lines.counts - (lines.starts[last] == lines.ends[last])
 
 
 class Alphabetic(Rule):
@@ -172,11 +172,23 @@ def _runs_of_text(batch: Batch) -> Lines:
 
 def _paragraphs(batch: Batch) -> Lines:
     """What blank lines (two newlines or more) separate; a text without any printed characters has one."""
-    pieces = Lines.of(pc.split_pattern(pc.utf8_trim_whitespace(batch.array), "\n\n"))
-    begun = Lines(pc.ascii_ltrim(pieces.values, "\n"), pieces.bounds)
-    kept = begun.lengths > 0
-    kept[pieces.bounds[:-1]] = True
-    return begun.where(kept)
+    lines = batch.lines
+    printed = np.flatnonzero(lines.printed)
+    places = np.searchsorted(printed, lines.bounds)
+    has_print = np.diff(places) > 0
+    first, last = lines.bounds[:-1].copy(), lines.bounds[:-1].copy()
+    first[has_print], last[has_print] = printed[places[:-1][has_print]], printed[places[1:][has_print] - 1]
+    # The text begins at its first line with print, and ends with its last.
+    inside = (np.arange(len(lines)) >= first[lines.documents]) & (np.arange(len(lines)) <= last[lines.documents])
+    filled = inside & (lines.ends > lines.starts)
+    begins = filled & ~np.concatenate([[False], filled[:-1]])
+    ends = filled & ~np.concatenate([filled[1:], [False]])
+    for edges, edge in ((begins, first), (ends, last)):
+        edges[edge] = True
+    starts, stops = lines.starts.copy(), lines.ends.copy()
+    starts[first], stops[last] = lines.stripped.starts[first], lines.stripped.ends[last]
+    bounds = np.concatenate([[0], np.cumsum(begins)])[lines.bounds]
+    return Lines(lines.content, starts[begins], stops[ends], bounds)
 
 
 class RepeatedWords(Rule):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -19,8 +20,18 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
 
 
 def powers(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """B^0 … B^(count-1), and their inverses; uint64."""
-    made = np.full((2, max(count, 1)), [[BASE], [_INVERSE]], dtype=np.uint64)
+    """B^0 … B^(count-1) (or more), and their inverses; uint64."""
+    kept = 1 << max(16, count.bit_length())
+    return _powers(kept) if kept <= _KEPT else _powers.__wrapped__(count)
+
+
+_KEPT = 1 << 22
+"""So many powers are kept for the next time, at most."""
+
+
+@cache
+def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
+    made = np.full((2, count), [[BASE], [_INVERSE]], dtype=np.uint64)
     made[:, 0] = 1
     raised = np.multiply.accumulate(made, axis=1)
     return raised[0], raised[1]
@@ -30,10 +41,56 @@ def spellings(words: Sequence[str]) -> np.ndarray:
     """Σ_k c_k B^k over each word's characters, c_k a random number for the k-th; uint64."""
     codes = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     raised, lowered = powers(len(codes))
-    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(codes) * raised)])
+    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(codes) * raised[: len(codes)])])
     ends = np.cumsum([len(word) for word in words], dtype=np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
     return (running[ends] - running[starts]) * lowered[starts]
+
+
+class Table:
+    """Codes (uint64) → numbers (int32), by open addressing with steps of one."""
+
+    def __init__(self) -> None:
+        self._allocate(16)
+        self._count = 0
+
+    def _allocate(self, bits: int) -> None:
+        self._shift, self._mask = np.uint64(64 - bits), (1 << bits) - 1
+        self._codes, self._numbers = np.zeros(1 << bits, np.uint64), np.full(1 << bits, -1, np.int32)
+
+    def _first_slots(self, codes: np.ndarray) -> np.ndarray:
+        return (codes * BASE >> self._shift).astype(np.int64)
+
+    def find(self, codes: np.ndarray) -> np.ndarray:
+        """The number of each code; -1 of one that is not here."""
+        codes = np.maximum(codes, np.uint64(1))  # 0 stands for a free slot
+        slots = self._first_slots(codes)
+        there = self._codes[slots]
+        astray = np.flatnonzero((there != codes) & (there > 0))
+        while len(astray):
+            slots[astray] = (slots[astray] + 1) & self._mask
+            there = self._codes[slots[astray]]
+            astray = astray[(there != codes[astray]) & (there > 0)]
+        return self._numbers[slots]
+
+    def add(self, codes: np.ndarray, numbers: np.ndarray) -> None:
+        """Put in codes that are not here yet, each once."""
+        self._count += len(codes)
+        if 4 * self._count > len(self._codes):
+            taken = self._codes > 0
+            old, of_old = self._codes[taken], self._numbers[taken]
+            self._allocate(max(16, (8 * self._count).bit_length()))
+            self._put(old, of_old)
+        self._put(np.maximum(codes, np.uint64(1)), numbers)
+
+    def _put(self, codes: np.ndarray, numbers: np.ndarray) -> None:
+        slots = self._first_slots(codes)
+        while len(codes):
+            free = self._codes[slots] == 0
+            self._codes[slots[free]] = codes[free]
+            placed = self._codes[slots] == codes
+            self._numbers[slots[placed]] = numbers[placed]
+            codes, numbers, slots = codes[~placed], numbers[~placed], (slots[~placed] + 1) & self._mask
 
 
 def _slots(codes: np.ndarray, factor: int) -> tuple[np.ndarray, int]:

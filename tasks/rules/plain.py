@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from tasks.rules.batch import Batch, sums
+from tasks.rules.batch import Batch
+from tasks.rules.lines import sums
 from tasks.rules.rule import Rule
 
 

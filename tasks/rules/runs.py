@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.rules.batch import Batch, sums
+from tasks.rules.batch import Batch
 from tasks.rules.hashes import at_least, first_of, mixed, powers
+from tasks.rules.lines import sums
 
 
 class Runs:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import pyarrow as pa
 
 from tasks.rules.signs import LETTERS_PER_WORD, UNSPACED_SCRIPTS, WIDE_SIGNS
 
@@ -56,14 +55,12 @@ def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
-def may_be_unspaced(texts: pa.Array) -> np.ndarray:
-    """Which texts (large strings) can hold letters of such scripts, by the first bytes of their characters in UTF-8."""
-    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)[: len(texts) + 1]
-    content = np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)[: offsets[-1]]
+def may_be_unspaced(content: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Which texts can hold letters of such scripts, by the first bytes of their characters in UTF-8 (uint8)."""
     # 0xE2 begins dashes, quotation marks and arrows, which are everywhere.
     places = np.flatnonzero((content >= 0xE0) & (content != 0xE2))
-    made = np.zeros(len(texts), dtype=bool)
-    made[np.searchsorted(offsets, places, side="right") - 1] = True
+    made = np.zeros(len(bounds) - 1, dtype=bool)
+    made[np.searchsorted(bounds, places, side="right") - 1] = True
     return made
 
 

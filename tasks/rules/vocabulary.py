@@ -9,7 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from tasks.rules.hashes import spellings
+from tasks.rules.hashes import Table, spellings
+from tasks.rules.lines import Content
 from tasks.rules.signs import LETTERS_PER_WORD, SENTENCE_ENDS, SYMBOLS, is_letter
 from tasks.rules.unspaced import script_of, wide_signs
 from tasks.rules.words import split_chunk
@@ -65,17 +66,22 @@ class Vocabulary:
     """
 
     def __init__(self) -> None:
-        self._chunks, self._words = _Numbers(), _Numbers()
+        self._chunks, self._words = Table(), _Numbers()
         self._first, self._count, self._length, self._letters = (Column(np.int64) for _ in range(4))
         self._parts, self._word_length = Column(np.int64), Column(np.int64)
         self._flags, self._weight, self._spelling = Column(np.uint8), Column(np.float64), Column(np.uint64)
 
-    def numbers_of(self, chunks: Sequence[str]) -> np.ndarray:
-        """The numbers of chunks, int64."""
-        numbers = np.fromiter(map(self._chunks.__getitem__, chunks), dtype=np.int64, count=len(chunks))
-        if self._chunks.fresh:
-            self._learn(self._chunks.fresh)
-            self._chunks.fresh = []
+    def numbers_of(self, content: Content, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """The numbers of chunks, int32."""
+        codes = content.hashes(starts, ends)
+        numbers = self._chunks.find(codes)
+        unknown = np.flatnonzero(numbers < 0)
+        if len(unknown):
+            fresh, first, same = np.unique(codes[unknown], return_index=True, return_inverse=True)
+            known = len(self._first.values)
+            self._learn(content.strings(starts[unknown[first]], ends[unknown[first]]))
+            self._chunks.add(fresh, known + np.arange(len(fresh), dtype=np.int32))
+            numbers[unknown] = known + same
         return numbers
 
     def number_of_word(self, word: str) -> int:
@@ -83,7 +89,7 @@ class Vocabulary:
         return self._words.get(word, -1)
 
     def is_full(self) -> bool:
-        return len(self._chunks) > MAX_CHUNKS
+        return len(self._first.values) > MAX_CHUNKS
 
     first = property(lambda self: self._first.values)
     count = property(lambda self: self._count.values)

@@ -117,7 +117,7 @@ class _List:
 
     def suspects(self, batch: Batch, documents: np.ndarray) -> list[int]:
         """Those of the documents that hold an entry."""
-        texts = pc.utf8_lower(batch.array.take(pa.array(documents)))
+        texts = pc.utf8_lower(pa.array([batch.texts[index] for index in documents], pa.large_string()))
         return documents[np.asarray(pc.match_substring_regex(texts, self._column))].tolist()
 
     def matches(self, text: str) -> list[str]:

@@ -1,0 +1,236 @@
+"""The bytes of many texts, and parts of them: lines, paragraphs, chunks, by where they begin and end.
+
+Parts are found, stripped, measured, compared and numbered by their places in the bytes, all of a batch
+at once; no part becomes an object. The hash of any part costs two look-ups: with x_i a random number
+for the i-th byte, B odd and S_i = Σ_{j<i} x_j B^j (mod 2^64), the part from s to e has (S_e − S_s) B^{−s}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.rules.hashes import first_of, mixed, powers
+
+_NEWLINE = 10
+
+
+def sums(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Sums of ``values[bounds[i] : bounds[i + 1]]``; segments may be empty."""
+    dtype = np.float64 if values.dtype.kind == "f" else np.int64
+    running = np.concatenate([np.zeros(1, dtype), np.cumsum(values, dtype=dtype)])
+    return running[bounds[1:]] - running[bounds[:-1]]
+
+
+def shares(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Quotients; 0 where there is nothing to divide by."""
+    return np.divide(counts, totals, out=np.zeros(len(counts)), where=totals > 0)
+
+
+@cache
+def _spaces() -> np.ndarray:
+    """Code point (below 2^16, where all white space is) → whether it is white space; bool."""
+    return np.array([chr(code).isspace() for code in range(0x10000)])
+
+
+class Content:
+    """Texts in UTF-8, one behind the other.
+
+    ``bytes``: uint8; ``bounds``: where each text begins, and the end; int64.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        array = pa.array(texts, pa.large_string())
+        self.bounds = np.frombuffer(array.buffers()[1], dtype=np.int64)[: len(array) + 1]
+        self.bytes = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)[: self.bounds[-1]]
+
+    @cached_property
+    def lowered(self) -> bytes:
+        """All bytes, ASCII letters in lower case."""
+        return self.bytes.tobytes().lower()
+
+    def texts_with(self, phrase: str) -> Iterator[int]:
+        """Which texts have the phrase (ASCII, in any case); it is looked for in all of them at once."""
+        sought = phrase.lower().encode()
+        at = self.lowered.find(sought) if sought else -1
+        while at >= 0:
+            text = int(np.searchsorted(self.bounds, at, side="right")) - 1
+            if at + len(sought) <= self.bounds[text + 1]:
+                yield text
+                at = int(self.bounds[text + 1]) - 1
+            at = self.lowered.find(sought, at + 1)
+
+    @cached_property
+    def _inner(self) -> np.ndarray:
+        """Where bytes are that begin no character."""
+        return np.flatnonzero((self.bytes & 0xC0) == 0x80)
+
+    def characters(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Characters of the parts; int64."""
+        if not len(self._inner):
+            return ends - starts
+        return ends - starts - (np.searchsorted(self._inner, ends) - np.searchsorted(self._inner, starts))
+
+    @cached_property
+    def _is_space(self) -> np.ndarray:
+        """Which bytes are of white space."""
+        space = _spaces()[:0x100] & (np.arange(0x100) < 0x80)
+        made = space[self.bytes]
+        places = np.flatnonzero((self.bytes >= 0xC2) & (self.bytes < 0xF0))
+        if len(places):
+            padded = np.concatenate([self.bytes, np.zeros(2, np.uint8)]).astype(np.uint16)
+            first, second, third = (padded[places + k] for k in range(3))
+            long = first >= 0xE0
+            three = (first & 0xF) << 12 | (second & 0x3F) << 6 | third & 0x3F
+            codes = np.where(long, three, (first & 0x1F) << 6 | second & 0x3F)
+            found = _spaces()[codes]
+            for k in range(3):
+                made[places[found & (long | (k < 2))] + k] = True
+        return made
+
+    @cached_property
+    def chunks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the runs of characters that are no white space begin and end; none goes from one text into the next."""
+        space = self._is_space
+        edges = self.bounds[self.bounds < len(space)]
+        before, after = np.ones(len(space), dtype=bool), np.ones(len(space), dtype=bool)
+        before[1:], after[:-1] = space[:-1], space[1:]
+        before[edges], after[edges - 1] = True, True
+        return np.flatnonzero(before & ~space), np.flatnonzero(after & ~space) + 1
+
+    @cached_property
+    def _sums(self) -> np.ndarray:
+        values = mixed(np.arange(0x100))[self.bytes]
+        values *= powers(len(values))[0][: len(values)]
+        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(values)])
+
+    def hashes(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """A number for each part that equal parts share; uint64."""
+        return (self._sums[ends] - self._sums[starts]) * powers(len(self._sums))[1][starts]
+
+    def strings(self, starts: np.ndarray, ends: np.ndarray) -> list[str]:
+        """The parts themselves."""
+        content = self.bytes.data
+        return [str(content[a:b], "utf-8") for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+    @cached_property
+    def lines(self) -> Lines:
+        """What newlines separate, blank lines too."""
+        newlines = np.flatnonzero(self.bytes == _NEWLINE)
+        bounds = np.searchsorted(newlines, self.bounds) + np.arange(len(self.bounds))
+        inner = np.ones(int(bounds[-1]), dtype=bool)
+        starts, ends = np.empty((2, len(inner)), dtype=np.int64)
+        inner[bounds[:-1]] = False
+        starts[bounds[:-1]], starts[inner] = self.bounds[:-1], newlines + 1
+        inner[:] = True
+        inner[bounds[1:] - 1] = False
+        ends[bounds[1:] - 1], ends[inner] = self.bounds[1:], newlines
+        return Lines(self, starts, ends, bounds)
+
+
+class Lines:
+    """Parts of the texts (lines, paragraphs): where each begins and ends in the content, the bounds of each text's."""
+
+    def __init__(self, content: Content, starts: np.ndarray, ends: np.ndarray, bounds: np.ndarray) -> None:
+        self.content, self.starts, self.ends, self.bounds = content, starts, ends, bounds
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Lines of each document."""
+        return np.diff(self.bounds)
+
+    @cached_property
+    def documents(self) -> np.ndarray:
+        """The document of each line."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Characters of each line."""
+        return self.content.characters(self.starts, self.ends)
+
+    @cached_property
+    def chunk_bounds(self) -> np.ndarray:
+        """Where the chunks of each line begin (lines that follow one another), and the end."""
+        starts = self.content.chunks[0]
+        return np.append(np.searchsorted(starts, self.starts), len(starts))
+
+    @cached_property
+    def printed(self) -> np.ndarray:
+        """Which lines are not blank."""
+        return np.diff(self.chunk_bounds) > 0
+
+    @cached_property
+    def stripped(self) -> Lines:
+        """The lines without the white space around them; those of a blank line's begin and end where it begins."""
+        starts, ends = self.starts.copy(), self.starts.copy()
+        starts[self.printed] = self.content.chunks[0][self.chunk_bounds[:-1][self.printed]]
+        ends[self.printed] = self.content.chunks[1][self.chunk_bounds[1:][self.printed] - 1]
+        return Lines(self.content, starts, ends, self.bounds)
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """A number for each line that equal lines of one document share; uint64."""
+        return self.content.hashes(self.starts, self.ends) ^ mixed(np.arange(len(self.counts)))[self.documents]
+
+    @cached_property
+    def repeated(self) -> np.ndarray:
+        """Which lines stood in their document before."""
+        return first_of(self.hashes) != np.arange(len(self))
+
+    def where(self, mask: np.ndarray) -> Lines:
+        """Only some of the lines."""
+        running = np.concatenate([[0], np.cumsum(mask)])
+        made = Lines(self.content, self.starts[mask], self.ends[mask], running[self.bounds])
+        for known in ("lengths", "hashes"):
+            if known in self.__dict__:
+                made.__dict__[known] = self.__dict__[known][mask]
+        return made
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        return sums(values, self.bounds)
+
+    def strings(self, places: np.ndarray) -> list[str]:
+        """Some of the lines themselves."""
+        return self.content.strings(self.starts[places], self.ends[places])
+
+    def start_with(self, *starts: str) -> np.ndarray:
+        """Which lines start so."""
+        return self._match(self.starts, starts)
+
+    def end_with(self, *ends: str) -> np.ndarray:
+        """Which lines end so."""
+        found = np.zeros(len(self), dtype=bool)
+        marks: dict[int, list[int]] = {}
+        for end in ends:
+            code = end.encode()
+            marks.setdefault(len(code), []).append(int.from_bytes(code, "big"))
+        for size, codes in marks.items():
+            found |= np.isin(self._last(size), codes)
+        return found
+
+    def _last(self, size: int) -> np.ndarray:
+        """The last bytes (8 at most) as one number; 0 of shorter lines."""
+        long = self.ends - self.starts >= size
+        made = np.zeros(len(self), dtype=np.int64)
+        if not len(self.content.bytes):
+            return made
+        for place in range(size, 0, -1):
+            made = made << 8 | np.take(self.content.bytes, self.ends - place, mode="clip")
+        return np.where(long, made, 0)
+
+    def _match(self, at: np.ndarray, marks: Sequence[str]) -> np.ndarray:
+        found = np.zeros(len(self), dtype=bool)
+        for mark in marks:
+            code = mark.encode()
+            places = np.flatnonzero(self.ends - self.starts >= len(code))
+            for k, byte in enumerate(code):
+                places = places[self.content.bytes[at[places] + k] == byte]
+            found[places] = True
+        return found
