@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-_RAW = ((b"<script", b"</script"), (b"<style", b"</style"), (b"<svg", b"</svg"))
-"""How such elements begin and end, in the usual spelling; the parser finds those in another one."""
-_AFTER_NAME = (b"", b" ", b"\n", b"\t")
+import numpy as np
+
+_START = re.compile(rb"(cript|tyle|vg)(?:\s[^>]*+)?>")
+_ENDS = {b"cript": b"</script", b"tyle": b"</style", b"vg": b"</svg"}
+"""How such elements begin, behind ``<s``, and end, in the usual spelling; the parser finds those in another one."""
 LONG_TAG = 10_000
 """Bytes without a ``>`` from which a tag …"""
 MANY_ATTRIBUTES = 500
@@ -15,31 +17,35 @@ _TAG = re.compile(rb"<[a-zA-Z][^\s/<>]{0,100}")
 
 
 def without_scripts(html: bytes) -> bytes:
-    """A page in UTF-8 without most of its scripts (formulas stay), style sheets and drawings. Linear time."""
-    for start, end in _RAW:
-        if start in html:
-            html = _without(html, start, end)
-    return html
+    """A page in UTF-8 without most of its scripts (formulas stay), style sheets and drawings. Linear time.
 
-
-def _without(html: bytes, start: bytes, end: bytes) -> bytes:
-    """Without the elements that begin and end so; what begins and never ends is left to the parser."""
-    first, *others = html.split(start)
+    What begins and never ends is left to the parser.
+    """
+    first, *others = html.split(b"<s")
     kept = [first]
-    begun = 0
+    begun, end = 0, b""
     for other in others:
-        inside, ended, behind = other.partition(end)
-        tag = inside.partition(b">")[0]
-        if not begun and (tag[:1] not in _AFTER_NAME or tag.endswith(b"/") or b"math" in tag):
-            kept += [start, other]
-        elif ended:
+        if not begun:
+            tag = _START.match(other)
+            if tag is None or tag[0].endswith(b"/>") or b"math" in tag[0]:
+                kept += (b"<s", other)
+                continue
+            end = _ENDS[tag[1]]
+        _, ended, behind = other.partition(end)
+        if ended:
             del kept[len(kept) - begun :]
             begun = 0
             kept.append(behind.partition(b">")[2])
-        else:  # the next one is written by this one, or this one is in a comment
-            kept += [start, other]
-            begun = 0 if b"-->" in other else begun + 2
+        else:  # what follows is written by a script, or part of a drawing, unless this one is in a comment
+            begun = begun + 2 if begun or not _in_comment(kept) else 0
+            kept += (b"<s", other)
     return b"".join(kept)
+
+
+def _in_comment(pieces: list[bytes]) -> bool:
+    """Whether a comment is open behind these pieces; long ones are not looked for."""
+    before = b"".join(pieces[-20:])
+    return before.rfind(b"<!--") > before.rfind(b"-->")
 
 
 def without_crowded_attributes(html: bytes) -> bytes:
@@ -47,10 +53,10 @@ def without_crowded_attributes(html: bytes) -> bytes:
 
     A tag that hides its length behind a ``>`` in the value of an attribute is not found.
     """
-    pieces = html.split(b">")
-    if max(map(len, pieces)) < LONG_TAG:
+    ends = np.flatnonzero(np.frombuffer(html, np.uint8) == ord(">"))
+    if np.diff(ends, prepend=0, append=len(html)).max() < LONG_TAG:
         return html
-    return b">".join([_bounded(piece) if len(piece) >= LONG_TAG else piece for piece in pieces])
+    return b">".join([_bounded(piece) if len(piece) >= LONG_TAG else piece for piece in html.split(b">")])
 
 
 def _bounded(piece: bytes) -> bytes:

@@ -262,6 +262,8 @@ def test_a_tag_with_very_many_attributes_does_not_hang_the_parser(separator: str
         "<script type=x/><p>not text</script>",
         "<style>p > b { color: red }</style>",
         "<!-- <script src=x> -->",
+        "<script>write('<!--[if IE]><script>a()</' + 'script><![endif]-->'); write('<span>')</script>",
+        "<script type=text/html><p>not text<!--[if IE]><span><![endif]--></p></script>",
         "<!-- <svg> --><svg viewBox='0 0 1 1'/><svg><title>not text</title><path d='M0 0'/></svg>",
     ],
 )
