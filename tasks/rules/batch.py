@@ -75,7 +75,8 @@ class Batch:
         unspaced = may_be_unspaced(content.bytes, content.bounds)
         if unspaced.any():
             spaced = [isolated(text) if may_be else text for text, may_be in zip(self.texts, unspaced, strict=True)]
-            content = Content(spaced)
+            if any(new is not text for new, text in zip(spaced, self.texts, strict=True)):
+                content = Content(spaced)
         return self._shared.numbers_of(content, *content.chunks), content.lines.chunk_bounds
 
     @cached_property

@@ -1,8 +1,9 @@
 """The bytes of many texts, and parts of them: lines, paragraphs, chunks, by where they begin and end.
 
 Parts are found, stripped, measured, compared and numbered by their places in the bytes, all of a batch
-at once; no part becomes an object. The hash of any part costs two look-ups: with x_i a random number
-for the i-th byte, B odd and S_i = Σ_{j<i} x_j B^j (mod 2^64), the part from s to e has (S_e − S_s) B^{−s}.
+at once; no part becomes an object. The hash of any part costs two look-ups: with x_i the i-th byte
+and one (no byte of UTF-8 is 255), B odd and S_i = Σ_{j<i} x_j B^j (mod 2^64), the part from s to e has
+(S_e − S_s) B^{−s}.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ def shares(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
 def _spaces() -> np.ndarray:
     """Code point (below 2^16, where all white space is) → whether it is white space; bool."""
     return np.array([chr(code).isspace() for code in range(0x10000)])
+
+
+_SINGLE_SPACES = bytes(byte < 0x80 and chr(byte).isspace() for byte in range(0x100))
+"""Byte → 1 if it is white space by itself."""
 
 
 class Content:
@@ -77,8 +82,7 @@ class Content:
     @cached_property
     def _is_space(self) -> np.ndarray:
         """Which bytes are of white space."""
-        space = _spaces()[:0x100] & (np.arange(0x100) < 0x80)
-        made = space[self.bytes]
+        made = np.frombuffer(bytearray(self.bytes).translate(_SINGLE_SPACES), dtype=bool)
         places = np.flatnonzero((self.bytes >= 0xC2) & (self.bytes < 0xF0))
         if len(places):
             padded = np.concatenate([self.bytes, np.zeros(2, np.uint8)]).astype(np.uint16)
@@ -103,9 +107,9 @@ class Content:
 
     @cached_property
     def _sums(self) -> np.ndarray:
-        values = mixed(np.arange(0x100))[self.bytes]
-        values *= powers(len(values))[0][: len(values)]
-        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(values)])
+        made = np.zeros(len(self.bytes) + 1, dtype=np.uint64)
+        np.multiply(self.bytes + np.uint8(1), powers(len(self.bytes))[0][: len(self.bytes)], out=made[1:])
+        return np.add.accumulate(made, out=made)
 
     def hashes(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """A number for each part that equal parts share; uint64."""
@@ -212,18 +216,23 @@ class Lines:
             code = end.encode()
             marks.setdefault(len(code), []).append(int.from_bytes(code, "big"))
         for size, codes in marks.items():
-            found |= np.isin(self._last(size), codes)
+            places = self._filled[np.isin(self._last, [code & 0xFF for code in codes])] if size > 1 else self._filled
+            places = places[self.ends[places] - self.starts[places] >= size]
+            tails = np.zeros(len(places), dtype=np.int64)
+            for place in range(size, 0, -1):
+                tails = tails << 8 | self.content.bytes[self.ends[places] - place]
+            found[places[np.isin(tails, codes)]] = True
         return found
 
-    def _last(self, size: int) -> np.ndarray:
-        """The last bytes (8 at most) as one number; 0 of shorter lines."""
-        long = self.ends - self.starts >= size
-        made = np.zeros(len(self), dtype=np.int64)
-        if not len(self.content.bytes):
-            return made
-        for place in range(size, 0, -1):
-            made = made << 8 | np.take(self.content.bytes, self.ends - place, mode="clip")
-        return np.where(long, made, 0)
+    @cached_property
+    def _filled(self) -> np.ndarray:
+        """Which lines are not empty; indices."""
+        return np.flatnonzero(self.ends > self.starts)
+
+    @cached_property
+    def _last(self) -> np.ndarray:
+        """The last byte of those."""
+        return self.content.bytes[self.ends[self._filled] - 1]
 
     def _match(self, at: np.ndarray, marks: Sequence[str]) -> np.ndarray:
         found = np.zeros(len(self), dtype=bool)

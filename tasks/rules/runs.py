@@ -97,10 +97,9 @@ class Runs:
         ``spaces`` are the characters between the words of one run. A run that occurs once counts too.
         """
         starts, codes = self.codes(n)
-        order = np.argsort(codes, kind="stable")
-        begins = np.flatnonzero(np.concatenate([[True], np.diff(codes[order]) != 0])) if len(order) else order
-        counts = np.diff(np.concatenate([begins, [len(order)]]))
-        first = starts[order[begins]]
+        often = np.bincount(first_of(codes), minlength=len(codes))
+        begins = np.flatnonzero(often)
+        first, counts = starts[begins], often[begins]
         # Largest count, and of several the one that comes first.
         rank = counts * (len(self.hashes) + 1) + (len(self.hashes) - first)
         is_top = rank == self._most(rank, first)[self.document[first]]
@@ -110,9 +109,12 @@ class Runs:
         return made
 
     def _most(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """The largest value in each document; 0 of none."""
+        """The largest value in each document, 0 of none; each value stands for a start, and these ascend."""
         most = np.zeros(len(self.bounds) - 1, dtype=np.int64)
-        np.maximum.at(most, self.document[starts], values)
+        edges = np.searchsorted(starts, self.bounds)
+        filled = np.diff(edges) > 0
+        if len(values):
+            most[filled] = np.maximum.reduceat(values, edges[:-1][filled])
         return most
 
     # Runs that stood before

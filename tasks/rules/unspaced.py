@@ -59,6 +59,8 @@ def may_be_unspaced(content: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Which texts can hold letters of such scripts, by the first bytes of their characters in UTF-8 (uint8)."""
     # 0xE2 begins dashes, quotation marks and arrows, which are everywhere.
     places = np.flatnonzero((content >= 0xE0) & (content != 0xE2))
+    # So do, with 0xF0 before them, bytes below 0xA0: emoji.
+    places = places[(content[places] != 0xF0) | (content[np.minimum(places + 1, len(content) - 1)] >= 0xA0)]
     made = np.zeros(len(bounds) - 1, dtype=bool)
     made[np.searchsorted(bounds, places, side="right") - 1] = True
     return made
