@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from itertools import pairwise
 
 from tasks.html.blocks import KINDS, Outline, outline_of
 from tasks.html.features import measure
@@ -22,6 +23,9 @@ MIN_CHARACTERS = 200
 """With less main text than this, or …"""
 MIN_SHARE = 0.02
 """… less of the page's text, the page is taken for one without an article."""
+MAX_HEADING = 120
+"""Characters up to which a heading between blocks kept is kept too."""
+_HEADINGS = frozenset(KINDS[name] for name in names("h2 h3 h4 h5 h6"))
 _START = re.compile(r' start="(\d{1,8})"')
 _STRUCTURE = frozenset((*KINDS, "br", "b", "i", "em", "strong", "code", "kbd", "samp", "tt"))
 _PLAIN = frozenset(names("div section article main header hgroup center details summary address body"))
@@ -45,7 +49,22 @@ def main_text(html: str, markdown: bool = False, fitted: Parameters | None = Non
     total = sum(map(len, page.texts))
     if found < min(MIN_CHARACTERS, 0.5 * total) or found < MIN_SHARE * total:
         kept = _without_navigation(page)
-    return lay_out(tags, page, kept, markdown)
+    return lay_out(tags, page, _with_headings(page, kept), markdown)
+
+
+def _with_headings(page: Outline, kept: list[int]) -> list[int]:
+    """The blocks, and every heading without links that stands alone between two of them."""
+    found = kept[:1]
+    for before, number in pairwise(kept):
+        if number == before + 2 and _is_heading(page, before + 1):
+            found.append(before + 1)
+        found.append(number)
+    return found
+
+
+def _is_heading(page: Outline, number: int) -> bool:
+    kind = page.kind[page.element[number]]
+    return kind in _HEADINGS and not page.linked[number] and len(page.texts[number]) <= MAX_HEADING
 
 
 def _without_navigation(page: Outline) -> list[int]:
