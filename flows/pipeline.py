@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectConcurrentFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -21,7 +21,7 @@ from flows.markdown import run_markdown, step_markdown
 from flows.plan import Options, Planner
 from flows.prefect_artifacts import progress_bar, publish, publish_run
 from flows.recipe import Step, load_recipe
-from flows.run import RunResult, Session
+from flows.run import INTERRUPTED, RunResult, Session
 from storage.errors import StoreUnavailable, TrainingFailed
 from tasks.parallel import die_with_parent
 
@@ -29,6 +29,7 @@ RETRY_DELAYS = [2, 20]
 """Seconds before a step is tried again, where that can help."""
 RESULTS: dict[str, RunResult] = {}
 """What became of the runs of this process, by Prefect's flow run: for the command line's report."""
+_AWAKE_SECONDS = 1.0
 _GOODBYE_SECONDS = 5.0
 """How long an interrupted run tries to tell Prefect."""
 
@@ -59,15 +60,26 @@ def pipeline(
     options = Options(until, limit, frozenset(reuse or []), frozenset(rebuild or []))
     planner = Planner(declared, options, home.open_store(declared), home)
     session = Session(planner, str(flow_run.id), dict(flow_run.parameters), lambda s: progress_bar(declared.name, s))
-    futures: dict[str, PrefectFuture[Any]] = {}
+    futures: dict[str, PrefectConcurrentFuture[Any]] = {}
     try:
         for step in planner.steps.values():
-            futures[step.name] = step_task(step, session).submit({need: futures[need] for need in step.needs})
+            made = {need: futures[need] for need in step.needs}
+            futures[step.name] = cast(PrefectConcurrentFuture[Any], step_task(step, session).submit(made))
         for future in futures.values():
-            future.wait()
+            _wait(future)
     except (KeyboardInterrupt, TerminationSignal):
         _leave(session)
     return _final_state(session)
+
+
+def _wait(future: PrefectConcurrentFuture[Any]) -> None:
+    """Wait for a step's end; raises KeyboardInterrupt soon after Ctrl-C, even if a library swallowed it."""
+    done = False
+    while not done:
+        future.wait(_AWAKE_SECONDS)
+        done = future.wrapped_future.done()
+        if INTERRUPTED.is_set():
+            raise KeyboardInterrupt
 
 
 def step_task(step: Step, session: Session) -> Task[[dict[str, Any]], State[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from storage.artifact import JsonValue
 from storage.errors import AthanorError, UserError
 from tasks.task import Progress
 
+INTERRUPTED = threading.Event()
+"""Set by Ctrl-C and SIGTERM. The exception they raise can come up inside a library that swallows it."""
 RunStatus = Literal["done", "failed", "interrupted"]
 
 MLFLOW_PORT = 5000

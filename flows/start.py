@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.plan import Planner
 from flows.report import run_table, sample_text
-from flows.run import MLFLOW_PORT, PREFECT_PORT, RunResult, mlflow_address, traceback_of
+from flows.run import INTERRUPTED, MLFLOW_PORT, PREFECT_PORT, RunResult, mlflow_address, traceback_of
 from flows.servers import prefect_api, prefect_environment, running_up
 from flows.tracking import start_early
 from storage.errors import BrokenError
@@ -27,7 +27,8 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     # An interrupted run leaves without tidying up; its semaphores are freed all the same.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     start_early(planner.home)
     with prefect_api(planner.home, _import_pipeline):
         from flows import pipeline
@@ -64,6 +65,7 @@ def _import_pipeline(address: str) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    INTERRUPTED.set()
     raise KeyboardInterrupt
 
 

@@ -52,7 +52,8 @@ _INLINE = f"{_INLINE_BUT_EMPHASIS},b,i,em,strong"
 _ATTRIBUTES = r"((?: =?[^\s/>=]*+=\"[^\"]*+\")*+)"
 """Of a tag as the HTML standard serialises it."""
 _TAG = re.compile(rf"<(/?)([a-z][^\s/>]*+){_ATTRIBUTES}>([^<]*+)")
-_LINK = re.compile(r"<a(?: [^\">]*+(?:\"[^\"]*+\"[^\">]*+)*+)?>")
+# Outside quotes no "<" either: else text that begins many links and ends none would take quadratic time.
+_LINK = re.compile(r"<a(?: [^\"<>]*+(?:\"[^\"]*+\"[^\"<>]*+)*+)?>")
 MAX_HIDDEN_SHARE = 0.5
 """What holds more of the page's text is shown by some script, or begun by a tag out of place: it is kept."""
 
