@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,13 +70,19 @@ def file_of(module: str) -> Path | None:
     return None
 
 
+_parsing = threading.Lock()
+"""Before Python 3.13 two threads that parse at once share a count of depth, and one may fail: "AST constructor
+recursion depth mismatch". Steps are planned in threads."""
+
+
 @cache
 def _read(module: str) -> tuple[dict[str, str], list[str], bool]:
     """Symbol digests, imported first-party modules, and whether the module declares itself plumbing."""
     path = file_of(module)
     if path is None:
         raise ModuleNotFoundError(f"no first-party module {module!r}")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    with _parsing:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     parts: dict[str, list[str]] = {}
     plumbing = False
     for statement in tree.body:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,34 @@ def test_every_module_that_declares_itself_plumbing_says_why() -> None:
         for path in (root / folder).rglob("*.py"):
             declared = re.search(r"^PLUMBING = (.*)$", path.read_text(), re.MULTILINE)
             assert declared is None or len(declared[1]) > 10, path
+
+
+def test_threads_may_ask_at_once() -> None:
+    """Before Python 3.13 parsing in two threads can fail; collecting garbage all the time makes it likely."""
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            code_of("tasks.dedup")
+        except BaseException as error:  # told to the test's own thread
+            errors.append(error)
+
+    def noticed(phase: str, info: dict[str, int]) -> None:
+        sum(range(50))  # a place for the interpreter to change threads
+
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(10, 2, 2)
+    gc.callbacks.append(noticed)
+    sys.setswitchinterval(1e-6)
+    try:
+        code._read.cache_clear()
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(noticed)
+        sys.setswitchinterval(interval)
+    assert errors == []
