@@ -46,7 +46,7 @@ class CleanHtml(Task):
     """Pages as collected, HTML or text."""
     extractor: Literal["athanor", "beautifulsoup", "trafilatura", "resiliparse"] = "athanor"
     """``athanor`` finds the main text with a small network over a page's blocks, as well as ``trafilatura``'s rules do
-    and many times faster; ``resiliparse`` has simple rules; ``beautifulsoup`` leaves out only navigation and
+    and several times as fast; ``resiliparse`` has simple rules; ``beautifulsoup`` leaves out only navigation and
     boilerplate: for documentation in nested tables."""
     output: Literal["text", "markdown"] = "text"
     """``markdown`` marks headings, lists, tables, quotes, code and emphasis; not offered by ``resiliparse``."""
