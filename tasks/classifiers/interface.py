@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from tasks.networks import Device
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 class TextClassifier(Protocol):

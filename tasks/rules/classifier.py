@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from storage.artifact import Classifier
 from storage.errors import UserError
 from tasks.classifiers.folders import labels_of, make_of
-from tasks.classifiers.interface import Device, TextClassifier, load
+from tasks.classifiers.interface import TextClassifier, load
+from tasks.networks import Device
 from tasks.rules.batch import Batch
 from tasks.rules.rule import Judged, Rule
 from tasks.task import Context, Input

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.copies.characters import normalised
+from tasks.networks import Device
 from tasks.variants.closeness import Encoder
 from tasks.variants.lexicon import Lexicon
-from tasks.variants.networks import Device
 from tasks.variants.settings import AnyMethod, Closeness, Synonyms
 from tasks.variants.translation import Translator
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.errors import SourceError
-from tasks.variants.networks import Device, batches, context_of, filled, filling_of, opened
+from tasks.networks import Device, batches, context_of, filled, filling_of, opened
 
 Measure = Literal["embedding", "bertscore"]
 Vectors = npt.NDArray[np.float32]

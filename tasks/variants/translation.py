@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.variants.networks import Device, batches, context_of, filled, filling_of, opened
+from tasks.networks import Device, batches, context_of, filled, filling_of, opened
 from tasks.variants.pieces import pieces_of
 
 _LONGER = 2

@@ -10,7 +10,6 @@ import pytest
 
 from storage.errors import SourceError
 from tasks.variants.closeness import Embedded, Encoder, bertscore_f1, embedding_similarity
-from tasks.variants.networks import batches
 from tasks.variants.pieces import pieces_of
 from tasks.variants.translation import Translator
 from tests.tasks.variants.tiny import CONTEXT, tiny_encoder, tiny_translator
@@ -93,12 +92,5 @@ def test_a_folder_that_cannot_be_opened_is_an_error_in_one_line(tmp_path: Path) 
         Translator.load(tmp_path / "encoder", "cpu", 1, "")
     assert "\n" not in str(caught.value)
     (tmp_path / "encoder" / "model.safetensors").unlink()
-    with pytest.raises(SourceError, match="cannot open it as a encoder"):
+    with pytest.raises(SourceError, match="cannot open it as an encoder"):
         Encoder.load(tmp_path / "encoder", "cpu")
-
-
-def test_batches_hold_every_row_once() -> None:
-    lengths = [3, 9, 1, 9, 20, 4]
-    made = list(batches(lengths, 18))
-    assert sorted(number for batch in made for number in batch) == list(range(6))
-    assert all(len(batch) == 1 or len(batch) * lengths[batch[0]] <= 18 for batch in made)

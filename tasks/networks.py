@@ -1,4 +1,4 @@
-"""Networks of Hugging Face ``transformers`` that translate or encode: safetensors only, and no code of their own."""
+"""Networks of Hugging Face ``transformers`` that read texts: safetensors only, and no code of their own."""
 
 from __future__ import annotations
 
@@ -9,43 +9,49 @@ from typing import Any, Literal
 from storage.errors import SourceError
 
 Device = Literal["auto", "cpu", "cuda"]
-What = Literal["encoder", "translator"]
+What = Literal["encoder", "translator", "text classifier"]
 
-BATCH_TOKENS = 4_096
+BATCH_TOKENS = 8_192
 """Tokens of a batch, filling included."""
-_CONTEXT = 512
-"""Tokens that a network has room for where neither it nor its tokenizer says so."""
 
 
 def opened(folder: Path, what: What, device: Device) -> tuple[Any, Any]:
     """The network, float32 and in evaluation mode, and its tokenizer. Raises SourceError if they cannot be opened."""
     import torch
-    from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    kind = AutoModelForSeq2SeqLM if what == "translator" else AutoModel
+    kinds = {
+        "encoder": transformers.AutoModel,
+        "translator": transformers.AutoModelForSeq2SeqLM,
+        "text classifier": transformers.AutoModelForSequenceClassification,
+    }
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     place = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        network, loading = kind.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        network, loading = kinds[what].from_pretrained(
             folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        a = "an" if what == "encoder" else "a"
         reason = " ".join(str(error).split())[:300]
-        raise SourceError(f"{folder}: transformers cannot open it as a {what} ({reason})") from error
+        raise SourceError(f"{folder}: transformers cannot open it as {a} {what} ({reason})") from error
     # An encoder's pooler is not used here, so it may be missing.
-    missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
+    missing = sorted(n for n in loading["missing_keys"] if what != "encoder" or not n.startswith("pooler."))
     if missing:
-        raise SourceError(f"{folder}: its weights lack {missing[0]} ({len(missing)} missing); get the whole folder")
+        raise SourceError(
+            f"{folder}: its weights lack {missing[0]} ({len(missing)} missing), so it is no trained {what}; "
+            "get the whole folder"
+        )
     if what == "encoder" and network.config.is_encoder_decoder:
         network = network.get_encoder()
     return network.eval().to(place), tokenizer
 
 
-def context_of(config: Any, tokenizer: Any) -> int:
-    """Tokens that network and tokenizer both have room for."""
+def context_of(config: Any, tokenizer: Any, otherwise: int = 512) -> int:
+    """Tokens that network and tokenizer both have room for; ``otherwise`` where neither says."""
     bounds = [int(tokenizer.model_max_length)]
     for name in ("max_position_embeddings", "n_positions"):
         positions = getattr(config, name, None)
@@ -53,8 +59,8 @@ def context_of(config: Any, tokenizer: Any) -> int:
             # RoBERTa and its kin count positions from behind the filling token.
             behind = any(kin in config.model_type for kin in ("roberta", "camembert", "mpnet", "longformer"))
             bounds.append(positions - ((config.pad_token_id or 0) + 1 if behind else 0))
-    least = min(bounds)
-    return least if least < 1_000_000 else _CONTEXT
+    least = max(1, min(bounds))
+    return least if least < 1_000_000 else otherwise
 
 
 def batches(lengths: Sequence[int], most_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
@@ -81,5 +87,5 @@ def filled(rows: Sequence[Sequence[int]], filling: int, device: Any) -> dict[str
 
 def filling_of(config: Any, tokenizer: Any) -> int:
     """The token that rows are filled up with."""
-    known = (tokenizer.pad_token_id, config.pad_token_id, tokenizer.eos_token_id, 0)
+    known = (config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(int(number) for number in known if number is not None)
