@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -16,77 +15,41 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corpora import html_files, shared
+from benchmarks.in_process import output_of, written
 from benchmarks.measure import Table, compare, rate, ratio, versions
-from storage.corpus import DOCUMENTS_SCHEMA, Documents, Partition, table_of, write_table
-from tasks.context import PlainWorld, RunContext
+from benchmarks.near_copies_peers import (
+    PLACES,
+    kept_by_datasketch,
+    kept_by_datatrove,
+    kept_by_definition,
+    kept_by_rensa,
+    similar_pairs,
+)
+from storage.corpus import Documents
 from tasks.copies.characters import normalised
 from tasks.copies.minhash import band_keys, banding
-from tasks.copies.shingles import shingles_of, words_of
+from tasks.copies.shingles import shingles_of
 from tasks.dedup import Dedup
-from tasks.task import PartitionResult
 
 GUIDES = ("installation-guide-amd64", "installation-guide-i386", "installation-guide-arm64")
-PLACES = 128
 _ENGLISH = ("python3.11-doc", "postgresql-doc-15")
 _BYTES = 4_000
 _SPEED_DOCUMENTS = 2_000
 _DATATROVE_DOCUMENTS = 500
-_PARTITION = 500
 _DATATROVE = "datatrove, four stages"
-
-
-class InProcess(RunContext):
-    """A context whose workers are this process, so that all processor time is its own."""
-
-    def map_partitions(  # type: ignore[override]
-        self,
-        function: Callable[..., Any],
-        payload: Any,
-        partitions: Sequence[Partition],
-        *,
-        output: Path | None = None,
-        **_: Any,
-    ) -> list[PartitionResult]:
-        results, folder = [], output or self.output
-        folder.mkdir(parents=True, exist_ok=True)
-        for partition in partitions:
-            before = set(folder.iterdir())
-            stats = function(payload, partition.path, folder / partition.name, None)
-            made = {path.name: path for path in folder.iterdir() if path not in before}
-            results.append(PartitionResult(partition.name, made, stats, reused=False))
-        return results
 
 
 def kept_by_dedup(documents: Documents, **settings: Any) -> set[int]:
     """Numbers (the ids) of the documents that the task keeps, read from the files it writes."""
     task = Dedup(documents="documents", max_source_loss=1.0, **settings)  # type: ignore[arg-type]
-    with tempfile.TemporaryDirectory() as folder:
-        context = InProcess(
-            output=Path(folder, "output"),
-            scratch=Path(folder, "scratch"),
-            world=PlainWorld(Path(folder)),
-            inputs={task.documents: documents},
-        )
-        task.run(context)
-        kept = Documents.of_folder(context.output)
+    with output_of(task, documents) as kept:
         return {int(identity) for table in kept.tables(["id"]) for identity in table["id"].to_pylist()}
-
-
-def written(texts: Sequence[str], folder: Path) -> Documents:
-    """The texts as a corpus whose ids are their numbers."""
-    rows = [
-        {"id": f"{number:08}", "text": text, "url": str(number), "source": "texts", "first_seen": 1}
-        for number, text in enumerate(texts)
-    ]
-    for number, start in enumerate(range(0, len(rows), _PARTITION)):
-        write_table(table_of(rows[start : start + _PARTITION], DOCUMENTS_SCHEMA), folder / f"{number:05}.parquet")
-    return Documents.of_folder(folder)
 
 
 # Texts
 
 
-def _plain(path: Path) -> str:
+def plain(path: Path) -> str:
     from resiliparse.extract.html2text import extract_plain_text
 
     return str(extract_plain_text(path.read_text(encoding="utf-8", errors="replace")))
@@ -94,12 +57,13 @@ def _plain(path: Path) -> str:
 
 def guides() -> list[str]:
     """The pages of the installation guides of three architectures, in all their languages."""
-    return [_plain(path) for package in GUIDES for path in html_files(package)]
+    return [plain(path) for package in GUIDES for path in html_files(package)]
 
 
 def with_near_copies(text: str, size: int, count: int, between: str) -> list[str]:
     """Pieces of a text, every fifth one an earlier piece with a few words (or characters) exchanged."""
-    rng, pieces = random.Random(1), []
+    rng = random.Random(1)
+    pieces: list[list[str]] = []
     parts = text.split(between) if between else list(text)
     length = size * len(parts) // len(text.encode())
     fresh = iter(range(0, len(parts) - length, length))
@@ -119,7 +83,7 @@ def with_near_copies(text: str, size: int, count: int, between: str) -> list[str
 
 def english() -> list[str]:
     """Documentation cut into pieces of 4 KB, a fifth of them near-copies."""
-    text = " ".join(_plain(path) for package in _ENGLISH for path in html_files(package)[:1_500])
+    text = " ".join(plain(path) for package in _ENGLISH for path in html_files(package)[:1_500])
     return with_near_copies(text, _BYTES, _SPEED_DOCUMENTS, " ")
 
 
@@ -128,115 +92,6 @@ def chinese() -> list[str]:
     with shared("text/tang_poems.jsonl").open(encoding="utf-8") as lines:
         text = "".join(json.loads(line)["text"] for line in lines)
     return with_near_copies(text, _BYTES, _SPEED_DOCUMENTS, "")
-
-
-# The reference: sets of strings, every pair
-
-
-def string_shingles(text: str) -> set[str]:
-    """The shingles as strings: the definition, and what the peers are given."""
-    plain = normalised(text)
-    words = re.findall(r"\w+", plain) if plain.isascii() else words_of(plain)
-    if len(words) < 5:
-        return {" ".join(words)} if words else set()
-    return {" ".join(words[at : at + 5]) for at in range(len(words) - 4)}
-
-
-def similar_pairs(texts: Sequence[str], least: float) -> dict[tuple[int, int], float]:
-    """Every pair of texts with at least this Jaccard similarity, by a product of sparse matrices."""
-    from scipy.sparse import csr_matrix
-
-    numbers: defaultdict[str, int] = defaultdict(lambda: len(numbers))
-    rows = [[numbers[gram] for gram in string_shingles(text)] for text in texts]
-    sizes = np.array([len(row) for row in rows])
-    columns = np.concatenate([np.array(row, np.int64) for row in rows])
-    shape = (len(texts), len(numbers))
-    member = csr_matrix((np.ones(len(columns), np.int32), columns, np.concatenate([[0], np.cumsum(sizes)])), shape)
-    found: dict[tuple[int, int], float] = {}
-    for start in range(0, len(texts), 500):
-        both = (member[start : start + 500] @ member.T).tocoo()
-        first, second = both.row + start, both.col
-        similarity = both.data / (sizes[first] + sizes[second] - both.data)
-        for at in np.flatnonzero((similarity >= least) & (first < second)):
-            found[int(first[at]), int(second[at])] = float(similarity[at])
-    return found
-
-
-def kept_by_definition(texts: Sequence[str], pairs: dict[tuple[int, int], float], similarity: float) -> set[int]:
-    """In order, every text that neither equals nor resembles one that is kept."""
-    alike: defaultdict[int, list[int]] = defaultdict(list)
-    for (first, second), value in pairs.items():
-        if value >= similarity:
-            alike[second].append(first)
-    kept: set[int] = set()
-    seen: dict[str, int] = {}
-    for number, text in enumerate(texts):
-        same = seen.setdefault(normalised(text), number)
-        if same == number and not any(other in kept for other in alike[number]):
-            kept.add(number)
-    return kept
-
-
-# The peers, which drop a document that their index finds similar to a kept one
-
-
-def _shingled(texts: Sequence[str]) -> Iterator[list[str]]:
-    return (sorted(string_shingles(text)) or [""] for text in texts)
-
-
-def kept_by_rensa(texts: Sequence[str], similarity: float = 0.8) -> set[int]:
-    """Without a comparison of the candidates, which rensa has no data for."""
-    from rensa import RMinHash, RMinHashLSH
-
-    index = RMinHashLSH(threshold=similarity, num_perm=PLACES, num_bands=16)
-    kept = set()
-    for number, tokens in enumerate(_shingled(texts)):
-        sketch = RMinHash(num_perm=PLACES, seed=1)
-        sketch.update(tokens)
-        if not index.query(sketch):
-            index.insert(number, sketch)
-            kept.add(number)
-    return kept
-
-
-def kept_by_datasketch(texts: Sequence[str], similarity: float = 0.8) -> set[int]:
-    """With its own choice of bands."""
-    from datasketch import MinHash, MinHashLSH
-
-    index = MinHashLSH(threshold=similarity, num_perm=PLACES)
-    kept = set()
-    for number, tokens in enumerate(_shingled(texts)):
-        sketch = MinHash(num_perm=PLACES)
-        sketch.update_batch([token.encode() for token in tokens])
-        if not index.query(sketch):
-            index.insert(number, sketch)
-            kept.add(number)
-    return kept
-
-
-def kept_by_datatrove(texts: Sequence[str]) -> set[int]:
-    """Signatures, buckets, clusters and filter, at its defaults (14 bands of 8) but for the hash, sha1.
-
-    Its default, xxhash, is a package whose newer versions refuse what it is given.
-    """
-    from datatrove.data import Document
-    from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter
-    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
-    from datatrove.utils.hashing import HashConfig
-
-    config = MinhashConfig(hash_config=HashConfig(hash_fc="sha1"))
-
-    def documents() -> Iterator[Document]:
-        return (Document(text=text, id=str(number)) for number, text in enumerate(texts))
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        signatures, buckets, remove = (str(folder / part) for part in ("signatures", "buckets", "remove"))
-        MinhashDedupSignature(signatures, config).run(documents(), 0, 1)
-        for bucket in range(config.num_buckets):
-            MinhashDedupBuckets(signatures, buckets, config=config).run(None, bucket, config.num_buckets)
-        MinhashDedupCluster(buckets, remove, config).run(None, 0, 1)
-        return {int(document.id) for document in MinhashDedupFilter(remove).run(documents(), 0, 1)}
 
 
 # Tables
