@@ -11,7 +11,7 @@ TORCH_CPU_WHEELS ?= https://download.pytorch.org/whl/cpu/torch/
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.installed-$(ACCELERATOR)
 
-.PHONY: quickstart test test-slow bench-data check format lock install clean requirements
+.PHONY: quickstart test test-slow bench-data bench-scale check format lock install clean requirements
 
 quickstart: $(STAMP)
 	@$(BIN)/athanor run quickstart
@@ -26,6 +26,10 @@ test-slow: $(STAMP)
 bench-data: $(STAMP)
 	@$(PIP) install --constraint $(LOCK) --editable ".[bench]"
 	@$(BIN)/python -m benchmarks.data $(PARTS)
+
+# Time and peak memory as a corpus grows to 1 GB of HTML, whole and refreshed; writes benchmarks/results/scale.md.
+bench-scale: $(STAMP)
+	@$(BIN)/python -m benchmarks.scale
 
 check: $(STAMP)
 	@$(BIN)/ruff check .
