@@ -12,14 +12,16 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from storage.artifact import JsonValue
-from storage.corpus import PAGES_SCHEMA, Pages, document_id, table_of, write_table
+from storage.corpus import PAGES_SCHEMA, Pages, Partition, document_id, read_table, table_of, write_table
 from storage.errors import SourceError, StepFailed
-from tasks.sources import AnySource
-from tasks.sources.base import Bad, Page, fingerprints, named
+from tasks.sources import SOURCES, AnySource
+from tasks.sources.base import Bad, Page, Past, Same, Source, fingerprints, named
 from tasks.spill import Spill
 from tasks.task import Context, Result, Sample, Task, World
 
 _SHOWN = 8
+_VERSIONS = "versions.arrow"
+"""Of the pages whose source knows them again by a version: ``id`` and ``version``."""
 
 
 class Collect(Task):
@@ -35,6 +37,7 @@ class Collect(Task):
     """
 
     makes = Pages
+    libraries = tuple(sorted({library for source in SOURCES for library in source.libraries}))
     grows = True
 
     sources: list[AnySource] = Field(min_length=1)
@@ -49,9 +52,17 @@ class Collect(Task):
         object.__setattr__(self, "sources", named(self.sources))
         return self
 
+    def shaping_libraries(self) -> tuple[str, ...]:
+        """The libraries of the kinds of source that are used."""
+        return tuple(sorted({library for source in self.sources for library in source.libraries}))
+
     def outside(self, world: World) -> JsonValue:
         """Fingerprints of the sources by name, and the limit if there is one."""
         return fingerprints(self.sources, world)
+
+    def only_running_tells(self) -> list[str]:
+        """Names of the sources that have no fingerprint."""
+        return [source.name for source in self.sources if source.only_collecting_tells]
 
     def run(self, context: Context) -> Result:
         previous = context.previous if isinstance(context.previous, Pages) else None
@@ -60,36 +71,45 @@ class Collect(Task):
         tally = _Tally()
         new = _Writer(self, context.output, known.next_number)
         with Spill(context.scratch / "seen-before") as spill:
-            for source_name, license_, page in self._pages(context, tally):
-                identity = document_id(source_name, page.url)
+            for source, page in self._pages(context, tally, known):
+                identity = document_id(source.name, page.url)
                 if identity in seen:
-                    raise StepFailed(f"source {source_name}: the URL {page.url!r} came twice; URLs must be unique")
+                    raise StepFailed(f"source {source.name}: the URL {page.url!r} came twice; URLs must be unique")
                 seen.add(identity)
-                row = _row(identity, source_name, license_, page, known.first_seen(identity))
                 place = known.places.get(identity)
+                if isinstance(page, Same):
+                    if place is None:
+                        raise StepFailed(f"source {source.name}: {page.url!r} is called the same, and was never there")
+                    known.stays(place, source.license)
+                    continue
+                if page.version is not None:
+                    known.versions[identity] = page.version
+                row = _row(identity, source.name, source.license, page, known.first_seen(identity))
                 if place is None:
                     tally.new += 1
                     new.add(row)
                 else:
                     known.found(place, spill.add(row))
             new.close()
-            known.write(context.output, spill)
+            tally.bytes += known.write(context.output, spill)
+            _write_versions({i: known.versions[i] for i in seen if i in known.versions}, context.output)
         if not tally.pages:
             names = ", ".join(source.name for source in self.sources)
             raise SourceError(f"no page came from {names} ({tally.said()}); correct the sources' paths")
         return self._result(tally, known, new)
 
-    def _pages(self, context: Context, tally: _Tally) -> Iterator[tuple[str, str | None, Page]]:
+    def _pages(self, context: Context, tally: _Tally, known: _Known) -> Iterator[tuple[Source, Page | Same]]:
         for source, limit in zip(self.sources, _shares(context.world.limit, len(self.sources)), strict=True):
             good = bad = 0
             if limit == 0:
                 continue
-            for item in source.pages(context.world):
-                if isinstance(item, Page):
+            past = Past(known.versions_of(source.name), context.scratch / "sources" / source.name, context.progress)
+            for item in source.pages(context.world, past):
+                if isinstance(item, (Page, Same)):
                     good += 1
                     tally.page(item)
                     context.progress(tally.pages, None, "pages", source.name)
-                    yield source.name, source.license, item
+                    yield source, item
                     if good == limit:
                         break
                 elif isinstance(item, Bad):
@@ -154,9 +174,10 @@ class _Tally:
     bad: list[tuple[str, Bad]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def page(self, page: Page) -> None:
+    def page(self, page: Page | Same) -> None:
         self.pages += 1
-        self.bytes += len(page.content)
+        if isinstance(page, Page):
+            self.bytes += len(page.content)
 
     def quarantine(self, source: str, bad: Bad) -> None:
         self.bad.append((source, bad))
@@ -202,24 +223,32 @@ Place = tuple[int, int]
 class _Known:
     """The pages of the previous collection, and what became of them."""
 
-    def __init__(self, names: Sequence[str], refresh: int) -> None:
-        self.names, self.refresh = list(names), refresh
+    def __init__(self, partitions: Sequence[Partition], refresh: int) -> None:
+        self.partitions, self.refresh = list(partitions), refresh
         self.places: dict[str, Place] = {}
+        self.versions: dict[str, str] = {}
+        """Page → version, for those that have one; of a page that changed, the new one."""
+        self._urls: dict[str, dict[str, str]] = {}
+        """Source → URL → page, for those that have a version."""
         self._seen: list[list[int]] = []
         """Per partition: ``first_seen`` of its rows."""
-        self._found: list[list[tuple[int, int]]] = [[] for _ in names]
-        """Per partition: row in it, and where the page's new version lies in the spill."""
+        self._found: list[list[_Found]] = [[] for _ in partitions]
+        """Per partition: the pages that are still there."""
         self.written = 0
 
     @classmethod
     def of(cls, previous: Pages | None) -> _Known:
         if previous is None:
             return cls([], 0)
-        known = cls([partition.name for partition in previous.partitions], 0)
-        for number, table in enumerate(previous.tables(["id", "first_seen"])):
+        known = cls(previous.partitions, 0)
+        known.versions = _read_versions(previous)
+        for number, table in enumerate(previous.tables(["id", "first_seen", "source", "url"])):
             known._seen.append(table["first_seen"].to_pylist())
             for row, identity in enumerate(table["id"].to_pylist()):
                 known.places[identity] = (number, row)
+                if identity in known.versions:
+                    of_source = known._urls.setdefault(table["source"][row].as_py(), {})
+                    of_source[table["url"][row].as_py()] = identity
         newest = max((max(seen, default=0) for seen in known._seen), default=0)
         known.refresh = max(newest, int(previous.manifest.counts.get("refresh", 0)))
         return known
@@ -231,7 +260,11 @@ class _Known:
     @property
     def next_number(self) -> int:
         """The number that the first new partition gets."""
-        return 1 + max((int(Path(name).stem) for name in self.names), default=-1)
+        return 1 + max((int(Path(partition.name).stem) for partition in self.partitions), default=-1)
+
+    def versions_of(self, source: str) -> dict[str, str]:
+        """URL → version of this source's pages, for those that have one."""
+        return {url: self.versions[identity] for url, identity in self._urls.get(source, {}).items()}
 
     def first_seen(self, identity: str) -> int:
         """The refresh in which the page was first seen: this one, for a new page."""
@@ -240,12 +273,62 @@ class _Known:
 
     def found(self, place: Place, at: int) -> None:
         """Note that the page at ``place`` is still there, its new version at ``at`` in the spill."""
-        self._found[place[0]].append((place[1], at))
+        self._found[place[0]].append(_Found(place[1], at))
 
-    def write(self, folder: Path, spill: Spill) -> None:
-        """Write the old partitions with their pages in the old order; one with no page left is gone."""
-        for name, found in zip(self.names, self._found, strict=True):
-            if found:
-                rows = [spill.row(at) for _, at in sorted(found)]
-                write_table(pa.concat_tables(rows).combine_chunks(), folder / name)
-                self.written += 1
+    def stays(self, place: Place, license_: str | None) -> None:
+        """Note that the page at ``place`` is still there as it was, under its source's licence of now."""
+        self._found[place[0]].append(_Found(place[1], None, license_))
+
+    def write(self, folder: Path, spill: Spill) -> int:
+        """Write the old partitions with their pages in the old order; one with no page left is gone.
+
+        Returns the bytes of the pages that stayed as they were.
+        """
+        stayed = 0
+        for partition, found in zip(self.partitions, self._found, strict=True):
+            if not found:
+                continue
+            old = read_table(partition.path) if any(page.at is None for page in found) else None
+            rows = []
+            for page in sorted(found, key=lambda page: page.row):
+                if page.at is not None:
+                    rows.append(spill.row(page.at))
+                    continue
+                assert old is not None
+                row = old.slice(page.row, 1)
+                stayed += len(row["content"][0].as_py())
+                rows.append(_with_license(row, page.license))
+            write_table(pa.concat_tables(rows).combine_chunks(), folder / partition.name)
+            self.written += 1
+        return stayed
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A page of an old partition that is still there."""
+
+    row: int
+    at: int | None
+    """Where its new version lies in the spill; None if it is as it was, but for its licence."""
+    license: str | None = None
+
+
+def _with_license(row: pa.Table, license_: str | None) -> pa.Table:
+    column = row.schema.get_field_index("license")
+    return row.set_column(column, row.schema.field(column), pa.array([license_], pa.string()))
+
+
+def _write_versions(versions: dict[str, str], folder: Path) -> None:
+    if not versions:
+        return
+    table = pa.table({"id": sorted(versions), "version": [versions[identity] for identity in sorted(versions)]})
+    with pa.OSFile(str(folder / _VERSIONS), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _read_versions(pages: Pages) -> dict[str, str]:
+    if not pages.names(_VERSIONS):
+        return {}
+    with pa.memory_map(str(pages.path(_VERSIONS))) as file:
+        table = pa.ipc.open_file(file).read_all()
+        return dict(zip(table["id"].to_pylist(), table["version"].to_pylist(), strict=True))

@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks.sources.files import Files
+from tasks.sources.http.source import Http
 from tasks.sources.pydoc import Pydoc
 
-AnySource = Annotated[Files | Pydoc, Field(discriminator="kind")]
+SOURCES = (Files, Http, Pydoc)
+AnySource = Annotated[Files | Http | Pydoc, Field(discriminator="kind")]
 """The settings of a source, told apart by ``kind``."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from storage.artifact import JsonValue
-from tasks.task import Settings, World
+from tasks.task import Progress, Settings, World
 
 MIN_TOLERATED = 1
 """So many bad inputs never fail a source that has good ones (unless ``max_bad_fraction`` is 0)."""
@@ -26,6 +27,16 @@ class Page:
     content_type: str
     """MIME type, with a charset where the source states one."""
     collected_at: datetime | None = None
+    version: str | None = None
+    """By what the source knows this version again at the next collection; None: it cannot tell."""
+
+
+@dataclass(frozen=True)
+class Same:
+    """A page that is as the previous collection has it, or cannot be had now: its row is kept as it is."""
+
+    url: str
+    """One of ``Past.versions``."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +57,50 @@ class PassedOver:
     reason: str
 
 
+Item = Page | Same | Bad | PassedOver
+
+
+def unheard(done: int, total: int | None, unit: str, note: str = "") -> None:
+    """A progress that nobody follows."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a source may go on from."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """URL → version, of the pages that the previous collection has from this source and that have one."""
+    scratch: Path | None = None
+    """A folder of the source's own, which survives a kill of this collection; None if there is none."""
+    progress: Progress = unheard
+
+
+NO_PAST = Past()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for all pages of a source."""
+
+    license: str | None = None
+    language: str | None = None
+
+
 class Source(Settings):
     """Where pages come from. Subclasses add ``kind``, a literal, which is also the default ``name``."""
+
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose versions shape what it finds."""
+    only_collecting_tells: ClassVar[bool] = False
+    """Whether no fingerprint can say that the pages are the same as before: then every run collects."""
 
     name: str = ""
     """Part of every document's identity; default: the kind (``files``, then ``files-2`` …)."""
     license: str | None = None
     """Licence of the pages, recorded with each of them."""
+    language: str | None = Field(None, pattern="^[a-z]{2,3}(-[a-z0-9]{2,8})*$")
+    """Language of the pages as far as it is known (``en``, ``zh-cn``): a document's, until ``filter`` identifies it, and
+    its declared language where the page declares none."""
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
     """The share of unreadable inputs from which the step fails. A single one never fails it, unless this is 0."""
 
@@ -60,9 +108,15 @@ class Source(Settings):
     def fingerprint(self, world: World) -> JsonValue:
         """What the pages depend on outside the recipe, found cheaply. Raises SourceError if there is nothing."""
 
+    def terms(self, world: World) -> Terms:
+        """Licence and language, where the recipe or the source itself states them."""
+        return Terms(self.license, self.language)
+
     @abstractmethod
-    def pages(self, world: World) -> Iterator[Page | Bad | PassedOver]:
-        """The pages in ascending order of their URLs, one at a time: never all in memory.
+    def pages(self, world: World, past: Past = NO_PAST) -> Iterator[Item]:
+        """The pages in a fixed order, one at a time: never all in memory.
+
+        ``past`` may save it work; what comes must not depend on it, but for pages that cannot be had now.
 
         Raises SourceError for a source that is not there or holds no page.
         """

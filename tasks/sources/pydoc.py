@@ -13,7 +13,7 @@ from typing import Any, Literal
 from storage.artifact import JsonValue
 from storage.errors import StepFailed
 from tasks.sources import pydoc_renderer
-from tasks.sources.base import Bad, Page, PassedOver, Source
+from tasks.sources.base import NO_PAST, Item, Page, PassedOver, Past, Source
 from tasks.task import World
 
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
@@ -31,7 +31,7 @@ class Pydoc(Source):
     def fingerprint(self, world: World) -> JsonValue:
         return {"python": sys.version, "platform": sys.platform}
 
-    def pages(self, world: World) -> Iterator[Page | Bad | PassedOver]:
+    def pages(self, world: World, past: Past = NO_PAST) -> Iterator[Item]:
         for line in rendered("pages"):
             name = f"{line['module']}.html"
             if "error" in line:
