@@ -20,7 +20,8 @@ from flows.recipe import Step
 from storage.artifact import Artifact, JsonValue
 from storage.errors import StepFailed, StoreUnavailable
 from storage.locks import locked
-from storage.store import Build, Identity, StepMemory, Work
+from storage.memory import StepMemory
+from storage.store import Build, Identity, Work
 from tasks.context import RunContext
 from tasks.task import Input, Progress, Result
 
@@ -136,7 +137,8 @@ class Builder:
         self.watcher.started(step, decision.why)
         self.records.step_started(step, identity, store)
         began = datetime.now(UTC)
-        memory = StepMemory(store, enabled=step.name not in self.planner.afresh)
+        afresh = step.name in self.planner.afresh
+        memory = StepMemory(store, {} if afresh else self.planner.earlier_partitions(step), enabled=not afresh)
         context = RunContext(
             output=work.output,
             scratch=work.scratch,
@@ -166,11 +168,11 @@ class Builder:
             seconds=round(time.monotonic() - started, 3),
             host=host(),
             resources=step.resources.model_dump(mode="json"),
-            metrics={name: float(value) for name, value in result.metrics.items()},
+            metrics={name: float(value) for name, value in (context.reuse.metrics() | result.metrics).items()},
             headline=result.headline,
             samples=[asdict(sample) for sample in result.samples],
             curves=curves_of(context.metrics_file) if step.task.trains else {},
-            partitions=memory.used,
+            partition_results=memory.results,
             mlflow_run=self.records.run_of(step.name),
         )
         store.record(build)

@@ -21,6 +21,8 @@ from storage.identity import digest_of_value
 from storage.store import Build, Entry, Identity, Store
 from tasks.task import Input
 
+_BUILDS_LOOKED_AT = 3
+"""So many of a step's last builds are looked through for rows to reuse: settings may have been tried in between."""
 Action = Literal["reuse", "build", "depends"]
 
 
@@ -205,6 +207,15 @@ class Planner:
         return digest_of_value(
             [identity.task, identity.settings, identity.code, identity.libraries, identity.seed, identity.outside],
         )
+
+    def earlier_partitions(self, step: Step) -> dict[str, str]:
+        """Where the step's last builds have the results of single partitions (place → key)."""
+        found: dict[str, str] = {}
+        for entry in self.store.history(self.history_name, step.name)[-_BUILDS_LOOKED_AT:]:
+            record = self.store.record_of(entry.key)
+            if record is not None:
+                found |= record.partition_results
+        return found
 
     def _grown(self, step: Step, identity: Identity) -> Identity:
         """The identity with its previous artifact: that of the latest build, if nothing else has changed since."""

@@ -27,6 +27,9 @@ PAGES_SCHEMA = pa.schema(
 )
 """``content_type`` is a MIME type, with a charset where the source states one: ``text/html; charset=gb18030``."""
 
+_TEXTS = pa.list_(pa.field("element", pa.string()))
+"""Named as Parquet names it, so that a table that was read is written as the same bytes."""
+
 DOCUMENTS_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -41,9 +44,9 @@ DOCUMENTS_SCHEMA = pa.schema(
         pa.field("canonical_url", pa.string()),
         pa.field("published", pa.string()),
         pa.field("declared_language", pa.string()),
-        pa.field("ai_opt_out", pa.list_(pa.string())),
+        pa.field("ai_opt_out", _TEXTS),
         pa.field("language_confidence", pa.float32()),
-        pa.field("tags", pa.list_(pa.string())),
+        pa.field("tags", _TEXTS),
     ]
 )
 """``metadata`` is a JSON object as canonical text, or null. ``published`` is a date, ``2024-05-31``.

@@ -90,7 +90,7 @@ def _garbage(store: Store, keep: int, oldest_running: float, running: set[str]) 
     for build in store.builds():
         if build.key in live_builds or build.artifact in live_artifacts:
             live_builds.add(build.key)
-            live_partitions.update(build.partitions)
+            live_partitions.update(build.partition_results.values())
         elif not _is_new(store, f"builds/{build.key}.json", oldest_running):
             garbage.files.append(f"builds/{build.key}.json")
     live_objects = _sweep_records(store, live_artifacts, live_partitions, oldest_running, garbage)

@@ -16,7 +16,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -84,8 +84,8 @@ class Build(BaseModel):
     samples: list[dict[str, str | None]] = []
     curves: dict[str, list[tuple[float, float]]] = {}
     """Of a step that trained: some points (step, value) of each figure that changed while it did."""
-    partitions: list[str] = []
-    """Keys of the partition results it used or made."""
+    partition_results: dict[str, str] = {}
+    """Keys of the partition results it used or made, by their places (see ``storage.memory``)."""
     mlflow_run: str | None = None
     accepted_from: str | None = None
     """Key of the build whose artifact was accepted for this key on a person's word (``--reuse``)."""
@@ -109,32 +109,6 @@ class Work:
     output: Path
     scratch: Path
     lock_fds: tuple[int, ...]
-
-
-@dataclass
-class StepMemory:
-    """Remembers for one build what its partitions were made into; see ``tasks.context.PartitionMemory``."""
-
-    store: Store
-    enabled: bool = True
-    """False while rebuilding afresh: nothing is recalled."""
-    used: list[str] = field(default_factory=list)
-
-    def recall(self, key: str) -> tuple[dict[str, JsonValue], dict[str, Path]] | None:
-        content = self.store.place.read(f"partitions/{key}.json") if self.enabled else None
-        if content is None:
-            return None
-        record = json.loads(content)
-        entries = {name: FileEntry(**entry) for name, entry in record["files"].items()}
-        if not all(self.store.objects.has(entry) for entry in entries.values()):
-            return None
-        self.used.append(key)
-        return record["stats"], {name: self.store.objects.local_path(entry) for name, entry in entries.items()}
-
-    def remember(self, key: str, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
-        entries = {name: self.store.take(path).model_dump() for name, path in sorted(files.items())}
-        self.store.place.write(f"partitions/{key}.json", canonical_json({"stats": stats, "files": entries}).encode())
-        self.used.append(key)
 
 
 class Store:

@@ -95,18 +95,18 @@ def augment_partition(payload: tuple[Work, bool], source: Path, output: Path, gu
     rows: list[dict[str, Any]] = []
     augmenter = opened(work)
     for document in read_table(source).to_pylist():
-        tally.documents_in += 1
-        tally.bytes_in += len(document["text"].encode())
+        tally.count("documents_in")
+        tally.count("bytes_in", len(document["text"].encode()))
         try:
             variants = guard(document["id"], augmenter.variants, document)
         except DocumentLost as lost:
-            tally.counted[f"lost.{lost.reason}"] += 1
+            tally.count(f"lost.{lost.reason}")
             variants = []
         kept = [variant for variant in variants if variant.rejected is None]
         new = [_row(document, number, variant) for number, variant in enumerate(kept, 1)]
         for row in [document, *new] if keep_originals else new:
-            tally.documents_out += 1
-            tally.bytes_out += len(row["text"].encode())
+            tally.count("documents_out")
+            tally.count("bytes_out", len(row["text"].encode()))
             rows.append(row)
         for variant in variants:
             _count(tally, document, variant)
@@ -117,7 +117,7 @@ def augment_partition(payload: tuple[Work, bool], source: Path, output: Path, gu
 def _count(tally: Tally, document: dict[str, Any], variant: Variant) -> None:
     """Count a new text, and show it beside its source."""
     kept = variant.rejected is None
-    tally.counted[f"made.{variant.method}" if kept else f"rejected.{variant.method}.{variant.rejected}"] += 1
+    tally.count(f"made.{variant.method}" if kept else f"rejected.{variant.method}.{variant.rejected}")
     if variant.text is not None:
         title = variant.method if kept else f"{variant.method}: rejected, {variant.rejected}"
         after_is = f"similarity {variant.similarity:g}"

@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Self
 
+import pyarrow as pa
 from pydantic import Field, model_validator
 
-from storage.artifact import JsonValue
-from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of, write_table
+from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, table_of
 from storage.identity import canonical_json
 from tasks.html.extractors import MARKDOWN, all_text, extract, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
+from tasks.rows import RowWork, Worked
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
 from tasks.text.encodings import decode, looks_binary
@@ -68,9 +68,7 @@ class CleanHtml(Task):
 
     def run(self, context: Context) -> Result:
         pages = context.open(self.pages)
-        results = context.map_partitions(
-            clean_partition, self, pages.partitions, seconds_per_document=self.seconds_per_page
-        )
+        results = context.map_rows(CleanPages(self), pages.partitions, seconds_per_document=self.seconds_per_page)
         return result_of("clean_html", results)
 
 
@@ -91,25 +89,40 @@ class Dropped(Exception):
         self.reason = reason
 
 
-def clean_partition(task: CleanHtml, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Clean the pages of one partition, in their order."""
-    warm_up(task.extractor)
-    tally, rows = Tally(), []
-    for page in read_table(source).to_pylist():
-        content, url = page["content"], page["url"]
-        try:
-            cleaned = guard(page["id"], clean_page, task, content, page["content_type"], url, _day_of(page))
-        except (Dropped, DocumentLost) as dropped:
-            tally.drop(dropped.reason, len(content), url, partial(whole_page, guard, page))
-            continue
-        except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
-            tally.drop("extractor_failed", len(content), url, partial(whole_page, guard, page))
-            continue
-        tally.keep(len(content), cleaned.text)
-        tally.show("cleaned", partial(whole_page, guard, page), cleaned.text, url, "the whole page as text", "kept")
-        rows.append(_row(page, cleaned))
-    write_table(table_of(rows, DOCUMENTS_SCHEMA), output)
-    return tally.stats()
+@dataclass(frozen=True)
+class CleanPages(RowWork):
+    """The work of ``CleanHtml`` on pages."""
+
+    task: CleanHtml
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        """Clean the pages in their order."""
+        warm_up(self.task.extractor)
+        tally, documents, origin = Tally(), [], []
+        for number, page in enumerate(rows.to_pylist()):
+            tally.row = number
+            document = _document(self.task, page, tally, guard)
+            if document is not None:
+                documents.append(document)
+                origin.append(number)
+        return Worked(table_of(documents, DOCUMENTS_SCHEMA), origin, tally)
+
+
+def _document(task: CleanHtml, page: dict[str, Any], tally: Tally, guard: Guard) -> dict[str, Any] | None:
+    """Clean a page, and count what became of it."""
+    content, url = page["content"], page["url"]
+    shown = partial(whole_page, guard, page)
+    try:
+        cleaned = guard(page["id"], clean_page, task, content, page["content_type"], url, _day_of(page))
+    except (Dropped, DocumentLost) as dropped:
+        tally.drop(dropped.reason, len(content), url, shown)
+        return None
+    except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
+        tally.drop("extractor_failed", len(content), url, shown)
+        return None
+    tally.keep(len(content), cleaned.text)
+    tally.show("cleaned", shown, cleaned.text, url, "the whole page as text", "kept")
+    return _row(page, cleaned)
 
 
 def _row(page: dict[str, Any], cleaned: Cleaned) -> dict[str, Any]:

@@ -10,22 +10,61 @@ from typing import Any, Protocol, TypeVar
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
 from storage.identity import digest_of_file, digest_of_value
+from storage.memory import PartitionRecord
 from tasks.parallel import PartitionJob, map_partitions
+from tasks.rows import RowJob, RowWork, remind, work_on_rows
 from tasks.task import Input, PartitionFunction, PartitionResult, Progress, Resources, World
 
 PLUMBING = "it hands a task what the key already accounts for"
 
 A = TypeVar("A", bound=Artifact)
 
+_PLACE_DIGITS = 32
+
 
 class PartitionMemory(Protocol):
     """Remembers what partitions were made into, from build to build."""
 
-    def recall(self, key: str) -> tuple[dict[str, JsonValue], dict[str, Path]] | None:
-        """Stats and files (``{stem}`` in their names standing for the partition's), or None."""
+    def recall(self, key: str) -> PartitionRecord | None:
+        """What was remembered under this key; ``{stem}`` in names of files stands for the partition's."""
 
-    def remember(self, key: str, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
-        """Keep them for later builds."""
+    def before(self, place: str) -> PartitionRecord | None:
+        """What an earlier build of the same step remembered last of the partition at this place."""
+
+    def remember(self, key: str, record: PartitionRecord) -> None:
+        """Keep it for later builds."""
+
+    def used(self, key: str, place: str) -> None:
+        """Note that this build has what was remembered under this key at this place."""
+
+
+@dataclass
+class Reuse:
+    """How much of a build's work had been done before, over all its ``map_partitions`` and ``map_rows``."""
+
+    partitions: dict[str, bool] = field(default_factory=dict)
+    """Name of a partition → whether its results were all there."""
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Name of a partition → its rows, and how many of them did not have to be worked on."""
+
+    def add(self, result: PartitionResult) -> None:
+        """Take account of what became of a partition."""
+        self.partitions[result.name] = result.reused and self.partitions.get(result.name, True)
+        if "rows" in result.stats:
+            rows, reused = result.stats["rows"], result.stats["rows"] if result.reused else result.stats["rows_reused"]
+            self.rows[result.name] = (rows, min(reused, self.rows.get(result.name, (rows, rows))[1]))
+
+    def metrics(self) -> dict[str, float]:
+        """``partitions_reused`` and ``rows_reused``, beside how many there were."""
+        found: dict[str, float] = {}
+        if self.partitions:
+            found |= {"partitions": len(self.partitions), "partitions_reused": sum(self.partitions.values())}
+        if self.rows:
+            found |= {
+                "rows": sum(n for n, _ in self.rows.values()),
+                "rows_reused": sum(n for _, n in self.rows.values()),
+            }
+        return found
 
 
 @dataclass(frozen=True)
@@ -58,6 +97,7 @@ class RunContext:
     identity: str = ""
     """Digest of the task's settings, code and libraries: what a partition's result depends on beside its bytes."""
     memory: PartitionMemory | None = None
+    reuse: Reuse = field(default_factory=Reuse)
     lock_fds: tuple[int, ...] = ()
     """Descriptors of the build's lock, for training processes to hold as well."""
 
@@ -80,23 +120,59 @@ class RunContext:
         output: Path | None = None,
     ) -> list[PartitionResult]:
         name = f"{function.__module__}.{function.__qualname__}"
-        beside = [artifact.digest for artifact in depends_on]
+        return self._map(name, function, payload, partitions, depends_on, seconds_per_document, output, None)
+
+    def map_rows(
+        self,
+        work: RowWork,
+        partitions: Sequence[Partition],
+        *,
+        depends_on: Sequence[Artifact] = (),
+        seconds_per_document: float = 60.0,
+        output: Path | None = None,
+    ) -> list[PartitionResult]:
+        name = f"{type(work).__module__}.{type(work).__qualname__}"
+        before = self.scratch / "before" / name
+        job = RowJob(work, before)
+        return self._map(name, work_on_rows, job, partitions, depends_on, seconds_per_document, output, before)
+
+    def _map(
+        self,
+        name: str,
+        function: PartitionFunction,
+        payload: Any,
+        partitions: Sequence[Partition],
+        depends_on: Sequence[Artifact],
+        seconds_per_document: float,
+        output: Path | None,
+        before: Path | None,
+    ) -> list[PartitionResult]:
+        """``before``: folder for what rows are compared with, if single rows are to be reused."""
+        same = digest_of_value([self.identity, name, [artifact.digest for artifact in depends_on]])[:_PLACE_DIGITS]
 
         def key(partition: Partition) -> str:
-            return digest_of_value([self.identity, name, beside, partition.digest])
+            return digest_of_value([same, partition.digest])
+
+        def place(partition: Partition) -> str:
+            return f"{same}/{partition.name}"
 
         def recall(partition: Partition) -> tuple[dict[str, JsonValue], dict[str, Path]] | None:
-            known = self.memory.recall(key(partition)) if self.memory else None
-            if known is None:
+            if self.memory is None:
                 return None
-            stem = Path(partition.name).stem
-            return known[0], {pattern.replace("{stem}", stem): path for pattern, path in known[1].items()}
+            known = self.memory.recall(key(partition))
+            if known is not None:
+                return known.stats, _named(known.files, partition)
+            earlier = self.memory.before(place(partition)) if before else None
+            if earlier is not None and before:
+                remind(before, partition.name, earlier.rows, earlier.stats, earlier.files)
+            return None
 
         def remember(partition: Partition, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
+            rows = stats.pop("record", "")
             if self.memory:
                 stem = Path(partition.name).stem
                 patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
-                self.memory.remember(key(partition), stats, patterns)
+                self.memory.remember(key(partition), PartitionRecord(stats, patterns, rows))
 
         job = PartitionJob(
             output=output or self.output,
@@ -106,4 +182,14 @@ class RunContext:
             recall=recall,
             remember=remember,
         )
-        return map_partitions(job, function, payload, partitions, seconds_per_document)
+        results = map_partitions(job, function, payload, partitions, seconds_per_document)
+        for partition, result in zip(partitions, results, strict=True):
+            self.reuse.add(result)
+            if self.memory:
+                self.memory.used(key(partition), place(partition))
+        return results
+
+
+def _named(files: Mapping[str, Path], partition: Partition) -> dict[str, Path]:
+    stem = Path(partition.name).stem
+    return {pattern.replace("{stem}", stem): path for pattern, path in files.items()}

@@ -172,8 +172,8 @@ def decontaminate_partition(payload: dict[str, Any], source: Path, output: Path,
             tally.drop(reason, size, urls[number], excerpt(text, first))
             continue
         tally.keep(size, remains)
-        tally.counted["cut"] += 1
-        tally.counted["characters_cut"] += len(text) - len(remains)
+        tally.count("cut")
+        tally.count("characters_cut", len(text) - len(remains))
         tally.show("cut", text, remains, urls[number], after_is="cut")
         texts[number] = remains
         kept.append(number)
@@ -185,15 +185,15 @@ def decontaminate_partition(payload: dict[str, Any], source: Path, output: Path,
 
 def _count(payload: dict[str, Any], tally: Tally, url: str, text: str, matches: Matches) -> Span:
     """Count a document's overlaps by evaluation set, and show them; returns where the first stands."""
-    tally.counted["contaminated"] += 1
+    tally.count("contaminated")
     index, _ = _opened(payload["index"], payload["common"])
     spans = spans_of_words(text)
     for bit, name in enumerate(payload["task"].names):
         of_set = matches.where((matches.sets >> np.uint64(bit)) & np.uint64(1) == 1)
         if len(of_set):
             passages = _passages(spans, of_set)
-            tally.counted[f"contaminated.{name}"] += 1
-            tally.counted[f"overlap_characters.{name}"] += sum(end - start for start, end in passages)
+            tally.count(f"contaminated.{name}")
+            tally.count(f"overlap_characters.{name}", sum(end - start for start, end in passages))
             item = index.item_with(int(of_set.grams[0]))
             tally.show(f"overlaps {name}", excerpt(text, passages[0]), item, url, "document", name)
     return _passages(spans, matches)[0]

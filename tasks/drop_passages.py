@@ -187,8 +187,8 @@ def _texts_after(
         if task.unit == "words":
             spans = with_punctuation(row["text"], spans)
         text = without(row["text"], spans)
-        tally.counted["cut.passages"] += len(spans)
-        tally.counted["cut.bytes"] += len(row["text"].encode()) - len(text.encode())
+        tally.count("cut.passages", len(spans))
+        tally.count("cut.bytes", len(row["text"].encode()) - len(text.encode()))
         if text:
             tally.show(f"repeated {task.unit} cut", row["text"], text, row["url"])
         left[numbers[at]] = text

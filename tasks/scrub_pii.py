@@ -194,8 +194,8 @@ def _text(data: bytes, item: Found) -> str:
 def _count(tally: Tally, url: str, data: bytes, found: list[Found], chosen: list[Found], replacer: Replacer) -> None:
     """Count what was replaced, and offer a sample of each kind."""
     counts = Counter(item.kind for item in chosen)
-    tally.counted.update({f"replaced.{kind}": count for kind, count in counts.items()})
-    for kind in counts:
+    for kind, count in counts.items():
+        tally.count(f"replaced.{kind}", count)
         first = next(item for item in chosen if item.kind == kind)
         after = _around(data, found, first, (replacer, frozenset(chosen)))
         tally.show(f"scrubbed: {kind}", partial(_around, data, found, first, None), after, url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from itertools import chain, zip_longest
 
@@ -24,6 +24,8 @@ _OPENING_CHARACTERS = 30
 _LEADING_CHARACTERS = 300
 """Of what two texts have in common before they first differ, so much is shown."""
 
+SampleOfRow = tuple[int, Sample]
+"""A sample, and the number of the row that it belongs to."""
 Shown = str | Callable[[], str]
 """A text, or what makes it: asked for only if it is among the samples."""
 
@@ -33,33 +35,41 @@ def _with_finding(url: str, found: str) -> str:
 
 
 class Tally:
-    """Counts for one partition; :meth:`stats` makes them JSON, :func:`result_of` adds partitions up."""
+    """Counts for the rows of a partition; :func:`result_of` adds partitions up.
+
+    Every count and every sample belongs to the ``row`` that is being worked on, so that a later
+    build can take over those of the rows that have not changed.
+    """
 
     def __init__(self) -> None:
-        self.documents_in = 0
-        self.documents_out = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.counted: Counter[str] = Counter()
-        self._offered: defaultdict[str, list[tuple[int, Shown, str | None, tuple[str, str, str]]]] = defaultdict(list)
+        self.row = 0
+        """Number of the row that what is counted belongs to."""
+        self.counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        """Name → row → count."""
+        self._offered: defaultdict[str, list[tuple[int, int, Shown, str | None, tuple[str, str, str]]]]
+        self._offered = defaultdict(list)
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a count of this row."""
+        self.counts[name][self.row] += number
 
     def keep(self, bytes_in: int, text: str) -> None:
         """A document was kept, as ``text``; ``bytes_in`` is the size of what came in."""
-        self.documents_in += 1
-        self.documents_out += 1
-        self.bytes_in += bytes_in
-        self.bytes_out += len(text.encode())
+        self.count("documents_in")
+        self.count("documents_out")
+        self.count("bytes_in", bytes_in)
+        self.count("bytes_out", len(text.encode()))
 
     def drop(self, reason: str, bytes_in: int, url: str, text: Shown, found: str = "") -> None:
         """A document was dropped; an excerpt of ``text`` may become a sample, with what was ``found`` in it."""
-        self.documents_in += 1
-        self.bytes_in += bytes_in
-        self.counted[f"dropped.{reason}"] += 1
+        self.count("documents_in")
+        self.count("bytes_in", bytes_in)
+        self.count(f"dropped.{reason}")
         self.show(f"dropped: {reason}", text, None, _with_finding(url, found), before_is="dropped")
 
     def tag(self, reason: str, url: str, text: Shown, found: str = "") -> None:
         """A document that is kept has a fault; likewise."""
-        self.counted[f"tagged.{reason}"] += 1
+        self.count(f"tagged.{reason}")
         self.show(f"tagged: {reason}", text, None, _with_finding(url, found), before_is="tagged")
 
     def show(
@@ -76,24 +86,36 @@ class Tally:
         rank = _rank(title, place)
         offered = self._offered[title]
         if len(offered) < _SAMPLES_PER_TITLE or rank < offered[-1][0]:
-            offered.append((rank, before, after, (place, before_is, after_is)))
+            offered.append((rank, self.row, before, after, (place, before_is, after_is)))
             offered.sort(key=lambda offer: offer[0])
             del offered[_SAMPLES_PER_TITLE:]
 
-    def stats(self) -> dict[str, JsonValue]:
-        return {
-            "documents_in": self.documents_in,
-            "documents_out": self.documents_out,
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "counted": dict(sorted(self.counted.items())),
-            "samples": [list(astuple(sample)) for sample in self._samples()],
-        }
+    def samples(self) -> list[SampleOfRow]:
+        """What was offered and is still among the few of its title, with the rows."""
+        return [
+            (row, Sample(title, *excerpts(before if isinstance(before, str) else before(), after), *labels))
+            for title, offered in self._offered.items()
+            for _, row, before, after, labels in offered
+        ]
 
-    def _samples(self) -> Iterable[Sample]:
-        for title, offered in self._offered.items():
-            for _, before, after, labels in offered:
-                yield Sample(title, *excerpts(before if isinstance(before, str) else before(), after), *labels)
+    def stats(self) -> dict[str, JsonValue]:
+        """The counts of all rows together, and the samples, as JSON."""
+        return stats_of({name: sum(rows.values()) for name, rows in self.counts.items()}, self.samples())
+
+
+def stats_of(counts: Mapping[str, int], samples: Sequence[SampleOfRow]) -> dict[str, JsonValue]:
+    """What :func:`result_of` takes from a partition."""
+    counted = {name: count for name, count in sorted(counts.items()) if count}
+    return {"counts": counted, "samples": [[row, *astuple(sample)] for row, sample in samples]}
+
+
+def fewest(samples: Iterable[SampleOfRow]) -> list[SampleOfRow]:
+    """Those that one tally of all these rows would have kept, if each was among the few of its title in its own."""
+    by_title: defaultdict[str, list[SampleOfRow]] = defaultdict(list)
+    for row, sample in samples:
+        by_title[sample.title].append((row, sample))
+    ranked = (sorted(same, key=lambda one: _rank(one[1].title, one[1].place)) for same in by_title.values())
+    return [one for same in ranked for one in same[:_SAMPLES_PER_TITLE]]
 
 
 def result_of(task: str, results: Sequence[PartitionResult]) -> Result:
@@ -101,18 +123,16 @@ def result_of(task: str, results: Sequence[PartitionResult]) -> Result:
 
     Raises StepFailed if no document is left.
     """
-    metrics: Counter[str] = Counter()
+    metrics = Counter(dict.fromkeys(("documents_in", "documents_out", "bytes_in", "bytes_out"), 0))
     for result in results:
-        for name in ("documents_in", "documents_out", "bytes_in", "bytes_out"):
-            metrics[name] += result.stats[name]
-        metrics.update(result.stats["counted"])
+        metrics.update(result.stats["counts"])
     if not metrics["documents_out"]:
         raise StepFailed(f"{task}: none of {metrics['documents_in']} documents left{_reasons(metrics)}")
     return Result(
         counts={"documents": metrics["documents_out"]},
         metrics={name: metrics[name] for name in metrics},
         headline=f"{metrics['documents_out']:,} of {metrics['documents_in']:,} documents",
-        samples=chosen(Sample(*sample) for result in results for sample in result.stats["samples"]),
+        samples=chosen(Sample(*sample) for result in results for _, *sample in result.stats["samples"]),
     )
 
 

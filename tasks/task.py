@@ -12,13 +12,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
+
+if TYPE_CHECKING:
+    from tasks.rows import RowWork
 
 PLUMBING = "what a task declares enters the key by value"
 
@@ -265,6 +268,21 @@ class Context(Protocol):
         this build before it was killed or from an earlier one, is not worked on again; an earlier
         one counts if the task's settings, code and libraries, the artifacts in ``depends_on`` and
         the partition's bytes are the same.
+        """
+
+    def map_rows(
+        self,
+        work: RowWork,
+        partitions: Sequence[Partition],
+        *,
+        depends_on: Sequence[Artifact] = (),
+        seconds_per_document: float = 60.0,
+        output: Path | None = None,
+    ) -> list[PartitionResult]:
+        """Likewise with what makes each of its rows of one row alone (see ``tasks.rows``).
+
+        Of a partition whose bytes have changed, only the rows that have changed since the step's
+        last build are worked on.
         """
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storage.artifact import Artifact
+from storage.memory import PartitionRecord
 from tasks.context import PlainWorld, RunContext
 from tasks.task import Resources, Result, Task
 
@@ -20,6 +22,36 @@ class Outcome:
 
     artifact: Artifact
     result: Result
+
+
+@dataclass
+class FolderMemory:
+    """Remembers results of partitions in a folder (see ``tasks.context.PartitionMemory``)."""
+
+    folder: Path
+    known: dict[str, PartitionRecord] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    hits: int = 0
+    """How often a result was asked for that was there."""
+
+    def recall(self, key: str) -> PartitionRecord | None:
+        self.hits += key in self.known
+        return self.known.get(key)
+
+    def before(self, place: str) -> PartitionRecord | None:
+        record = self.known.get(self.places.get(place, ""))
+        return record if record and record.rows else None
+
+    def remember(self, key: str, record: PartitionRecord) -> None:
+        kept = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, path in record.files.items():
+            kept[name] = self.folder / f"{len(self.known)}-{name}"
+            shutil.copyfile(path, kept[name])
+        self.known[key] = replace(record, files=kept)
+
+    def used(self, key: str, place: str) -> None:
+        self.places[place] = key
 
 
 def run_task(

@@ -21,7 +21,8 @@ from storage.artifact import include
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
 from storage.errors import NotFound, StoreCorrupted, StoreUnavailable, UserError
 from storage.maintenance import collect_garbage, problems
-from storage.store import Build, Identity, StepMemory, Store
+from storage.memory import PartitionRecord, StepMemory
+from storage.store import Build, Identity, Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -241,14 +242,16 @@ def test_a_commit_that_was_killed_cannot_be_written_through(store: Store) -> Non
 def test_partition_results_are_recalled_by_key(store: Store, tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.write_bytes(b"result")
-    StepMemory(store).remember("k", {"rows": 3}, {"{stem}.parquet": made})
-    memory = StepMemory(store)
+    StepMemory(store).remember("k", PartitionRecord({"rows": 3}, {"{stem}.parquet": made}, "of rows"))
+    memory = StepMemory(store, {"place": "k"})
     recalled = memory.recall("k")
     assert recalled is not None
-    assert recalled[0] == {"rows": 3}
-    assert recalled[1]["{stem}.parquet"].read_bytes() == b"result"
-    assert memory.used == ["k"]
-    assert StepMemory(store, enabled=False).recall("k") is None
+    assert recalled.stats == {"rows": 3}
+    assert recalled.files["{stem}.parquet"].read_bytes() == b"result"
+    assert memory.before("place") == recalled
+    assert memory.before("elsewhere") is None
+    assert StepMemory(store, {"place": "k"}, enabled=False).recall("k") is None
+    assert StepMemory(store, {"place": "k"}, enabled=False).before("place") is None
     assert StepMemory(store).recall("unknown") is None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from storage.corpus import Documents, Pages, read_table, write_table
 from storage.errors import StepFailed
-from tasks.clean_html import CleanHtml, clean_partition
+from tasks.clean_html import CleanHtml, CleanPages
 from tasks.task import DocumentLost
 from tests.helpers import SHARED, Outcome, run_task
 from tests.tasks.corpora import Page, make_pages, rows_of
@@ -153,9 +153,11 @@ def test_pages_that_crash_or_raise_are_dropped(tmp_path: Path) -> None:
         return function(*arguments)
 
     task = CleanHtml.model_validate({"pages": "pages", "extractor": "resiliparse"})
-    stats = clean_partition(task, pages.partitions[0].path, tmp_path / "out.parquet", guard)
-    assert stats["counted"] == {"dropped.crash": 1, "dropped.extractor_failed": 1}
-    assert read_table(tmp_path / "out.parquet")["url"].to_pylist() == ["2"]
+    worked = CleanPages(task).work(read_table(pages.partitions[0].path), guard)
+    assert worked.tally.counts["dropped.crash"] == {0: 1}
+    assert worked.tally.counts["dropped.extractor_failed"] == {1: 1}
+    assert worked.table["url"].to_pylist() == ["2"]
+    assert worked.origin == [2]
 
 
 def test_nothing_left_is_a_failure_that_says_why(tmp_path: Path) -> None:

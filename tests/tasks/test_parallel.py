@@ -22,6 +22,7 @@ from storage.errors import StepFailed
 from storage.identity import digest_of_file
 from tasks.context import PlainWorld, RunContext
 from tasks.task import DocumentLost, Guard, Resources
+from tests.helpers import FolderMemory
 
 
 def _partitions(folder: Path, words: list[list[str]]) -> list[Partition]:
@@ -109,23 +110,15 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_earlier_builds_is_used_by_content_not_by_name(tmp_path: Path) -> None:
-    class Memory:
-        known: dict[str, Any] = {}  # noqa: RUF012 - shared on purpose
-
-        def recall(self, key: str) -> Any:
-            return self.known.get(key)
-
-        def remember(self, key: str, stats: Any, files: Any) -> None:
-            self.known[key] = (stats, files)
-
+    memory = FolderMemory(tmp_path / "memory")
     payload = {"log": str(tmp_path / "log")}
     first = _partitions(tmp_path / "in", [["a"], ["b"]])
-    _context(tmp_path / "1", memory=Memory(), identity="x").map_partitions(shout, payload, first)
+    _context(tmp_path / "1", memory=memory, identity="x").map_partitions(shout, payload, first)
     second = _partitions(tmp_path / "in2", [["new"], ["a"]])
-    results = _context(tmp_path / "2", memory=Memory(), identity="x").map_partitions(shout, payload, second)
+    results = _context(tmp_path / "2", memory=memory, identity="x").map_partitions(shout, payload, second)
     assert [result.reused for result in results] == [False, True]
     assert json.loads((tmp_path / "2" / "output" / "00001.parquet").read_text()) == ["A"]
-    results = _context(tmp_path / "3", memory=Memory(), identity="y").map_partitions(shout, payload, second)
+    results = _context(tmp_path / "3", memory=memory, identity="y").map_partitions(shout, payload, second)
     assert [result.reused for result in results] == [False, False]
 
 

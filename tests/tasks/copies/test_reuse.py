@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import random
-import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
 from tasks.context import PlainWorld, RunContext
 from tasks.dedup import Dedup
 from tasks.drop_passages import DropPassages
 from tasks.task import Resources, Task
-
-
-@dataclass
-class Remembered:
-    """Remembers partitions in a folder, and how often it was asked with success."""
-
-    folder: Path
-    known: dict[str, tuple[dict[str, JsonValue], dict[str, Path]]] = field(default_factory=dict)
-    hits: int = 0
-
-    def recall(self, key: str) -> tuple[dict[str, JsonValue], dict[str, Path]] | None:
-        self.hits += key in self.known
-        return self.known.get(key)
-
-    def remember(self, key: str, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
-        kept = {}
-        for name, path in files.items():
-            kept[name] = self.folder / f"{len(self.known)}-{name}"
-            shutil.copyfile(path, kept[name])
-        self.known[key] = (stats, kept)
+from tests.helpers import FolderMemory
 
 
 def _corpus(folder: Path, rows: list[tuple[str, str, int]]) -> Documents:
@@ -49,7 +27,7 @@ def _corpus(folder: Path, rows: list[tuple[str, str, int]]) -> Documents:
     return Documents.of_folder(folder)
 
 
-def _bytes(task: Task, documents: Documents, folder: Path, memory: Remembered | None = None) -> dict[str, bytes]:
+def _bytes(task: Task, documents: Documents, folder: Path, memory: FolderMemory | None = None) -> dict[str, bytes]:
     (folder / "output").mkdir(parents=True)
     (reference,) = task.inputs().values()
     context = RunContext(
@@ -87,8 +65,7 @@ def _pages(numbers: range, first_seen: int) -> list[tuple[str, str, int]]:
     ids=["dedup", "lines", "words"],
 )
 def test_reuse_equals_a_full_rebuild(tmp_path: Path, task: Task) -> None:
-    (tmp_path / "memory").mkdir()
-    memory = Remembered(tmp_path / "memory")
+    memory = FolderMemory(tmp_path / "memory")
     old = _pages(range(60), 1)
     _bytes(task, _corpus(tmp_path / "old", old), tmp_path / "first", memory)
     # Only partitions 1 and 2 grow, and one of the new pages is older than all others.

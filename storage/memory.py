@@ -1,0 +1,68 @@
+"""What a step remembers of the partitions it has worked on, from build to build."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.artifact import FileEntry, JsonValue
+from storage.identity import canonical_json
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class PartitionRecord:
+    """What became of a partition."""
+
+    stats: dict[str, JsonValue]
+    files: dict[str, Path]
+    """The files it was made into, ``{stem}`` in their names standing for the partition's."""
+    rows: str = ""
+    """What is remembered of its rows (see ``tasks.rows``), if single rows can be reused."""
+
+
+@dataclass
+class StepMemory:
+    """Remembers for one build what its partitions were made into; see ``tasks.context.PartitionMemory``.
+
+    Results have keys, which stand for all that goes into them, and places, which stay the same while
+    a partition's content changes.
+    """
+
+    store: Store
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    """Place → key of the result that earlier builds of the step had there last."""
+    enabled: bool = True
+    """False while rebuilding afresh: nothing is recalled."""
+    results: dict[str, str] = field(default_factory=dict)
+    """Place → key of what this build recalled or made."""
+
+    def recall(self, key: str) -> PartitionRecord | None:
+        """The result with this key, if all its files are still there."""
+        content = self.store.place.read(f"partitions/{key}.json") if self.enabled else None
+        if content is None:
+            return None
+        record = json.loads(content)
+        entries = {name: FileEntry(**entry) for name, entry in record["files"].items()}
+        if not all(self.store.objects.has(entry) for entry in entries.values()):
+            return None
+        files = {name: self.store.objects.local_path(entry) for name, entry in entries.items()}
+        return PartitionRecord(record["stats"], files, record.get("rows", ""))
+
+    def before(self, place: str) -> PartitionRecord | None:
+        """The result that an earlier build had at this place."""
+        key = self.earlier.get(place)
+        record = self.recall(key) if key else None
+        return record if record and record.rows else None
+
+    def remember(self, key: str, record: PartitionRecord) -> None:
+        """Take the files into the store, and write down what they are."""
+        entries = {name: self.store.take(path).model_dump() for name, path in sorted(record.files.items())}
+        content = {"stats": record.stats, "files": entries, "rows": record.rows}
+        self.store.place.write(f"partitions/{key}.json", canonical_json(content).encode())
+
+    def used(self, key: str, place: str) -> None:
+        """Note that this build has its result at ``place`` under this key."""
+        self.results[place] = key

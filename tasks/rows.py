@@ -1,0 +1,224 @@
+"""Working on rows: what a step made of a row is taken over as long as the row stays the same.
+
+A step that makes each of its output rows of one input row alone hands a :class:`RowWork` to
+``context.map_rows``. Of a partition that was touched, only the rows are worked on that the same
+step has not seen in this partition before; the others' results are taken from the partition's
+earlier result, and all are put in the order of the rows. So the bytes, counts included, are those
+that working on the whole partition gives.
+
+What has to be remembered of a row beside its result is little: a digest, and what it was counted
+as. Samples belong to rows too, so that none is shown of a text that has gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.types as pt
+
+from storage.artifact import JsonValue
+from storage.corpus import read_table, write_table
+from storage.identity import canonical_json
+from tasks.tally import SampleOfRow, Tally, fewest, stats_of
+from tasks.task import Guard, Sample
+
+Positions = npt.NDArray[np.int64]
+
+_KEY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What was made of some rows."""
+
+    table: pa.Table
+    """Output rows, in the order of the rows that they were made of."""
+    origin: Sequence[int]
+    """Number of the input row that each output row was made of, ascending."""
+    tally: Tally
+    """Counts and samples, by the numbers of the input rows."""
+
+
+class RowWork(ABC):
+    """What a step does to rows: a picklable value with all that the result depends on beside the rows.
+
+    Rows must not depend on each other; working on many at once is only a matter of speed.
+    """
+
+    def load(self, source: Path, name: str) -> pa.Table:
+        """The rows of a partition, with the columns that matter; a row is the same if all of them are."""
+        return read_table(source)
+
+    @abstractmethod
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        """What becomes of these rows: all those of a partition, or only new and changed ones."""
+
+    def save(self, made: pa.Table, output: Path) -> Positions | None:
+        """Write the partition's result: the file ``output``, or others beside it.
+
+        Returns the order in which the rows then lie in the files, if it is another one.
+        """
+        write_table(made, output)
+        return None
+
+    def saved(self, files: Mapping[str, Path]) -> pa.Table:
+        """The rows that ``save`` wrote, in the order in which they lie in the files."""
+        (path,) = files.values()
+        return read_table(path)
+
+
+@dataclass(frozen=True)
+class RowJob:
+    """Payload of :func:`work_on_rows`."""
+
+    work: RowWork
+    before: Path
+    """Folder with what is remembered of partitions, by their names; see :func:`remind`."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of the rows of a partition."""
+
+    keys: list[bytes]
+    """Digests of the input rows."""
+    origin: list[int]
+    """For each output row, in the order of the files, the number of its input row."""
+    counts: dict[str, list[int]]
+    """Name → count of each input row."""
+
+    def packed(self) -> str:
+        """As text; some 20 bytes a row."""
+        content = {"keys": b"".join(self.keys).hex(), "origin": self.origin, "counts": self.counts}
+        return base64.b85encode(zlib.compress(canonical_json(content).encode(), 1)).decode()
+
+    @classmethod
+    def unpacked(cls, text: str) -> Record:
+        content = json.loads(zlib.decompress(base64.b85decode(text)))
+        keys, step = bytes.fromhex(content["keys"]), _KEY_BYTES
+        return cls([keys[at : at + step] for at in range(0, len(keys), step)], content["origin"], content["counts"])
+
+
+@dataclass(frozen=True)
+class Before:
+    """An earlier result of a partition."""
+
+    record: Record
+    samples: list[SampleOfRow]
+    files: dict[str, Path]
+
+
+def remind(folder: Path, name: str, record: str, stats: dict[str, JsonValue], files: Mapping[str, Path]) -> None:
+    """Lay down what a worker will need of an earlier result of the partition ``name``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"record": record, "samples": stats["samples"], "files": {n: str(path) for n, path in files.items()}}
+    (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def _before(folder: Path, name: str) -> Before | None:
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return Before(
+        Record.unpacked(content["record"]),
+        [(row, Sample(*sample)) for row, *sample in content["samples"]],
+        {name: Path(file) for name, file in content["files"].items()},
+    )
+
+
+def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
+    """Work on the rows of a partition that are not as they were before.
+
+    Returns counts and samples, the numbers ``rows`` and ``rows_reused``, and under ``record`` what
+    is to be remembered.
+    """
+    rows = job.work.load(source, output.name)
+    keys = row_keys(rows)
+    before = _before(job.before, output.name)
+    was = {key: row for row, key in enumerate(before.record.keys)} if before else {}
+    same = np.array([was.get(key, -1) for key in keys], np.int64)
+    fresh = np.flatnonzero(same < 0)
+    tables: list[pa.Table] = []
+    origins: list[Positions] = []
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    samples: list[SampleOfRow] = []
+
+    if before is not None and len(fresh) < len(keys):
+        _take_over(job.work.saved(before.files), before, same, tables, origins, counts, samples)
+    if len(fresh) or not tables:
+        worked = job.work.work(rows if len(fresh) == len(keys) else rows.take(pa.array(fresh)), guard)
+        tables.append(worked.table)
+        origins.append(fresh[np.asarray(worked.origin, np.int64)])
+        for name, by_row in worked.tally.counts.items():
+            column = counts.setdefault(name, np.zeros(len(keys), np.int64))
+            column[fresh[list(by_row)]] += list(by_row.values())
+        samples += [(int(fresh[row]), sample) for row, sample in worked.tally.samples()]
+
+    origin = np.concatenate(origins)
+    order = np.argsort(origin, kind="stable")
+    made = pa.concat_tables(tables)
+    if (np.diff(origin) < 0).any():
+        made = made.take(pa.array(order))
+    lies = job.work.save(made.combine_chunks(), output)
+    origin = origin[order] if lies is None else origin[order][lies]
+    counted = {name: column.tolist() for name, column in sorted(counts.items()) if column.any()}
+    record = Record(keys, origin.tolist(), counted)
+    stats = stats_of({name: sum(column) for name, column in counted.items()}, fewest(samples))
+    return stats | {"rows": len(keys), "rows_reused": len(keys) - len(fresh), "record": record.packed()}
+
+
+def _take_over(
+    saved: pa.Table,
+    before: Before,
+    same: Positions,
+    tables: list[pa.Table],
+    origins: list[Positions],
+    counts: dict[str, npt.NDArray[np.int64]],
+    samples: list[SampleOfRow],
+) -> None:
+    """Take over what was made of the rows that are the same; ``same`` says which row each one was, or -1."""
+    now = np.full(len(before.record.keys), -1, np.int64)
+    mine = np.flatnonzero(same >= 0)
+    now[same[mine]] = mine
+    came_of = now[np.array(before.record.origin, np.int64)]
+    taken = np.flatnonzero(came_of >= 0)
+    tables.append(saved.take(pa.array(taken)))
+    origins.append(came_of[taken])
+    for name, column in before.record.counts.items():
+        counts[name] = np.zeros(len(same), np.int64)
+        counts[name][mine] = np.array(column, np.int64)[same[mine]]
+    samples += [(int(now[row]), sample) for row, sample in before.samples if now[row] >= 0]
+
+
+def row_keys(rows: pa.Table) -> list[bytes]:
+    """A digest of each row, over all its columns; rows that come twice are told apart by their number among these."""
+    columns = []
+    for column in rows.columns:
+        text = pt.is_string(column.type) or pt.is_large_string(column.type)
+        columns.append((column.cast(pa.binary()) if text else column).to_pylist())
+    seen: dict[bytes, int] = {}
+    keys = []
+    for row in zip(*columns, strict=True):
+        digest = hashlib.sha256()
+        for value in row:
+            content = value if isinstance(value, bytes) else repr(value).encode()
+            digest.update(f"{type(value).__name__}{len(content)}:".encode())
+            digest.update(content)
+        key = digest.digest()[:_KEY_BYTES]
+        again = seen.get(key, 0)
+        seen[key] = again + 1
+        if again:
+            key = hashlib.sha256(key + str(again).encode()).digest()[:_KEY_BYTES]
+        keys.append(key)
+    return keys
