@@ -125,18 +125,18 @@ def normalised(node: object) -> str:
     """
     if isinstance(node, ast.AST):
         fields = []
-        for name, value in ast.iter_fields(node):
-            if name in _IGNORED_FIELDS or value is None or value == []:
-                continue
-            fields.append(f"{name}={normalised(value)}")
+        for name in type(node)._fields:
+            value = None if name in _IGNORED_FIELDS else getattr(node, name, None)
+            if value is not None and value != []:
+                fields.append(f"{name}={normalised(value)}")
         return f"{type(node).__name__}({','.join(fields)})"
     if isinstance(node, list):
         return "[" + ",".join(normalised(item) for item in node if not _is_text(item)) + "]"
     return repr(node)
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in _walk(tree):
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _first_party(alias.name)
@@ -160,10 +160,14 @@ def _first_party(name: str) -> Iterator[str]:
                 yield module
 
 
-def _walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below ``if TYPE_CHECKING:``, which are never run."""
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements, nested ones too, but those below ``if TYPE_CHECKING:``, which are never run."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
             continue
-        yield child
-        yield from _walk(child)
+        yield node
+        for blocks in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting.extend(getattr(node, blocks, ()) if not isinstance(node, (ast.expr, ast.Lambda)) else ())
