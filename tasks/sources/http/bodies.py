@@ -12,7 +12,11 @@ _ZLIB, _RAW = 15, -15
 
 
 class TooLarge(Exception):
-    """There is more than is wanted."""
+    """There is more than is wanted; ``beginning`` is what was."""
+
+    def __init__(self, beginning: bytes) -> None:
+        super().__init__(f"more than {len(beginning)} bytes")
+        self.beginning = beginning
 
 
 class Broken(Exception):
@@ -68,5 +72,5 @@ def _gathered(chunks: Iterable[bytes], most: int) -> bytes:
     for chunk in chunks:
         whole += chunk
         if len(whole) > most:
-            raise TooLarge
+            raise TooLarge(bytes(whole[:most]))
     return bytes(whole)

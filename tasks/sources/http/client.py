@@ -55,7 +55,9 @@ class Wanted:
     """What is asked for."""
 
     most: int
-    """Bytes; more are not read."""
+    """Bytes; more are not read …"""
+    cut: bool = False
+    """… and what was read so far will do."""
     types: tuple[str, ...] = ()
     """Media types that are read; empty for all."""
     accept: str = "*/*"
@@ -173,15 +175,19 @@ def _read(url: str, response: httpcore.Response, wanted: Wanted) -> Answer:
     stated = headers.get("content-type", "").partition(";")[0].strip().lower()
     if wanted.types and stated and stated not in wanted.types:
         raise Failed("wrong_type", f"{url}: {stated}", bad=False)
+    too_large = Failed("too_large", f"{url}: more than {wanted.most} bytes", bad=False)
+    announced = headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > wanted.most and not wanted.cut:
+        raise too_large
     try:
-        if int(headers.get("content-length", "0")) > wanted.most:
-            raise TooLarge
         content = body_of(response.iter_stream(), headers.get("content-encoding", ""), wanted.most)
     except TooLarge as error:
-        raise Failed("too_large", f"{url}: more than {wanted.most} bytes", bad=False) from error
+        if not wanted.cut:
+            raise too_large from error
+        content = error.beginning
     except UnknownCoding as error:
         raise Failed("content_encoding", f"{url}: {error}", bad=False) from error
-    except (Broken, ValueError) as error:
+    except Broken as error:
         raise Failed("truncated", f"{url}: {error}", bad=True, again=True) from error
     return Answer(url, status, headers, content)
 

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from xml.parsers import expat
 
 import httpx
 
@@ -54,15 +55,15 @@ class Listings:
         while waiting:
             current = waiting.popleft()
             try:
-                pages, below = urls_of_sitemap(self._read(current))
+                content = self._read(current)
+                pages, below = urls_of_sitemap(content)
+                yield from (Named(page) for page in pages)
+                new = [inner for inner in dict.fromkeys(below) if inner not in seen][: _MOST_LISTINGS - len(seen)]
+                seen.update(new)
+                waiting.extend(new)
+                _check_end(content)
             except Failed as failed:
                 yield Unread(current, failed)
-                continue
-            yield from (Named(page) for page in pages)
-            for inner in below:
-                if inner not in seen and len(seen) < _MOST_LISTINGS:
-                    seen.add(inner)
-                    waiting.append(inner)
 
     def of_feed(self, url: str) -> Iterator[Named | Unread]:
         """The pages that the entries of a feed lead to."""
@@ -118,6 +119,16 @@ def urls_of_feed(content: bytes, url: str) -> list[str]:
     if not feed.version:
         raise Failed("not_a_feed", content[:80].decode("utf-8", "replace"), bad=True)
     return [entry.link for entry in feed.entries if entry.get("link")]
+
+
+def _check_end(content: bytes) -> None:
+    """Raises Failed for XML that breaks off: the parser takes what is there for all there is."""
+    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return
+    try:
+        expat.ParserCreate().Parse(content, True)
+    except expat.ExpatError as error:
+        raise Failed("broken_xml", str(error), bad=True) from error
 
 
 def _refuse_entities(content: bytes) -> None:

@@ -22,7 +22,7 @@ class _Rules:
     known: bool = False
     text: Protego | None = None
     """None: the host has no rules."""
-    unreachable: str = ""
+    unreachable: Failed | None = None
     """Why the rules cannot be had; then nothing is allowed (section 2.3.1.4)."""
     delay: float = 0.0
 
@@ -40,8 +40,10 @@ class Robots:
     def check(self, url: httpx.URL) -> None:
         """Raises Failed if the host does not want this URL asked for."""
         rules = self._of(url)
-        if rules.unreachable:
-            raise Failed("robots_unreachable", f"{url.host}: robots.txt: {rules.unreachable}", bad=True)
+        if rules.unreachable is not None:
+            failed = rules.unreachable
+            reason = "robots_unreachable" if failed.bad else failed.reason
+            raise Failed(reason, f"robots.txt: {failed.reason} {failed.detail}", bad=failed.bad)
         if rules.text is not None and not rules.text.can_fetch(str(url), self._name):
             raise Failed("robots", str(url), bad=False)
         if rules.delay > self._client.limits.max_wait_seconds:
@@ -64,12 +66,13 @@ class Robots:
 
     def _ask(self, origin: str, host: str, rules: _Rules) -> None:
         try:
-            content = self._client.get(f"{origin}/robots.txt", Wanted(most=_MOST_BYTES, accept="text/plain")).content
+            wanted = Wanted(most=_MOST_BYTES, cut=True, accept="text/plain")
+            content = self._client.get(f"{origin}/robots.txt", wanted).content
         except Failed as failed:
             # "Unavailable" (a 4xx status) means that there are no rules, "unreachable" that they are not known.
             # 429 is no answer to the question either, so it counts as the latter.
             if not failed.reason.startswith("http_4") or failed.reason == "http_429":
-                rules.unreachable = f"{failed.reason} {failed.detail}".strip()
+                rules.unreachable = failed
             return
         rules.text = Protego.parse(content.decode("utf-8-sig", "replace"))
         rate = rules.text.request_rate(self._name)
