@@ -13,7 +13,7 @@ from flows.adoption import files_to_adopt, kind_to_adopt
 from flows.home import Home
 from flows.recipe import Recipe, Step
 from flows.why import differences
-from storage.artifact import FileEntry, Manifest
+from storage.artifact import FileEntry, JsonValue, Manifest
 from storage.code import code_of, library_versions
 from storage.errors import BrokenError, RecipeError
 from storage.filecache import DigestCache
@@ -166,9 +166,20 @@ class Planner:
             inputs=dict(inputs),
             code=self._code[module],
             libraries=libraries,
-            outside=task.outside(self.world),
+            outside=self._outside(step),
             seed=self.recipe.seed if task.uses_seed else None,
         )
+
+    def _outside(self, step: Step) -> JsonValue:
+        """What the step finds outside. Where only running it tells, each run counts as another find.
+
+        The number stays the same until the build is done, so a killed one is found again.
+        """
+        found = step.task.outside(self.world)
+        if not step.task.only_running_tells():
+            return found
+        entry = self._latest_entry(step)
+        return {"found": found, "run": f"{self.history_name}/{step.name}@{entry.number + 1 if entry else 1}"}
 
     def input_digests(self, step: Step, made: Mapping[str, str]) -> dict[str, str]:
         """Digest of the artifact in each slot; folders are digested where they lie."""
@@ -196,6 +207,9 @@ class Planner:
         if record is None:
             return "the record of its latest build is gone from the store"
         changes = differences(self.store, record.identity, identity)
+        unknown = step.task.only_running_tells()
+        if unknown:
+            changes.append(f"only collecting tells whether {', '.join(unknown)} changed")
         if changes:
             return "; ".join(changes)
         if not self.store.is_whole(entry.artifact):

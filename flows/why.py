@@ -103,9 +103,9 @@ def _files_changed(store: Store, before: str, after: str) -> str:
 
 def _outside(old: Any, new: Any) -> list[str]:
     """How the sources' fingerprints differ: by file where they list files."""
-    if old == new:
+    before, after = _leaves(_found(old)), _leaves(_found(new))
+    if before == after:
         return []
-    before, after = _leaves(old), _leaves(new)
     added = len(after.keys() - before.keys())
     removed = len(before.keys() - after.keys())
     changed = sum(before[place] != after[place] for place in before.keys() & after.keys())
@@ -113,6 +113,11 @@ def _outside(old: Any, new: Any) -> list[str]:
         f"{count} {word}" for count, word in ((added, "added"), (changed, "changed"), (removed, "removed")) if count
     ]
     return [f"source changed: {', '.join(counts)}"]
+
+
+def _found(outside: Any) -> Any:
+    """The fingerprint, without the number of the run that was to find out more."""
+    return outside["found"] if isinstance(outside, dict) and outside.keys() == {"found", "run"} else outside
 
 
 def _leaves(value: Any, place: str = "") -> dict[str, Any]:

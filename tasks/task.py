@@ -316,6 +316,10 @@ class Task(Settings):
         """What of the outside world goes into the key: a cheap fingerprint. None for most tasks."""
         return None
 
+    def only_running_tells(self) -> list[str]:
+        """Names of what it reads outside that has no fingerprint: then every run builds it. None for most tasks."""
+        return []
+
     @abstractmethod
     def run(self, context: Context) -> Result:
         """Do the work: read the inputs, write files into ``context.output``."""
