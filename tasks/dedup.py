@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-import shutil
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from pydantic import Field
 from storage.artifact import JsonValue
 from storage.corpus import Documents, read_table, write_table
 from storage.errors import StepFailed
-from storage.identity import digest_of_text
+from storage.identity import digest_of_bytes, digest_of_text, digest_of_value
 from tasks.copies.characters import Characters, batches
 from tasks.copies.minhash import Banding, band_keys, banding
 from tasks.copies.near_copies import Candidates, Copy, Signatures, kept_documents
 from tasks.copies.shingles import WORDS_PER_SHINGLE, Words, windows_of
 from tasks.gate import check_source_loss
-from tasks.tally import excerpts
+from tasks.rows import RowWork, Worked
+from tasks.tally import Tally, excerpts
 from tasks.task import Context, Guard, Input, Result, Sample, Task
 
 _SKETCHED_CHARACTERS = 1 << 20
@@ -73,14 +74,14 @@ class Dedup(Task):
             raise StepFailed("dedup: there are no documents; look at what the steps before have dropped")
         bands = banding(self.similarity, self.permutations, self.recall)
         folder = context.scratch / "signatures"
-        made = context.map_partitions(sign_partition, self, documents.partitions, output=folder)
+        made = context.map_rows(Sign(bands), documents.partitions, output=folder)
         files = [result.files[result.name] for result in made]
         signatures = Signatures.read(files, bands.bands, context.scratch / "keys.bin")
         candidates = Candidates.find(signatures)
         shingles = candidates.shingles(documents, context, context.scratch / "shingles")
         kept, copies = kept_documents(signatures, candidates, shingles, self.similarity, context.progress)
         self._check(documents, signatures, copies)
-        self._write(documents, kept, context.output)
+        _write(documents, kept, context)
         return self._result(documents, signatures, kept, copies, bands)
 
     def _check(self, documents: Documents, signatures: Signatures, copies: list[Copy]) -> None:
@@ -104,19 +105,6 @@ class Dedup(Task):
             remedy="look there for shared boilerplate, raise `similarity`",
             example=example,
         )
-
-    def _write(self, documents: Documents, kept: npt.NDArray[np.bool_], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        start = 0
-        for partition in documents.partitions:
-            rows = pq.read_metadata(partition.path).num_rows
-            mask = kept[start : start + rows]
-            start += rows
-            if mask.all():
-                shutil.copyfile(partition.path, folder / partition.name)
-            else:
-                table = read_table(partition.path).filter(pa.array(mask)).combine_chunks()
-                write_table(table, folder / partition.name)
 
     def _result(
         self,
@@ -149,29 +137,64 @@ class Dedup(Task):
         )
 
 
-def sign_partition(task: Dedup, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Write one row a document: what is needed to find its copies."""
-    table = read_table(source, ["id", "text", "source", "first_seen"])
-    bands = banding(task.similarity, task.permutations, task.recall)
-    exact: list[bytes] = []
-    counts, keys = [np.empty(0, np.int64)], [np.empty((0, bands.bands), np.uint64)]
-    for group in batches(table["text"].to_pylist(), _SKETCHED_CHARACTERS):
-        grams, sizes = [], []
-        for texts in batches(group):
-            characters = Characters.normalised(texts)
-            hashes, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
-            exact += [bytes.fromhex(digest_of_text(text)[:32]) for text in characters.plain_texts()]
-            grams.append(hashes)
-            sizes.append(np.diff(starts))
-        counts += sizes
-        keys.append(band_keys(np.concatenate(grams), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]), bands))
-    columns: dict[str, Any] = {name: table[name] for name in ("id", "source", "first_seen")}
-    columns["exact"] = pa.array(exact, pa.binary(16))
-    columns["bytes"] = pc.cast(pc.binary_length(table["text"]), pa.int64())
-    columns["comparable"] = pa.array(np.concatenate(counts) > 0)
-    columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(keys).ravel()), bands.bands)
-    write_table(pa.table(columns), output)
-    return {"documents": len(exact)}
+@dataclass(frozen=True)
+class Sign(RowWork):
+    """What is needed to find copies of documents: a row for each."""
+
+    bands: Banding
+
+    def load(self, source: Path, name: str) -> pa.Table:
+        return read_table(source, ["id", "text", "source", "first_seen"])
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        """Sketch the texts, many at a time."""
+        exact: list[bytes] = []
+        counts, keys = [np.empty(0, np.int64)], [np.empty((0, self.bands.bands), np.uint64)]
+        for group in batches(rows["text"].to_pylist(), _SKETCHED_CHARACTERS):
+            grams, sizes = [], []
+            for texts in batches(group):
+                characters = Characters.normalised(texts)
+                hashes, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
+                exact += [bytes.fromhex(digest_of_text(text)[:32]) for text in characters.plain_texts()]
+                grams.append(hashes)
+                sizes.append(np.diff(starts))
+            counts += sizes
+            starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+            keys.append(band_keys(np.concatenate(grams), starts, self.bands))
+        columns: dict[str, Any] = {name: rows[name] for name in ("id", "source", "first_seen")}
+        columns["exact"] = pa.array(exact, pa.binary(16))
+        columns["bytes"] = pc.cast(pc.binary_length(rows["text"]), pa.int64())
+        columns["comparable"] = pa.array(np.concatenate(counts) > 0)
+        columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(keys).ravel()), self.bands.bands)
+        return Worked(pa.table(columns), range(len(rows)), Tally())
+
+
+def _write(documents: Documents, kept: npt.NDArray[np.bool_], context: Context) -> None:
+    """Write the documents that are kept; a partition that loses none stays the file it is."""
+    folder = context.scratch / "kept"
+    folder.mkdir(parents=True, exist_ok=True)
+    changed, start = [], 0
+    for partition in documents.partitions:
+        rows = pq.read_metadata(partition.path).num_rows
+        mask = kept[start : start + rows]
+        start += rows
+        if mask.all():
+            link = context.output / partition.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(partition.path.resolve())
+        else:
+            np.save(folder / f"{partition.name}.npy", mask)
+            # What is made of a partition depends on the rows that are kept, too.
+            digest = digest_of_value([partition.digest, digest_of_bytes(mask.tobytes())])
+            changed.append(replace(partition, digest=digest))
+    context.map_partitions(keep_rows, folder, changed)
+
+
+def keep_rows(folder: Path, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
+    """Write the rows of one partition that are kept."""
+    mask = np.load(folder / f"{output.name}.npy")
+    write_table(read_table(source).filter(pa.array(mask)).combine_chunks(), output)
+    return {}
 
 
 def _alike(copy: Copy) -> str:

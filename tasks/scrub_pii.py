@@ -13,13 +13,14 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from storage.artifact import JsonValue
-from storage.corpus import Documents, read_table, write_table
+from storage.corpus import Documents
 from tasks.pii.entities import Entity, find_entities, fingerprint
 from tasks.pii.find import batches, find_in
 from tasks.pii.keys import fingerprint as fingerprint_of_key
 from tasks.pii.keys import read_key
 from tasks.pii.kinds import KINDS, Found, Kind, resolve
 from tasks.pii.replace import Replacer, Style, hidden_in_sample, spliced
+from tasks.rows import RowWork, Worked
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Outside, Result, Task, World
 
@@ -80,16 +81,14 @@ class ScrubPii(Task):
         documents, folder = context.open(self.documents), context.world.folder
         self.outside(context.world)  # says what is missing before any work is done
         key = read_key(self.key_variable, self.key_file, folder) if self._needs_key() else b""
-        return result_of(
-            "scrub_pii", context.map_partitions(scrub_partition, Scrub(self, key, folder), documents.partitions)
-        )
+        return result_of("scrub_pii", context.map_rows(Scrub(self, key, folder), documents.partitions))
 
     def _needs_key(self) -> bool:
         return "pseudonym" in (self.replace.values() if isinstance(self.replace, dict) else (self.replace,))
 
 
 @dataclass(frozen=True)
-class Scrub:
+class Scrub(RowWork):
     """A task with what it needs from outside; handed to workers, written nowhere."""
 
     task: ScrubPii
@@ -121,35 +120,32 @@ class Scrub:
             return None
         return models.get(language.partition("-")[0]) if language else next(iter(models.values()))
 
-
-def scrub_partition(scrub: Scrub, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Scrub the documents of one partition, in their order."""
-    table = read_table(source)
-    texts = table.column("text").cast(pa.binary()).to_pylist()
-    kept: list[int] = []
-    tally, wanted, replacer = Tally(), scrub.wanted, scrub.replacer
-    rows = zip(table.column("url").to_pylist(), _found(scrub, table, texts, guard), strict=True)
-    for row, (url, found) in enumerate(rows):
-        data = texts[row]
-        if isinstance(found, DocumentLost):
-            tally.drop(found.reason, len(data), url, "[a text that cannot be searched is not shown]")
-            continue
-        chosen = [item for item in found if item.kind in wanted]
-        bad = next((item for item in chosen if replacer.style(item.kind) == "drop"), None)
-        if bad:
-            tally.drop(f"pii.{bad.kind}", len(data), url, partial(_around, data, found, bad, None))
-            continue
-        if chosen:
-            texts[row] = spliced(data, chosen, [replacer(item, _text(data, item)) for item in chosen])
-            _count(tally, url, data, found, chosen, replacer)
-        tally.keep(len(data), texts[row].decode())
-        kept.append(row)
-    scrubbed = pa.array((texts[row] for row in kept), pa.binary()).cast(pa.string())
-    place = table.schema.get_field_index("text")
-    rest = table.remove_column(place)
-    rest = rest if len(kept) == len(rest) else rest.take(pa.array(kept, pa.int64()))
-    write_table(rest.add_column(place, table.schema.field("text"), scrubbed), output)
-    return tally.stats()
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        """Scrub the documents in their order."""
+        texts = rows.column("text").cast(pa.binary()).to_pylist()
+        kept: list[int] = []
+        tally, wanted, replacer = Tally(), self.wanted, self.replacer
+        searched = zip(rows.column("url").to_pylist(), _found(self, rows, texts, guard), strict=True)
+        for row, (url, found) in enumerate(searched):
+            tally.row, data = row, texts[row]
+            if isinstance(found, DocumentLost):
+                tally.drop(found.reason, len(data), url, "[a text that cannot be searched is not shown]")
+                continue
+            chosen = [item for item in found if item.kind in wanted]
+            bad = next((item for item in chosen if replacer.style(item.kind) == "drop"), None)
+            if bad:
+                tally.drop(f"pii.{bad.kind}", len(data), url, partial(_around, data, found, bad, None))
+                continue
+            if chosen:
+                texts[row] = spliced(data, chosen, [replacer(item, _text(data, item)) for item in chosen])
+                _count(tally, url, data, found, chosen, replacer)
+            tally.keep(len(data), texts[row].decode())
+            kept.append(row)
+        scrubbed = pa.array((texts[row] for row in kept), pa.binary()).cast(pa.string())
+        place = rows.schema.get_field_index("text")
+        rest = rows.remove_column(place)
+        rest = rest if len(kept) == len(rest) else rest.take(pa.array(kept, pa.int64()))
+        return Worked(rest.add_column(place, rows.schema.field("text"), scrubbed), kept, tally)
 
 
 def _found(scrub: Scrub, table: pa.Table, texts: Sequence[bytes], guard: Guard) -> Iterator[list[Found] | DocumentLost]:

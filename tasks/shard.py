@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from storage.artifact import JsonValue, Manifest, include
+from storage.artifact import Manifest, include
 from storage.corpus import Documents, is_validation, read_table
 from storage.errors import StepFailed
-from storage.shards import Shards, token_type, write_shard
+from storage.shards import Shards, TokenType, shard_schema, token_type, write_shard
 from storage.tokenizer import Ids, Tokenizer
-from tasks.task import Context, Guard, Input, PartitionResult, Result, Sample, Task
+from tasks.rows import Positions, RowWork, Worked
+from tasks.tally import Tally, counts_of
+from tasks.task import Context, Guard, Input, Result, Sample, Task
 
 _TEXTS_AT_ONCE = 256
 _LENGTH_BOUNDS = [2**power for power in range(4, 21)]
 """Documents are counted by the least of these that their tokens do not exceed."""
+_LENGTHS = "length."
+_SPLITS = ("train", "validation")
 _SHOWN_CHARACTERS = 300
 
 
@@ -44,49 +52,81 @@ class Shard(Task):
 
     def run(self, context: Context) -> Result:
         documents, tokenizer = context.open(self.documents), context.open(self.tokenizer)
-        payload = {
-            "fraction": self.validation_fraction,
-            "tokenizer": str(tokenizer.folder.resolve()),
-            "manifest": tokenizer.manifest.model_dump_json(),
-        }
-        made = context.map_partitions(shard_partition, payload, documents.partitions, depends_on=[tokenizer])
+        work = Encode(
+            self.validation_fraction,
+            str(tokenizer.folder.resolve()),
+            tokenizer.manifest.model_dump_json(),
+            token_type(tokenizer.vocab_size),
+        )
+        made = context.map_rows(work, documents.partitions, depends_on=[tokenizer])
         include(context.output, "tokenizer", tokenizer)
-        total = _Totals(made)
-        if not total["documents"]:
+        total = counts_of(made)
+        documents_made = total["train.documents"] + total["validation.documents"]
+        if not documents_made:
             raise StepFailed("shard: there are no documents; look at what the steps before have dropped")
         if not total["train.documents"]:
             raise StepFailed(
-                f"shard: all {total['documents']} documents are held out for validation; "
+                f"shard: all {documents_made} documents are held out for validation; "
                 f"lower validation_fraction (now {self.validation_fraction}) or give more documents"
             )
+        tokens = total["train.tokens"] + total["validation.tokens"]
         return Result(
-            counts={"tokens": total["tokens"], "documents": total["documents"]},
-            metrics=total.metrics(),
-            headline=f"{total['tokens']:,} tokens",
+            counts={"tokens": tokens, "documents": documents_made},
+            metrics=_metrics(total),
+            headline=f"{tokens:,} tokens",
             samples=_samples(documents, tokenizer),
         )
 
 
-def shard_partition(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Write ``train-STEM.arrow`` and ``validation-STEM.arrow`` beside ``output``; returns counts per split."""
-    tokenizer = _opened(payload["tokenizer"], payload["manifest"])
-    table = read_table(source, ["id", "text"])
-    ids, texts = table["id"].to_pylist(), table["text"].to_pylist()
-    held_out = [is_validation(identity, payload["fraction"]) for identity in ids]
-    stats: dict[str, JsonValue] = {"lengths": [0] * (len(_LENGTH_BOUNDS) + 1)}
-    for split, wanted in (("train", False), ("validation", True)):
-        chosen = [number for number, held in enumerate(held_out) if held is wanted]
-        tokens = _with_ends(tokenizer, [texts[number] for number in chosen])
-        sizes = [len(texts[number].encode()) for number in chosen]
-        path = output.with_name(f"{split}-{source.stem}.arrow")
-        write_shard(path, [ids[number] for number in chosen], tokens, sizes, token_type(tokenizer.vocab_size))
-        stats |= {
-            f"{split}.documents": len(chosen),
-            f"{split}.tokens": sum(map(len, tokens)),
-            f"{split}.bytes": sum(sizes),
-        }
-        stats["lengths"] = [a + b for a, b in zip(stats["lengths"], _histogram(tokens), strict=True)]
-    return stats
+@dataclass(frozen=True)
+class Encode(RowWork):
+    """The work of ``Shard`` on documents: rows of a document's id, tokens and bytes."""
+
+    fraction: float
+    tokenizer: str
+    """Its folder."""
+    manifest: str
+    dtype: TokenType
+
+    def load(self, source: Path, name: str) -> pa.Table:
+        return read_table(source, ["id", "text"])
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        """Encode the documents in their order, and count them by split and length."""
+        tokenizer = _opened(self.tokenizer, self.manifest)
+        ids, texts = rows["id"].to_pylist(), rows["text"].to_pylist()
+        tokens = _with_ends(tokenizer, texts)
+        sizes = pc.binary_length(rows["text"]).cast(pa.int64())
+        classes = np.searchsorted(_LENGTH_BOUNDS, [len(mine) for mine in tokens]).tolist()
+        tally = Tally()
+        for row, (identity, mine, size) in enumerate(zip(ids, tokens, sizes.to_pylist(), strict=True)):
+            tally.row = row
+            split = "validation" if is_validation(identity, self.fraction) else "train"
+            tally.count(f"{split}.documents")
+            tally.count(f"{split}.tokens", len(mine))
+            tally.count(f"{split}.bytes", size)
+            tally.count(f"{_LENGTHS}{classes[row]}")
+        schema = shard_schema(self.dtype)
+        ends = np.cumsum([0, *map(len, tokens)])
+        values = np.concatenate([*tokens, np.empty(0, np.int32)]).astype(self.dtype)
+        column = pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values), type=schema.field("tokens").type)
+        return Worked(pa.table([rows["id"], column, sizes], schema=schema), range(len(ids)), tally)
+
+    def save(self, made: pa.Table, output: Path) -> Positions:
+        """Write ``train-STEM.arrow`` and ``validation-STEM.arrow`` beside ``output``."""
+        held = np.array([is_validation(identity, self.fraction) for identity in made["id"].to_pylist()], np.bool_)
+        sides = [np.flatnonzero(~held), np.flatnonzero(held)]
+        for split, rows in zip(_SPLITS, sides, strict=True):
+            chosen = made.take(pa.array(rows)).combine_chunks()
+            path = output.with_name(f"{split}-{output.stem}.arrow")
+            write_shard(
+                path, chosen["id"].to_pylist(), _lists(chosen["tokens"]), chosen["utf8_bytes"].to_pylist(), self.dtype
+            )
+        return np.concatenate(sides)
+
+    def saved(self, files: Mapping[str, Path]) -> pa.Table:
+        paths = [path for split in _SPLITS for name, path in files.items() if name.startswith(f"{split}-")]
+        return pa.concat_tables(pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in paths)
 
 
 @lru_cache(maxsize=2)
@@ -104,38 +144,34 @@ def _with_ends(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
     return made
 
 
-def _histogram(tokens: Sequence[npt.NDArray[np.int32]]) -> list[int]:
-    """Documents per class of length (see ``_LENGTH_BOUNDS``; the last class is open)."""
-    classes = np.searchsorted(_LENGTH_BOUNDS, [len(ids) for ids in tokens])
-    return [int(count) for count in np.bincount(classes, minlength=len(_LENGTH_BOUNDS) + 1)]
+def _lists(column: pa.ChunkedArray) -> list[npt.NDArray[np.integer]]:
+    """The lists of a column, as views."""
+    lists = []
+    for chunk in column.chunks:
+        values = chunk.values.to_numpy(zero_copy_only=True)
+        lists += [values[begin:end] for begin, end in pairwise(chunk.offsets.to_numpy().tolist())]
+    return lists
 
 
-class _Totals:
-    """Counts of all partitions together."""
-
-    def __init__(self, made: Sequence[PartitionResult]) -> None:
-        self._stats = [result.stats for result in made]
-        self._lengths = np.sum([stats["lengths"] for stats in self._stats], axis=0) if made else np.zeros(0, int)
-
-    def __getitem__(self, name: str) -> int:
-        if "." not in name:
-            return self[f"train.{name}"] + self[f"validation.{name}"]
-        return sum(int(stats[name]) for stats in self._stats)
-
-    def metrics(self) -> dict[str, float]:
-        names = [f"{split}.{what}" for split in ("train", "validation") for what in ("documents", "tokens", "bytes")]
-        metrics: dict[str, float] = {name: self[name] for name in names}
-        metrics |= {
-            "documents_in": self["documents"],
-            "documents_out": self["documents"],
-            "bytes_in": self["bytes"],
-            "tokens": self["tokens"],
-            "tokens_per_document": self["tokens"] / self["documents"],
-            "bytes_per_token": self["bytes"] / max(1, self["tokens"] - 2 * self["documents"]),
-            "validation_empty": float(self["validation.documents"] == 0),
-        }
-        named = zip([*_LENGTH_BOUNDS, "more"], self._lengths, strict=True)
-        return metrics | {f"documents_up_to_tokens.{bound}": int(count) for bound, count in named if count}
+def _metrics(total: Counter[str]) -> dict[str, float]:
+    names = [f"{split}.{what}" for split in _SPLITS for what in ("documents", "tokens", "bytes")]
+    metrics: dict[str, float] = {name: total[name] for name in names}
+    documents, tokens, size = (
+        sum(total[f"{split}.{what}"] for split in _SPLITS) for what in ("documents", "tokens", "bytes")
+    )
+    metrics |= {
+        "documents_in": documents,
+        "documents_out": documents,
+        "bytes_in": size,
+        "tokens": tokens,
+        "tokens_per_document": tokens / documents,
+        "bytes_per_token": size / max(1, tokens - 2 * documents),
+        "validation_empty": float(total["validation.documents"] == 0),
+    }
+    bounds = enumerate([*_LENGTH_BOUNDS, "more"])
+    return metrics | {
+        f"documents_up_to_tokens.{bound}": total[f"{_LENGTHS}{at}"] for at, bound in bounds if total[f"{_LENGTHS}{at}"]
+    }
 
 
 def _samples(documents: Documents, tokenizer: Tokenizer) -> list[Sample]:

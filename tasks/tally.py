@@ -118,14 +118,21 @@ def fewest(samples: Iterable[SampleOfRow]) -> list[SampleOfRow]:
     return [one for same in ranked for one in same[:_SAMPLES_PER_TITLE]]
 
 
+def counts_of(results: Sequence[PartitionResult]) -> Counter[str]:
+    """The partitions' counts, added up."""
+    total: Counter[str] = Counter()
+    for result in results:
+        total.update(result.stats["counts"])
+    return total
+
+
 def result_of(task: str, results: Sequence[PartitionResult]) -> Result:
     """Add up the partitions' tallies.
 
     Raises StepFailed if no document is left.
     """
     metrics = Counter(dict.fromkeys(("documents_in", "documents_out", "bytes_in", "bytes_out"), 0))
-    for result in results:
-        metrics.update(result.stats["counts"])
+    metrics.update(counts_of(results))
     if not metrics["documents_out"]:
         raise StepFailed(f"{task}: none of {metrics['documents_in']} documents left{_reasons(metrics)}")
     return Result(

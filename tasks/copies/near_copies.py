@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.artifact import JsonValue
 from storage.corpus import Documents, Partition, read_table
 from storage.identity import digest_of_bytes, digest_of_value
 from tasks.copies.shingles import Hashes, jaccard, shingles_of
+from tasks.rows import RowWork, Worked
+from tasks.tally import Tally
 from tasks.task import Context, Guard, Progress
 
 Numbers = npt.NDArray[np.int64]
@@ -155,14 +156,13 @@ class Shingles:
     def gathered(cls, documents: Numbers, partitions: Sequence[Partition], context: Context, folder: Path) -> Shingles:
         """Those that the workers make of the partitions, one behind the other."""
         sizes, spill = [np.zeros(1, np.int64)], folder / "shingles.bin"
-        made = context.map_partitions(shingle_partition, folder, partitions, output=folder)
+        made = context.map_rows(Shingle(folder), partitions, output=folder)
         with spill.open("wb") as file:
             for result in made:
                 (path,) = result.files.values()
-                content = np.load(path, mmap_mode="r")
-                counts = content[1 : 1 + int(content[0])]
-                sizes.append(counts.astype(np.int64))
-                file.write(content[1 + len(counts) :])
+                for chunk in _mapped(path)["shingles"].chunks:
+                    sizes.append(np.diff(chunk.offsets.to_numpy()))
+                    file.write(chunk.flatten().to_numpy())
         ends = np.cumsum(np.concatenate(sizes))
         return cls(documents, ends, np.memmap(spill, np.uint64, "r") if ends[-1] else np.empty(0, np.uint64))
 
@@ -171,13 +171,36 @@ class Shingles:
         return self.values[self.ends[position] : self.ends[position + 1]]
 
 
-def shingle_partition(folder: Path, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Write the 5-grams of the rows wanted: how many documents, how many 5-grams each has, then the 5-grams."""
-    rows = np.load(folder / f"{output.name}.rows.npy")
-    sets = shingles_of(read_table(source, ["text"])["text"].take(pa.array(rows)).to_pylist())
-    head = np.array([len(sets), *map(len, sets)], np.uint64)
-    np.save(output.with_suffix(".shingles.npy"), np.concatenate([head, *sets]))
-    return {"documents": len(sets)}
+def _mapped(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
+
+
+@dataclass(frozen=True)
+class Shingle(RowWork):
+    """The 5-grams of the documents that are wanted: a row for each."""
+
+    folder: Path
+    """Where the numbers of the rows wanted lie."""
+
+    def load(self, source: Path, name: str) -> pa.Table:
+        return read_table(source, ["text"]).take(pa.array(np.load(self.folder / f"{name}.rows.npy")))
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        sets = shingles_of(rows["text"].to_pylist())
+        ends = np.cumsum([0, *map(len, sets)])
+        column = pa.LargeListArray.from_arrays(
+            pa.array(ends), pa.array(np.concatenate([*sets, np.empty(0, np.uint64)]))
+        )
+        return Worked(pa.table({"shingles": column}), range(len(sets)), Tally())
+
+    def save(self, made: pa.Table, output: Path) -> None:
+        path = output.with_suffix(".shingles.arrow")
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, made.schema) as writer:
+            writer.write_table(made)
+
+    def saved(self, files: Mapping[str, Path]) -> pa.Table:
+        (path,) = files.values()
+        return _mapped(path)
 
 
 def kept_documents(
