@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from storage.artifact import JsonValue
 from storage.corpus import PAGES_SCHEMA, Pages, Partition, document_id, read_table, table_of, write_table
 from storage.errors import SourceError, StepFailed
-from tasks.sources import SOURCES, AnySource
 from tasks.sources.base import Bad, Page, Past, Same, Source, fingerprints, named
+from tasks.sources.kinds import SOURCES, AnySource
 from tasks.spill import Spill
 from tasks.task import Context, Result, Sample, Task, World
 

@@ -12,10 +12,11 @@ from storage.corpus import EXAMPLES_SCHEMA, Examples, is_validation, table_of, w
 from storage.errors import SourceError, StepFailed
 from storage.identity import digest_of_text
 from tasks.sources.base import fingerprints, named
-from tasks.sources.pairs import JsonlPairs, Pair, PydocPairs, TitlePairs
+from tasks.sources.pair_files import CsvPairs, JsonlPairs
+from tasks.sources.pairs import Pair, PydocPairs, TitlePairs
 from tasks.task import Context, Result, Sample, Task, World
 
-AnyPairs = Annotated[PydocPairs | JsonlPairs | TitlePairs, Field(discriminator="kind")]
+AnyPairs = Annotated[PydocPairs | JsonlPairs | CsvPairs | TitlePairs, Field(discriminator="kind")]
 """The settings of a source of pairs, told apart by ``kind``."""
 
 _SHOWN = 4

@@ -99,8 +99,8 @@ class Source(Settings):
     license: str | None = None
     """Licence of the pages, recorded with each of them."""
     language: str | None = Field(None, pattern="^[a-z]{2,3}(-[a-z0-9]{2,8})*$")
-    """Language of the pages as far as it is known (``en``, ``zh-cn``): a document's, until ``filter`` identifies it, and
-    its declared language where the page declares none."""
+    """Language of the pages, if it is known (``en``, ``zh-cn``): that of each document until ``filter`` identifies it,
+    and its declared language where the page declares none."""
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
     """The share of unreadable inputs from which the step fails. A single one never fails it, unless this is 0."""
 

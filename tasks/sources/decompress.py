@@ -7,11 +7,22 @@ import gzip
 import io
 import lzma
 import zlib
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, cast
 
-SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 """What is decompressed, by the end of the file's name."""
+
+_SIGNATURES = {
+    b"\x1f\x8b": ".gz",
+    b"BZh": ".bz2",
+    b"\xfd7zXZ": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"\x04\x22\x4d\x18": ".lz4",
+}
+_SKIPPED = b"\x2a\x4d\x18"
+"""Behind its first byte (0x50 to 0x5F) the signature of a frame that readers of Zstandard and LZ4 skip."""
 
 
 class Unreadable(Exception):
@@ -28,48 +39,69 @@ def inner_name(name: str) -> str:
     return stem if dot and f".{suffix.lower()}" in SUFFIXES and stem else name
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The file's content, decompressed.
+def suffix_of(name: str) -> str:
+    """The suffix of the name's compression, in lower case; empty if there is none."""
+    lower = name.lower()
+    return next((suffix for suffix in SUFFIXES if lower.endswith(suffix)), "")
+
+
+def suffix_by_content(head: bytes) -> str:
+    """The suffix for the compression that a file's first bytes show; empty if they show none."""
+    if head[:1] and head[0] & 0xF0 == 0x50 and head[1:4] == _SKIPPED:
+        return ".zst"
+    return next((suffix for start, suffix in _SIGNATURES.items() if head.startswith(start)), "")
+
+
+def read_bytes(opened: Callable[[], IO[bytes]], name: str, most: int) -> bytes:
+    """The whole content of the file that ``opened`` opens, decompressed as its ``name`` asks for.
 
     Raises Unreadable: ``truncated`` or ``corrupt`` (a broken compressed file), ``too_large`` (more
     than ``most`` bytes: nothing beyond is decompressed), ``unreadable`` (permissions, disk).
     """
-    try:
-        with open_decompressed(path) as file:
-            content = file.read(most + 1)
-            if len(content) <= most:
-                # The end of the stream, where checksums are, counts too.
-                content += file.read(1)
-    except EOFError as error:
-        raise Unreadable("truncated", str(error)) from error
-    except (zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise Unreadable("corrupt", str(error)) from error
-    except OSError as error:
-        broken = _suffix(path) in SUFFIXES and error.errno is None
-        raise Unreadable(_reason(error) if broken else "unreadable", error.strerror or str(error)) from error
+    with faults_of(name), opened() as raw, decompressed(raw, name) as file:
+        content = file.read(most + 1)
+        if len(content) <= most:
+            # The end of the stream, where checksums are, counts too.
+            content += file.read(1)
     if len(content) > most:
         raise Unreadable("too_large", f"more than {most:,} bytes")
     return content
 
 
-def open_decompressed(path: Path) -> IO[bytes]:
-    """Open for reading, through the decompressor that the file's name asks for."""
-    match _suffix(path):
+@contextmanager
+def faults_of(name: str) -> Iterator[None]:
+    """Turn what decompressors and the operating system raise into Unreadable."""
+    try:
+        yield
+    except EOFError as error:
+        raise Unreadable("truncated", str(error)) from error
+    except (zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise Unreadable("corrupt", str(error)) from error
+    except OSError as error:
+        broken = suffix_of(name) and error.errno is None
+        raise Unreadable(_reason(error) if broken else "unreadable", error.strerror or str(error)) from error
+
+
+def decompressed(raw: IO[bytes], name: str) -> IO[bytes]:
+    """``raw`` through the decompressor that the file's name asks for. Faults are those that ``faults_of`` knows."""
+    match suffix_of(name):
         case ".gz":
-            return cast(IO[bytes], gzip.open(path, "rb"))
+            return cast(IO[bytes], gzip.GzipFile(fileobj=raw, mode="rb"))
         case ".bz2":
-            return bz2.open(path, "rb")
+            return cast(IO[bytes], bz2.BZ2File(raw, "rb"))
         case ".xz":
-            return lzma.open(path, "rb")
+            return cast(IO[bytes], lzma.LZMAFile(raw, "rb"))
         case ".zst":
-            import pyarrow as pa
+            return _through_arrow(raw, "zstd")
+        case ".lz4":
+            return _through_arrow(raw, "lz4")
+    return raw
 
-            return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd")))
-    return path.open("rb")
 
+def _through_arrow(raw: IO[bytes], codec: str) -> IO[bytes]:
+    import pyarrow as pa
 
-def _suffix(path: Path) -> str:
-    return path.suffix.lower()
+    return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(pa.PythonFile(raw, "r"), codec)))
 
 
 def _reason(error: OSError) -> str:

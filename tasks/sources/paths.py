@@ -25,21 +25,21 @@ def files_at(folder: Path, path: str, place: str) -> tuple[Path, list[str]]:
     if whole.is_dir():
         root, pattern = whole, "**"
     else:
-        fixed, pattern = _split_glob(path)
+        fixed, pattern = split_glob(path)
         root = folder / fixed
         if not pattern:
             raise SourceError(f"{place}: there is no such file or folder in {folder}; correct `path`")
         if not root.is_dir():
             raise SourceError(f"{place}: there is no folder {fixed!r} in {folder}; correct `path`")
     root = root.resolve()
-    names = sorted(name for name in _walk(root) if _matches(name.split("/"), pattern.split("/")))
+    names = sorted(name for name in _walk(root) if matches(name.split("/"), pattern.split("/")))
     if not names:
         what = "the folder is empty" if pattern == "**" else "no file matches"
         raise SourceError(f"{place}: {what} (looked in {root}); put files there or correct `path`")
     return root, names
 
 
-def _split_glob(path: str) -> tuple[str, str]:
+def split_glob(path: str) -> tuple[str, str]:
     """The folders before the first wildcard, and the pattern from there on (empty if there is no wildcard)."""
     parts = path.split("/")
     for position, part in enumerate(parts):
@@ -58,7 +58,7 @@ def _walk(root: Path) -> Iterator[str]:
                 yield file if below == "." else f"{below}/{file}"
 
 
-def _matches(parts: list[str], pattern: list[str]) -> bool:
+def matches(parts: list[str], pattern: list[str]) -> bool:
     """Whether a path fits a pattern, part by part; ``**`` is any number of parts, wildcards skip hidden names."""
     if not pattern:
         return not parts
@@ -67,10 +67,10 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
             return not any(part.startswith(".") for part in parts)
         skipped = 0
         while skipped <= len(parts) and not any(part.startswith(".") for part in parts[:skipped]):
-            if _matches(parts[skipped:], pattern[1:]):
+            if matches(parts[skipped:], pattern[1:]):
                 return True
             skipped += 1
         return False
     if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
         return False
-    return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+    return fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])

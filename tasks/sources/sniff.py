@@ -6,6 +6,7 @@ import re
 
 HTML = "text/html"
 TEXT = "text/plain"
+MARKDOWN = "text/markdown"
 
 _HTML_ENDINGS = (".html", ".htm", ".xhtml", ".shtml", ".xht")
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".rst")
@@ -30,7 +31,7 @@ def content_type_of(name: str, content: bytes) -> str | None:
     An ending does not make a page of binary data: a picture called ``.html`` is none.
     """
     ending = name[name.rfind(".") :].lower() if "." in name else ""
-    if ending in _NO_PAGES or _is_binary(content):
+    if ending in _NO_PAGES or is_binary(content):
         return None
     if ending in _HTML_ENDINGS:
         return HTML
@@ -39,7 +40,7 @@ def content_type_of(name: str, content: bytes) -> str | None:
     return HTML if _MARKUP.search(_as_bytes_of_ascii(content[:_LOOKED_AT])) else TEXT
 
 
-def _is_binary(content: bytes) -> bool:
+def is_binary(content: bytes) -> bool:
     """Whether this is text in no encoding: a known signature, or too many control characters."""
     head = content[:_LOOKED_AT]
     if head.startswith(_BINARY):

@@ -116,7 +116,7 @@ def test_a_bad_line_is_counted_and_many_fail_with_the_first_one_named(tmp_path: 
     assert outcome.result.metrics["dropped.bad_line"] == 1
     assert len(_rows(outcome)) == 200
     (tmp_path / "many.jsonl").write_text(good + "\n".join(bad))
-    with pytest.raises(SourceError, match=r"many\.jsonl, line 201: it is not JSON .*4 of 204 lines") as caught:
+    with pytest.raises(SourceError, match=r"many\.jsonl, line 201: it is not JSON .*4 of 204 records") as caught:
         _make(tmp_path, _jsonl("many.jsonl"), name="many")
     assert "\n" not in str(caught.value)
     assert len(_rows(_make(tmp_path, _jsonl("many.jsonl", max_bad_fraction=0.05), name="lenient"))) == 200
@@ -128,9 +128,9 @@ def test_a_bad_line_is_counted_and_many_fail_with_the_first_one_named(tmp_path: 
         ({"prompt": "qestion"}, r"data\.jsonl, line 1: there is no field 'qestion'; its fields are answer, question"),
         ({"response": "reply"}, r"data\.jsonl, line 1: there is no field 'reply'"),
         ({"path": "nowhere.jsonl"}, "no such file or folder"),
-        ({"path": "empty.jsonl"}, r"empty\.jsonl: there is no line"),
-        ({"path": "cut.jsonl.gz"}, r"cut\.jsonl\.gz cannot be read after line \d+ .*get it again"),
-        ({"path": "false.jsonl.gz"}, r"false\.jsonl\.gz cannot be read after line 0"),
+        ({"path": "empty.jsonl"}, r"empty\.jsonl: there is no record"),
+        ({"path": "cut.jsonl.gz", "max_bad_fraction": 0}, r"cut\.jsonl\.gz: behind line \d+: .*1 of \d+ records"),
+        ({"path": "false.jsonl.gz"}, r"false\.jsonl\.gz: behind line 0: Not a gzipped file"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
@@ -141,6 +141,40 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, settings:
     with pytest.raises(SourceError, match=said) as caught:
         _make(tmp_path, _jsonl("data.jsonl") | settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_breaks_off_gives_what_stands_before(tmp_path: Path) -> None:
+    plain = _lines(tmp_path / "data.jsonl", QUESTIONS).read_bytes()
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(plain[:-40]) + gzip.compress(plain[-40:])[:-9])
+    outcome = _make(tmp_path, _jsonl("cut.jsonl.gz"))
+    assert len(_rows(outcome)) == len(QUESTIONS)
+    assert outcome.result.metrics["dropped.truncated"] == 1
+
+
+def test_tables_of_values_are_read(tmp_path: Path) -> None:
+    def csv(path: str, **more: Any) -> dict[str, Any]:
+        return {"kind": "csv", "path": path, "prompt": "question", "response": "answer", **more}
+
+    rows = [
+        "id,question,answer",
+        '1,"What is ""gold""?","A metal,\nand heavy"',
+        "2,什么是金？,一种金属",
+        "",
+        "3,q",
+        "4,q, ",
+    ]
+    (tmp_path / "a.csv").write_text("\ufeff" + "\r\n".join(rows))
+    outcome = _make(tmp_path, csv("a.csv", max_bad_fraction=0.5), validation_fraction=0, template="{prompt}")
+    assert {(row["prompt"], row["response"]) for row in _rows(outcome)} == {
+        ('What is "gold"?', "A metal,\nand heavy"),
+        ("什么是金？", "一种金属"),
+    }
+    assert outcome.result.metrics["dropped.bad_line"] == 2
+    (tmp_path / "b.tsv.gz").write_bytes(gzip.compress(b"question\tanswer\nWhat?\tThat, one."))
+    tabs = _make(tmp_path, csv("b.tsv.gz", delimiter="\t"), name="tabs", validation_fraction=0)
+    assert [row["response"] for row in _rows(tabs)] == ["That, one."]
+    with pytest.raises(SourceError, match=r"a\.csv, line 2: there is no field 'prompt'; its fields are answer, id"):
+        _make(tmp_path, csv("a.csv") | {"prompt": "prompt"}, name="wrong")
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:

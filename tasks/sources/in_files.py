@@ -1,0 +1,74 @@
+"""What the sources that read files have in common: where the files lie, and which of them count."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from storage.artifact import JsonValue
+from storage.errors import SourceError
+from storage.identity import digest_of_value
+from tasks.sources.base import NO_PAST, Bad, Item, PassedOver, Past, Source
+from tasks.sources.decompress import inner_name
+from tasks.sources.places import SourceFile, checked_path, files_of
+from tasks.task import Outside, World
+
+
+class InFiles(Source):
+    """A source whose pages lie in files: a folder, a glob, or one file, local or at an address.
+
+    Files come in the order of their names relative to the root: the folder, the folder of the one
+    file, or the part of a glob before its first wildcard. Hidden files and folders are left out
+    unless the glob names them; links to folders are not followed, and a link to a file outside the
+    root is passed over, so that nothing beyond the root can get into a corpus.
+    """
+
+    endings: ClassVar[tuple[str, ...]] = ()
+    """In a folder (not where a glob or a name says which) only files whose names end so count; empty for all."""
+
+    kind: str
+    path: Annotated[str, Outside(), AfterValidator(checked_path)]
+    """A folder, a file, or a glob (``site/**/*.html``; ``**`` stands for any number of folders): a local path, or an
+    address that fsspec opens (``s3://bucket/crawl/*.warc.gz``, ``gs://…``; ``https://…`` names one file). What an
+    address asks for, such as keys for s3, comes from the environment."""
+    allow_private: bool = False
+    """Whether an ``https`` address may lead to a private or loopback one."""
+    max_page_bytes: int = Field(64_000_000, gt=0)
+    """Larger pages are passed over (and never decompressed further than this)."""
+
+    def fingerprint(self, world: World) -> JsonValue:
+        files = [[printable(file.name), file.state(world)] for file in self.files(world)]
+        return {"files": len(files), "content": digest_of_value(files)}
+
+    def pages(self, world: World, past: Past = NO_PAST) -> Iterator[Item]:
+        for file in self.files(world):
+            if file.name != printable(file.name):
+                yield Bad(printable(file.name), "name", "its name is not UTF-8")
+            elif not file.allowed:
+                yield PassedOver(file.name, "link_out_of_root")
+            else:
+                yield from self.pages_of(file)
+
+    @abstractmethod
+    def pages_of(self, file: SourceFile) -> Iterator[Item]:
+        """The pages of one file, in a fixed order."""
+
+    def files(self, world: World) -> list[SourceFile]:
+        """The files in the order of their names. SourceError if there are none."""
+        place = f"source {self.name or self.kind}"
+        found = files_of(world, self.path, place, self.allow_private)
+        if not self.endings or len(found) == 1 or set("*?[") & set(self.path):
+            return found
+        taken = [file for file in found if inner_name(file.name).lower().endswith(self.endings)]
+        if not taken:
+            endings = ", ".join(self.endings)
+            raise SourceError(f"{place}, path {self.path!r}: no file there ends with {endings}; correct `path`")
+        return taken
+
+
+def printable(name: str) -> str:
+    """The name as valid Unicode: bytes that are not UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
