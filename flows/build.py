@@ -18,7 +18,7 @@ from flows.curves import curves_of
 from flows.plan import Decision, Planner
 from flows.recipe import Step
 from storage.artifact import Artifact, JsonValue
-from storage.errors import StepFailed, StoreUnavailable
+from storage.errors import LeaseLost, StepFailed, StoreUnavailable
 from storage.locks import locked
 from storage.memory import StepMemory
 from storage.store import Build, Identity, Work
@@ -93,6 +93,13 @@ class Builder:
 
     def make(self, step: Step, made: Mapping[str, str]) -> StepOutcome:
         """The outcome of ``step``, given the artifacts of the steps it needs (step → digest)."""
+        while True:
+            try:
+                return self._make(step, made)
+            except LeaseLost:  # then what the other host makes is this step's artifact
+                self.watcher.waiting(step, "another host took this build over; waiting for it")
+
+    def _make(self, step: Step, made: Mapping[str, str]) -> StepOutcome:
         started = time.monotonic()
         with self._deciding:
             decision = self.planner.decide(step, made)

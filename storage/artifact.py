@@ -78,8 +78,8 @@ class Artifact:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """Every file below ``folder``, by its relative POSIX name, sorted."""
-    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    """Every file below ``folder``, by its relative POSIX name, sorted; a link that leads nowhere is one too."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() or not p.exists()}
     return dict(sorted(found.items()))
 
 

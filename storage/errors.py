@@ -8,7 +8,8 @@ AthanorError
 └── BrokenError            something broke on its own: exit status 1
     ├── StepFailed         a result too suspicious to be passed on
     ├── StoreCorrupted     bytes in the store differ from their digest
-    ├── StoreUnavailable   the store cannot be read or written (disk full, no permission)
+    ├── StoreUnavailable   the store cannot be read or written (disk full, no permission, no answer)
+    ├── LeaseLost          another host took over a build whose host it took for dead
     └── TrainingFailed     a training process ended with an error
 
 A message is one line: the place, the value, the remedy.
@@ -55,6 +56,10 @@ class StoreCorrupted(BrokenError):
 
 class StoreUnavailable(BrokenError):
     """The store cannot be read or written now."""
+
+
+class LeaseLost(BrokenError):
+    """Another host has taken over what this process was building."""
 
 
 class TrainingFailed(BrokenError):

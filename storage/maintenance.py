@@ -6,37 +6,52 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from storage.artifact import FileEntry, Manifest
 from storage.errors import AthanorError, NotFound, StoreCorrupted
+from storage.leases import Lease, all_leases, is_forgotten, is_running
 from storage.locks import held_since, locked
-from storage.store import Store
+from storage.place import CONCURRENT_TRANSFERS
+from storage.store import COLLECTOR, Store
 
 PLUMBING = "it checks and frees; it makes nothing"
+
+_DELETED_AT_A_TIME = 1000
+_READ_AT_A_TIME = 256
 
 
 def problems(store: Store, digest: str | None = None) -> Iterator[str]:
     """What is wrong with one artifact, or with everything in the store: one line each."""
     names = [digest] if digest else [name.removesuffix(".json") for name in store.place.names("artifacts")]
-    checked: set[str] = set()
+    found: dict[str, str | None] = {}
+    """What is wrong with each object that was looked at."""
     for name in names:
         try:
             manifest = store.manifest(name)
         except (StoreCorrupted, NotFound) as error:
             yield str(error)
             continue
-        for file, entry in manifest.files.items():
-            if entry.object in checked:
-                continue
-            checked.add(entry.object)
-            try:
-                store.objects.local_path(entry)
-            except AthanorError as error:
-                yield f"artifact {name[:12]} ({manifest.kind}), file {file}: {error}"
+        new = {file: entry for file, entry in manifest.files.items() if entry.object not in found}
+        verdicts = store.place.each(partial(_problem, store), new.values(), CONCURRENT_TRANSFERS)
+        for (file, entry), problem in zip(new.items(), verdicts, strict=True):
+            if problem is not None and entry.object not in found:
+                yield f"artifact {name[:12]} ({manifest.kind}), file {file}: {problem}"
+            found[entry.object] = problem
     if digest is None:
         yield from _problems_of_builds(store, set(names))
+
+
+def _problem(store: Store, entry: FileEntry) -> str | None:
+    """What is wrong with an object, or None."""
+    try:
+        store.objects.verify(entry)
+    except AthanorError as error:
+        return str(error)
+    return None
 
 
 def _problems_of_builds(store: Store, artifacts: set[str]) -> Iterator[str]:
@@ -57,6 +72,18 @@ class Garbage:
     """Scratch of builds that nobody goes on with, and views of artifacts that go."""
     bytes: int = 0
     artifacts: int = 0
+    uploads: int = 0
+    """Uploads to object storage that were cut off; their parts are freed."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The builds that are under way."""
+
+    oldest: float
+    """When the first of them began (seconds since 1970, by the store's clock); now, if there are none."""
+    here: set[str]
+    """Keys of those in this home."""
 
 
 def collect_garbage(store: Store, *, keep: int = 3, dry_run: bool = False) -> Garbage:
@@ -65,16 +92,40 @@ def collect_garbage(store: Store, *, keep: int = 3, dry_run: bool = False) -> Ga
     Returns what was, or with ``dry_run`` would be, freed.
     """
     locks = store.home / "work" / "locks"
-    with locked(locks / "collector"):
-        running = {p.name: since for p in locks.iterdir() if (since := held_since(p)) and p.name != "collector"}
-        oldest = min(running.values(), default=time.time())
-        garbage = _garbage(store, keep, oldest, set(running))
+    with ExitStack() as stack:
+        stack.enter_context(locked(locks / COLLECTOR))
+        here = {p.name: since for p in locks.iterdir() if (since := held_since(p)) and p.name != COLLECTOR}
+        lease = None if store.place.local else stack.enter_context(store.collecting())
+        if lease is None:
+            running = _Running(min(here.values(), default=time.time()), set(here))
+        else:
+            running = _running_anywhere(store, set(here))
+        garbage = _garbage(store, keep, running.oldest, running.here)
+        garbage.uploads = store.place.abandon_uploads(running.oldest, dry_run=dry_run)
         if not dry_run:
-            for name in garbage.files:
-                store.place.delete(name)
-            for folder in garbage.folders:
-                shutil.rmtree(folder, ignore_errors=True)
+            _free(store, garbage, lease)
     return garbage
+
+
+def _running_anywhere(store: Store, here: set[str]) -> _Running:
+    """The builds of all hosts that share a store on object storage, by their leases."""
+    leases = all_leases(store.place)
+    now = leases.pop(COLLECTOR).taken  # it was taken just now, by the store's clock
+    began = [state.taken for state in leases.values() if is_running(state, now)]
+    return _Running(min(began, default=now), here)
+
+
+def _free(store: Store, garbage: Garbage, lease: Lease | None) -> None:
+    """Records before objects, so that a collection that is killed leaves nothing that looks whole but is not."""
+    by_kind = [[name for name in garbage.files if name.startswith("objects/") == objects] for objects in (False, True)]
+    for names in by_kind:
+        for start in range(0, len(names), _DELETED_AT_A_TIME):
+            if lease is not None:
+                lease.check()
+            store.place.each(store.place.delete, names[start : start + _DELETED_AT_A_TIME])
+    store.objects.forget()
+    for folder in garbage.folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _garbage(store: Store, keep: int, oldest_running: float, running: set[str]) -> Garbage:
@@ -87,17 +138,20 @@ def _garbage(store: Store, keep: int, oldest_running: float, running: set[str]) 
         live_builds.update(entry.key for entry in history[-keep:])
         garbage.files.extend(f"refs/steps/{recipe}/{step}/{entry.number:06}.json" for entry in history[:-keep])
     live_partitions: set[str] = set()
+    dated = store.place.stats("builds")
     for build in store.builds():
         if build.key in live_builds or build.artifact in live_artifacts:
             live_builds.add(build.key)
             live_partitions.update(build.partition_results.values())
-        elif not _is_new(store, f"builds/{build.key}.json", oldest_running):
+        elif (record := dated.get(f"{build.key}.json")) is not None and record.modified < oldest_running:
             garbage.files.append(f"builds/{build.key}.json")
     live_objects = _sweep_records(store, live_artifacts, live_partitions, oldest_running, garbage)
-    for name in store.place.names("objects"):
-        if name.replace("/", "") not in live_objects and not _is_new(store, f"objects/{name}", oldest_running):
+    for name, file in store.place.stats("objects").items():
+        if name.replace("/", "") not in live_objects and file.modified < oldest_running:
             garbage.files.append(f"objects/{name}")
-            garbage.bytes += store.place.size(f"objects/{name}") or 0
+            garbage.bytes += file.bytes
+    if not store.place.local:
+        garbage.files.extend(_forgotten_leases(store, oldest_running))
     garbage.folders.extend(_abandoned(store, running))
     return garbage
 
@@ -107,25 +161,35 @@ def _sweep_records(
 ) -> set[str]:
     """Sort manifests and partition records into garbage and not; the objects that the latter need."""
     live: set[str] = set()
-    for name in store.place.names("artifacts"):
-        digest, file = name.removesuffix(".json"), f"artifacts/{name}"
-        if digest in artifacts or _is_new(store, file, oldest_running):
-            content = store.place.read(file)
-            if content is not None:
-                live.update(entry.object for entry in Manifest.model_validate_json(content).files.values())
-        else:
-            garbage.files.append(file)
-            garbage.folders.append(store.home / "views" / digest)
-            garbage.artifacts += 1
-    for name in store.place.names("partitions"):
-        file = f"partitions/{name}"
-        if name.removesuffix(".json") in partitions or _is_new(store, file, oldest_running):
-            content = store.place.read(file)
-            if content is not None:
-                live.update(FileEntry(**entry).object for entry in json.loads(content)["files"].values())
-        else:
-            garbage.files.append(file)
+    for content in _kept_of(store, "artifacts", artifacts, oldest_running, garbage):
+        live.update(entry.object for entry in Manifest.model_validate_json(content).files.values())
+    gone = [name.removeprefix("artifacts/") for name in garbage.files if name.startswith("artifacts/")]
+    garbage.artifacts = len(gone)
+    garbage.folders.extend(store.home / "views" / name.removesuffix(".json") for name in gone)
+    for content in _kept_of(store, "partitions", partitions, oldest_running, garbage):
+        live.update(FileEntry(**entry).object for entry in json.loads(content)["files"].values())
     return live
+
+
+def _kept_of(store: Store, folder: str, wanted: set[str], oldest_running: float, garbage: Garbage) -> Iterator[bytes]:
+    """The contents of the records in ``folder`` that are wanted or new; the others are garbage."""
+    kept = []
+    for name, file in sorted(store.place.stats(folder).items()):
+        if name.removesuffix(".json") in wanted or file.modified >= oldest_running:
+            kept.append(f"{folder}/{name}")
+        else:
+            garbage.files.append(f"{folder}/{name}")
+    for start in range(0, len(kept), _READ_AT_A_TIME):
+        contents = store.place.each(store.place.read, kept[start : start + _READ_AT_A_TIME])
+        yield from (content for content in contents if content is not None)
+
+
+def _forgotten_leases(store: Store, now: float) -> Iterator[str]:
+    """Files of leases that nobody can be waiting for."""
+    forgotten = {name for name, state in all_leases(store.place).items() if is_forgotten(state, now)}
+    for name in store.place.names("leases"):
+        if name.rpartition("/")[0] in forgotten:
+            yield f"leases/{name}"
 
 
 def _abandoned(store: Store, running: set[str]) -> Iterator[Path]:
@@ -133,11 +197,3 @@ def _abandoned(store: Store, running: set[str]) -> Iterator[Path]:
     for folder in sorted((store.home / "work").iterdir()):
         if folder.is_dir() and folder.name != "locks" and folder.name not in running:
             yield folder
-
-
-def _is_new(store: Store, name: str, since: float) -> bool:
-    """Whether a file was written or asked for after ``since`` (seconds since 1970)."""
-    try:
-        return bool(store.place.fs.modified(store.place.full(name)).timestamp() >= since)
-    except FileNotFoundError:
-        return False

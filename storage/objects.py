@@ -1,143 +1,119 @@
 """Immutable files named by the digest of their content, at any fsspec address.
 
-On a local disk a write goes to a file beside its place, is flushed, made read-only and renamed,
-so an object is whole or absent; on object storage a put is already all or nothing.
+On a local disk an object is a read-only file that was renamed into its place. On object storage it
+is put if there is none, its size is looked at afterwards, and a copy stays in a bounded local cache.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from storage.artifact import FileEntry
+from storage.cache import ObjectCache
 from storage.disk import flush
 from storage.errors import StoreCorrupted, StoreUnavailable
 from storage.identity import digest_of_file
+from storage.place import Place, beside, explained
 
+PLUMBING = "it keeps files by their content; it makes none"
 
-class Place:
-    """A folder at an fsspec address: small files written whole, listed and read."""
-
-    def __init__(self, url: str) -> None:
-        self.fs, root = fsspec.core.url_to_fs(url)
-        self.root = str(root).rstrip("/")
-        self.local = isinstance(self.fs, LocalFileSystem)
-
-    def full(self, name: str) -> str:
-        return f"{self.root}/{name}"
-
-    def read(self, name: str) -> bytes | None:
-        """Content of a small file, or None if there is none."""
-        try:
-            content: bytes = self.fs.cat_file(self.full(name))
-        except FileNotFoundError:
-            return None
-        return content
-
-    def write(self, name: str, content: bytes, *, exclusive: bool = False) -> bool:
-        """Write a small file whole; with ``exclusive``, only if there is none. Whether it was written."""
-        with explained(self.full(name)):
-            if not self.local:
-                return self._write_remote(name, content, exclusive)
-            path = Path(self.full(name))
-            beside = _beside(path)
-            try:
-                beside.write_bytes(content)
-                flush(beside)
-                if not exclusive:
-                    os.replace(beside, path)
-                    return True
-                try:
-                    os.link(beside, path)
-                except FileExistsError:
-                    return False
-                return True
-            finally:
-                beside.unlink(missing_ok=True)
-                flush(path.parent)
-
-    def _write_remote(self, name: str, content: bytes, exclusive: bool) -> bool:
-        try:
-            self.fs.pipe_file(self.full(name), content, mode="create" if exclusive else "overwrite")
-        except FileExistsError:
-            return False
-        return True
-
-    def names(self, folder: str) -> list[str]:
-        """Sorted names of the files anywhere below ``folder``, relative to it."""
-        base = self.full(folder)
-        if not self.fs.exists(base):
-            return []
-        found = (PurePosixPath(str(path)).relative_to(base).as_posix() for path in self.fs.find(base))
-        return sorted(name for name in found if not PurePosixPath(name).name.startswith("."))
-
-    def folders(self, folder: str) -> list[str]:
-        """Sorted names of the folders directly in ``folder``."""
-        base = self.full(folder)
-        if not self.fs.exists(base):
-            return []
-        entries = self.fs.ls(base, detail=True)
-        return sorted(PurePosixPath(str(e["name"])).name for e in entries if e["type"] == "directory")
-
-    def size(self, name: str) -> int | None:
-        """Bytes of a file, or None if there is none."""
-        try:
-            return int(self.fs.size(self.full(name)))
-        except FileNotFoundError:
-            return None
-
-    def delete(self, name: str) -> None:
-        try:
-            self.fs.rm_file(self.full(name))
-        except FileNotFoundError:
-            return
+_LIST_FROM = 512
+"""Objects from which on listing the store is cheaper than asking for each: a listing names a thousand."""
+_BELIEVED_SECONDS = 300.0
+"""How long an object that was seen in a remote store is believed to be there."""
 
 
 class Objects:
     """The objects of a store, and a local folder where remote ones are kept once read."""
 
-    def __init__(self, place: Place, cache: Path) -> None:
+    def __init__(self, place: Place, cache: ObjectCache) -> None:
         self._place = place
         self._cache = cache
         self._checked: set[tuple[int, int, int]] = set()
+        self._seen: dict[str, tuple[int, float]] = {}
+        """Of remote objects: bytes, and when they were seen by this process's clock."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether objects are files of this host, rather than copies of them."""
+        return self._place.local
 
     @staticmethod
     def name(digest: str) -> str:
         return f"objects/{digest[:2]}/{digest[2:]}"
 
+    # Asking
+
     def has(self, entry: FileEntry) -> bool:
         """Whether the object is there with its size; its content is checked when it is opened."""
-        return self._place.size(self.name(entry.object)) == entry.bytes
+        return not self.missing([entry])
+
+    def missing(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
+        """Those of ``entries`` that are not there with their size."""
+        wanted = {entry.object: entry for entry in entries}
+        if self._place.local:
+            sizes: dict[str, int | None] = {digest: self._place.size(self.name(digest)) for digest in wanted}
+        else:
+            sizes = self._remote_sizes(list(wanted))
+        return [entry for digest, entry in wanted.items() if sizes[digest] != entry.bytes]
+
+    def _remote_sizes(self, digests: list[str]) -> dict[str, int | None]:
+        now = time.monotonic()
+        seen = {d: self._seen[d][0] for d in digests if d in self._seen and now - self._seen[d][1] < _BELIEVED_SECONDS}
+        unknown = [digest for digest in digests if digest not in seen]
+        found: dict[str, int | None]
+        if len(unknown) < _LIST_FROM:
+            found = dict(zip(unknown, self._place.each(lambda d: self._place.size(self.name(d)), unknown), strict=True))
+        else:
+            prefixes = sorted({digest[:2] for digest in unknown})
+            listings = self._place.each(lambda prefix: self._place.stats(f"objects/{prefix}"), prefixes)
+            listed = {
+                prefix + name: file.bytes
+                for prefix, files in zip(prefixes, listings, strict=True)
+                for name, file in files.items()
+            }
+            found = {digest: listed.get(digest) for digest in unknown}
+        self._seen.update({digest: (size, now) for digest, size in found.items() if size is not None})
+        return {**seen, **found}
+
+    def forget(self) -> None:
+        """Believe nothing about remote objects: some may have been removed."""
+        self._seen.clear()
 
     def entry_of_link(self, path: Path) -> FileEntry | None:
         """The object that ``path`` is a link to, if it is one of this store."""
         if not path.is_symlink():
             return None
         target = path.resolve()
-        base = self._cache if not self._place.local else Path(self._place.full("objects")).resolve()
+        if not self._place.local:
+            digest = self._cache.digest_of(target)
+            size = target.stat().st_size if target.is_file() else self._place.size(self.name(digest or "-"))
+            return FileEntry(object=digest, bytes=size) if digest is not None and size is not None else None
+        base = Path(self._place.full("objects")).resolve()
         if not target.is_relative_to(base) or not target.is_file():
             return None
         return FileEntry(object="".join(target.relative_to(base).parts), bytes=target.stat().st_size)
 
+    # Putting
+
     def put(self, path: Path, *, keep: bool = False) -> FileEntry:
-        """Take a file's content into the store. The file itself is moved there, unless ``keep``."""
+        """Take a file's content into the store. The file itself is moved there, or to the cache, unless ``keep``."""
         linked = self.entry_of_link(path)
         if linked is not None:
+            if not self._place.local and not self.has(linked):
+                self._upload(path, linked)  # only the copy was left
             return linked
         entry = FileEntry(object=digest_of_file(path), bytes=path.stat().st_size)
         with explained(str(path)):
             if not self._place.local:
-                if not self.has(entry):
-                    self._place.fs.put_file(str(path), self._place.full(self.name(entry.object)))
+                self._put_remote(path, entry, keep)
                 return entry
             target = Path(self._place.full(self.name(entry.object)))
             if self._intact(target, entry):
@@ -145,6 +121,28 @@ class Objects:
             else:
                 self._move_in(path, target, keep)
         return entry
+
+    def _put_remote(self, path: Path, entry: FileEntry, keep: bool) -> None:
+        if not self.has(entry):
+            self._upload(path, entry)
+        if not keep and not path.is_symlink():
+            self._cache.pin(entry.object)
+            copy = beside(self._cache.path(entry.object))
+            shutil.move(path, copy)
+            self._cache.add(entry.object, copy)
+
+    def _upload(self, path: Path, entry: FileEntry) -> None:
+        name = self.name(entry.object)
+        # An object is written once; only what has another size than its content should have is written over.
+        if not self._place.upload(path, name, exclusive=True) and self._place.size(name) != entry.bytes:
+            self._place.upload(path, name)
+        there = self._place.size(name)
+        if there != entry.bytes:
+            raise StoreUnavailable(
+                f"{self._place.url}: {name} has {there} bytes after an upload of {entry.bytes}; run again, and if it "
+                "stays so, ask whoever runs the object storage"
+            )
+        self._seen[entry.object] = (entry.bytes, time.monotonic())
 
     def _intact(self, target: Path, entry: FileEntry) -> bool:
         try:
@@ -155,46 +153,86 @@ class Objects:
 
     def _move_in(self, path: Path, target: Path, keep: bool) -> None:
         source = path.resolve() if path.is_symlink() else path
-        beside = _beside(target)
+        beside_it = beside(target)
         try:
-            if keep or path.is_symlink() or source.stat().st_dev != beside.stat().st_dev:
-                shutil.copyfile(source, beside)
+            if keep or path.is_symlink() or source.stat().st_dev != beside_it.stat().st_dev:
+                shutil.copyfile(source, beside_it)
             else:
-                os.replace(source, beside)
-            flush(beside)
-            beside.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
-            os.replace(beside, target)
+                os.replace(source, beside_it)
+            flush(beside_it)
+            beside_it.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+            os.replace(beside_it, target)
             flush(target.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            beside_it.unlink(missing_ok=True)
+
+    # Reading
+
+    def address(self, entry: FileEntry) -> Path:
+        """Where the object's file lies, or its copy will once it is asked for."""
+        if self._place.local:
+            return Path(self._place.full(self.name(entry.object)))
+        return self._cache.path(entry.object)
 
     def local_path(self, entry: FileEntry) -> Path:
-        """A local, read-only file with the object's content.
+        """A local, read-only file with the object's content, which stays while this process lives.
 
         Raises StoreCorrupted if the content differs from the digest, StoreUnavailable if it is gone.
         """
-        if self._place.local:
-            target = Path(self._place.full(self.name(entry.object)))
-        else:
-            target = self._cache / entry.object[:2] / entry.object[2:]
-            if not target.exists():
-                self._download(entry, target)
+        if not self._place.local:
+            self._cache.pin(entry.object)
+            return self.copy(entry)
+        target = self.address(entry)
         try:
             self._check(target, entry)
         except FileNotFoundError:
-            raise StoreUnavailable(
-                f"object {entry.object[:12]} is gone from {self._place.root}; run the recipe again to rebuild it"
-            ) from None
+            raise self._gone(entry) from None
         return target
 
-    def _download(self, entry: FileEntry, target: Path) -> None:
-        beside = _beside(target)
-        try:
-            with explained(str(target)):
-                self._place.fs.get_file(self._place.full(self.name(entry.object)), str(beside))
-                os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
+    def copy(self, entry: FileEntry) -> Path:
+        """A local copy of a remote object, to be opened now: later it may have made room for others."""
+        target = self.address(entry)
+        if self._intact(target, entry):
+            try:
+                self._cache.touch(entry.object)
+                return target
+            except FileNotFoundError:  # removed just now, to make room for another
+                pass
+        return self._download(entry, target)
+
+    def _download(self, entry: FileEntry, target: Path) -> Path:
+        for attempt in (1, 2):
+            beside_it = beside(target)
+            try:
+                with explained(str(target)):
+                    self._place.download(self.name(entry.object), beside_it)
+                    self._check(beside_it, entry)
+                    return self._cache.add(entry.object, beside_it)
+            except FileNotFoundError:
+                self._seen.pop(entry.object, None)
+                raise self._gone(entry) from None
+            except StoreCorrupted:
+                if attempt == 2:  # the first may have been cut short on its way
+                    raise StoreCorrupted(
+                        f"{self._place.url}/{self.name(entry.object)}: content differs from its digest, so the store "
+                        "was changed from outside; delete it, then `athanor run RECIPE --rebuild STEP` makes it anew"
+                    ) from None
+            finally:
+                beside_it.unlink(missing_ok=True)
+        raise AssertionError("unreachable")
+
+    def verify(self, entry: FileEntry) -> None:
+        """Compare the content in the store itself, not a copy, with its digest; raises as ``local_path`` does."""
+        if self._place.local:
+            self.local_path(entry)
+        else:
+            self._cache.path(entry.object).unlink(missing_ok=True)
+            self.copy(entry)
+
+    def _gone(self, entry: FileEntry) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"object {entry.object[:12]} is gone from {self._place.url}; run the recipe again to rebuild it"
+        )
 
     def _check(self, path: Path, entry: FileEntry) -> None:
         """Compare content and digest, once per process and state of the file."""
@@ -210,24 +248,21 @@ class Objects:
         self._checked.add(state)
 
 
-@contextmanager
-def explained(place: str) -> Iterator[None]:
-    """Turn what an operating system says about a failed write into one line with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreUnavailable(
-                f"{place}: the disk is full; free some space (`athanor gc`) and run again"
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise StoreUnavailable(f"{place}: no permission to write; check the owner or set ATHANOR_HOME") from error
-        raise
+@dataclass(frozen=True)
+class StoredFile:
+    """An object that any process can open, on any host that reaches the store: small, and can be pickled."""
+
+    url: str
+    cache: Path
+    cache_limit: int
+    entry: FileEntry
+
+    def path(self) -> Path:
+        """A local file with its content; raises as ``Objects.local_path`` does."""
+        objects = _objects_at(self.url, self.cache, self.cache_limit)
+        return objects.local_path(self.entry) if objects.is_local else objects.copy(self.entry)
 
 
-def _beside(path: Path) -> Path:
-    """An empty hidden file in the folder where ``path`` will be, on the same disk hence renamed in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    os.close(handle)
-    return Path(name)
+@lru_cache(maxsize=8)
+def _objects_at(url: str, cache: Path, cache_limit: int) -> Objects:
+    return Objects(Place(url), ObjectCache(cache, cache_limit))

@@ -5,6 +5,7 @@
     builds/KEY.json        how it came to be: one record per key
     partitions/KEY.json    what single partitions were made into
     refs/steps/RECIPE/STEP/NUMBER.json   history of a step; refs/aliases/NAME.json
+    leases/KEY/…           who builds what, on object storage (see storage.leases)
 
 An artifact is committed objects first, then manifest, then build, so a killed run leaves nothing
 half-written that could be found.
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -23,15 +25,21 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, ConfigDict
 
 from storage.artifact import Artifact, FileEntry, JsonValue, Manifest, copy_folder, files_below
+from storage.cache import ObjectCache, cache_limit
 from storage.code import SymbolDigests
 from storage.errors import NotFound, StoreCorrupted, UserError
 from storage.identity import canonical_json, digest_of_value
 from storage.kinds import artifact_class
+from storage.leases import Held, Lease, held, leased, wait_until_free
 from storage.locks import locked
-from storage.objects import Objects, Place, explained
+from storage.objects import Objects
+from storage.place import CONCURRENT_TRANSFERS, Place, explained
 
 MIN_PREFIX = 6
 """Shortest beginning of a digest that names an artifact."""
+COLLECTOR = "collector"
+"""Name of the lock, and of the lease, of whoever frees what nothing refers to."""
+_BUILDS_AT_A_TIME = 256
 
 
 class Identity(BaseModel):
@@ -111,6 +119,15 @@ class Work:
     lock_fds: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """A build that this process has on object storage."""
+
+    lease: Lease
+    collector: Held
+    """The collector's lease when the build began."""
+
+
 class Store:
     """Artifacts at an address, with local folders for scratch and for opened artifacts."""
 
@@ -123,7 +140,8 @@ class Store:
         with explained(str(home)):
             self.home.mkdir(parents=True, exist_ok=True)
         self.place = Place(url)
-        self.objects = Objects(self.place, self.home / "cache" / "objects")
+        self.objects = Objects(self.place, ObjectCache(self.home / "cache" / "objects", cache_limit()))
+        self._building: dict[str, _Claim] = {}
 
     # Finding and opening
 
@@ -145,7 +163,7 @@ class Store:
             manifest = self.manifest(digest)
         except NotFound:
             return False
-        return all(self.objects.has(entry) for entry in manifest.files.values())
+        return not self.objects.missing(manifest.files.values())
 
     def manifest(self, digest: str) -> Manifest:
         """Raises NotFound for an unknown artifact, StoreCorrupted if the manifest is not what was written."""
@@ -168,8 +186,9 @@ class Store:
         """The artifact as a folder of links to read-only files, each checked against its digest."""
         manifest = self.manifest(digest)
         folder = self.home / "views" / digest
-        for name, entry in manifest.files.items():
-            link, target = folder / name, self.objects.local_path(entry)
+        targets = self.place.each(self.objects.local_path, manifest.files.values(), CONCURRENT_TRANSFERS)
+        for name, target in zip(manifest.files, targets, strict=True):
+            link = folder / name
             if not (link.is_symlink() and link.readlink() == target):
                 link.parent.mkdir(parents=True, exist_ok=True)
                 beside = link.with_name(f".{link.name}.{id(manifest)}")
@@ -191,9 +210,15 @@ class Store:
 
     @contextmanager
     def building(self, key: str, on_wait: Callable[[], None] | None = None) -> Iterator[Work]:
-        """Be the only builder of ``key``, waiting for another one to end; look again with ``find`` once inside."""
+        """Be the only builder of ``key``, waiting for another one to end; look again with ``find`` once inside.
+
+        A lock keeps away the processes that share this home, a lease those of other hosts.
+        """
         work = self.home / "work"
-        with locked(work / "locks" / key, on_wait=on_wait) as descriptor:
+        with ExitStack() as stack:
+            descriptor = stack.enter_context(locked(work / "locks" / key, on_wait=on_wait))
+            if not self.place.local:
+                stack.enter_context(self._claimed(key, on_wait))
             output, scratch = work / key / "output", work / key / "scratch"
             with explained(str(work)):
                 output.mkdir(parents=True, exist_ok=True)
@@ -203,12 +228,38 @@ class Store:
                 link.unlink()
             yield Work(key, output, scratch, (descriptor,))
 
+    @contextmanager
+    def _claimed(self, key: str, on_wait: Callable[[], None] | None) -> Iterator[None]:
+        """Hold the lease of ``key``, while no collector of another host is at work that does not know of it."""
+        with leased(self.place, key, home=self._home_id(), on_wait=on_wait) as lease:
+            wait_until_free(self.place, COLLECTOR, on_wait)
+            self._building[key] = _Claim(lease, self._collector())
+            try:
+                yield
+            finally:
+                del self._building[key]
+
+    @contextmanager
+    def collecting(self) -> Iterator[Lease]:
+        """Be the only collector among all hosts that share a store on object storage."""
+        with leased(self.place, COLLECTOR, home=self._home_id()) as lease:
+            yield lease
+
+    def _collector(self) -> Held:
+        return held(self.place.stats(f"leases/{COLLECTOR}"))
+
+    def _home_id(self) -> str:
+        """Tells this home from those of other hosts."""
+        home = Place(str(self.home))
+        home.write("id", uuid.uuid4().hex.encode(), exclusive=True)
+        return (home.read("id") or b"").decode()
+
     def take(self, path: Path, *, keep: bool = False) -> FileEntry:
         """Take a file's content as an object, leaving a link to it in its place, or the file itself with ``keep``."""
-        with locked(self.home / "work" / "locks" / "collector", shared=True):
+        with locked(self.home / "work" / "locks" / COLLECTOR, shared=True):
             entry = self.objects.put(path, keep=keep)
-        if self.place.local and not keep:
-            target = self.objects.local_path(entry)
+        if not keep and (self.place.local or not path.is_symlink()):
+            target = self.objects.local_path(entry) if self.place.local else self.objects.address(entry)
             beside = path.with_name(f".{path.name}.link")
             beside.unlink(missing_ok=True)
             beside.symlink_to(target)
@@ -217,20 +268,42 @@ class Store:
 
     def commit(self, work: Work, kind: str, counts: Mapping[str, JsonValue]) -> Manifest:
         """Make the files in ``work.output`` an artifact."""
-        files = {name: self.take(path) for name, path in files_below(work.output).items()}
-        return self._write_manifest(Manifest(kind=kind, files=files, counts=dict(counts)))
+        paths = files_below(work.output)
+        entries = self.place.each(self.take, paths.values(), CONCURRENT_TRANSFERS)
+        files = dict(zip(paths, entries, strict=True))
+        manifest = self._write_manifest(Manifest(kind=kind, files=files, counts=dict(counts)))
+        if work.key in self._building:
+            self._put_back(self._building[work.key], paths, files)
+        return manifest
+
+    def _put_back(self, claim: _Claim, paths: Mapping[str, Path], files: Mapping[str, FileEntry]) -> None:
+        """Put again what a collector of another host may have freed before it could know that this build needs it."""
+        now = self._collector()
+        if now == claim.collector:
+            return
+        wait_until_free(self.place, COLLECTOR)
+        self.objects.forget()
+        gone = set(self.objects.missing(files.values()))
+        gone_paths = [paths[name] for name, entry in files.items() if entry in gone]
+        self.place.each(self.take, gone_paths, CONCURRENT_TRANSFERS)
 
     def adopt(self, kind: str, files: Mapping[str, Path]) -> Manifest:
         """Make copies of a user's files an artifact."""
-        entries = {name: self.take(path, keep=True) for name, path in sorted(files.items())}
-        return self._write_manifest(Manifest(kind=kind, files=entries))
+        names = sorted(files)
+        entries = self.place.each(lambda name: self.take(files[name], keep=True), names, CONCURRENT_TRANSFERS)
+        return self._write_manifest(Manifest(kind=kind, files=dict(zip(names, entries, strict=True))))
 
     def _write_manifest(self, manifest: Manifest) -> Manifest:
         self.place.write(f"artifacts/{manifest.digest}.json", canonical_json(manifest.model_dump(mode="json")).encode())
         return manifest
 
     def record(self, build: Build) -> None:
-        """Write a build's record; the scratch of its key is no longer needed."""
+        """Write a build's record; the scratch of its key is no longer needed.
+
+        Raises LeaseLost if another host has taken over the build in the meantime: its result counts.
+        """
+        if build.key in self._building:
+            self._building[build.key].lease.check()
         self.place.write(f"builds/{build.key}.json", build.model_dump_json(indent=1).encode())
         shutil.rmtree(self.home / "work" / build.key, ignore_errors=True)
 
@@ -251,7 +324,7 @@ class Store:
     def history(self, recipe: str, step: str) -> list[Entry]:
         """The step's builds, oldest first."""
         folder = f"refs/steps/{recipe}/{step}"
-        contents = [self.place.read(f"{folder}/{name}") for name in self.place.names(folder)]
+        contents = self.place.each(lambda name: self.place.read(f"{folder}/{name}"), self.place.names(folder))
         records = [json.loads(content) for content in contents if content is not None]
         return [Entry(r["number"], r["key"], r["artifact"], datetime.fromisoformat(r["at"])) for r in records]
 
@@ -302,10 +375,11 @@ class Store:
 
     def builds(self) -> Iterator[Build]:
         """Every build's record, whole or not."""
-        for name in self.place.names("builds"):
-            build = self.record_of(name.removesuffix(".json"))
-            if build is not None:
-                yield build
+        keys = [name.removesuffix(".json") for name in self.place.names("builds")]
+        for start in range(0, len(keys), _BUILDS_AT_A_TIME):
+            for build in self.place.each(self.record_of, keys[start : start + _BUILDS_AT_A_TIME]):
+                if build is not None:
+                    yield build
 
     def builds_of(self, digest: str) -> list[Build]:
         """The builds that made this artifact, oldest first."""

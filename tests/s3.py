@@ -138,8 +138,6 @@ _buckets = iter(range(1_000_000))
 @pytest.fixture
 def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """An empty bucket, where ``s3://`` addresses of this test lead."""
-    import fsspec
-
     for name, value in {
         "AWS_ACCESS_KEY_ID": "someone",
         "AWS_SECRET_ACCESS_KEY": "something-secret",
@@ -158,4 +156,3 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     s3_server.requests.clear()
     yield s3_server
     s3_server.fault = None
-    fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -12,7 +12,6 @@ import sys
 import textwrap
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,8 @@ from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
 from storage.errors import NotFound, StoreCorrupted, StoreUnavailable, UserError
 from storage.maintenance import collect_garbage, problems
 from storage.memory import PartitionRecord, StepMemory
-from storage.store import Build, Identity, Store
+from storage.store import Store
+from tests.storage.builds import build, identity
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,35 +30,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"), tmp_path / "home")
-
-
-def identity(**changes: object) -> Identity:
-    values: dict[str, object] = {"task": "dedup", "settings": {"similarity": 0.8}, "inputs": {}, "code": {}}
-    return Identity.model_validate({**values, "libraries": {}, **changes})
-
-
-def build(store: Store, files: dict[str, bytes], *, step: str = "unique", **changes: object) -> Build:
-    """Commit an artifact of these files as a build of ``step``."""
-    who = identity(**changes)
-    with store.building(who.key) as work:
-        for name, content in files.items():
-            path = work.output / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        manifest = store.commit(work, "documents", {"rows": len(files)})
-        made = Build(
-            key=who.key,
-            artifact=manifest.digest,
-            kind="documents",
-            recipe="r",
-            step=step,
-            identity=who,
-            started_at=datetime.now(UTC),
-            seconds=0.1,
-        )
-        store.record(made)
-    store.append_history("r", step, who.key, manifest.digest)
-    return made
 
 
 def test_a_build_is_found_by_its_key_with_the_bytes_that_were_written(store: Store) -> None:
