@@ -9,7 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import IO, Any, cast
 
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 """What is decompressed, by the end of the file's name."""
@@ -98,11 +98,56 @@ def decompressed(raw: IO[bytes], name: str) -> IO[bytes]:
     return raw
 
 
-def _through_arrow(raw: IO[bytes], codec: str) -> IO[bytes]:
-    import pyarrow as pa
+class UpToTheFault(io.RawIOBase):
+    """A decompressor that gives all there is before a fault.
 
-    return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(pa.PythonFile(raw, "r"), codec)))
+    Those of Zstandard and LZ4 fail as a whole where a part of what was asked for could be had. So behind a
+    failure the file is decompressed once more, and read byte by byte from where it was.
+    """
+
+    def __init__(self, raw: IO[bytes], opened: Callable[[IO[bytes]], Any]) -> None:
+        self._raw, self._opened = raw, opened
+        self._stream = opened(raw)
+        self._given = 0
+        self._error: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._error is not None:
+            data = self._stream.read(1)  # raises again where the fault is
+        else:
+            try:
+                data = self._stream.read(len(buffer))
+            except OSError as error:
+                self._again(error)
+                data = self._stream.read(1)
+        buffer[: len(data)] = data
+        self._given += len(data)
+        return len(data)
+
+    def _again(self, error: OSError) -> None:
+        if error.errno is not None or not self._raw.seekable():
+            raise error
+        self._error, self._failed = error, self._stream  # kept, for Arrow's would close the file as it goes
+        self._raw.seek(0)
+        self._stream = self._opened(self._raw)
+        left = self._given
+        while left:
+            left -= len(self._stream.read(min(left, 1 << 16)))
+
+
+def _through_arrow(raw: IO[bytes], codec: str) -> IO[bytes]:
+    def opened(file: IO[bytes]) -> Any:
+        import pyarrow as pa
+
+        return pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+
+    return io.BufferedReader(UpToTheFault(raw, opened))
 
 
 def _reason(error: OSError) -> str:
-    return "truncated" if "truncated" in str(error).lower() else "corrupt"
+    said = str(error).lower()
+    # "incomplete" and "fill" are the words of FastWARC's readers
+    return "truncated" if any(word in said for word in ("truncated", "incomplete", "fill")) else "corrupt"

@@ -58,7 +58,7 @@ def records_of(raw: IO[bytes], most: int, wanted: frozenset[str]) -> Iterator[Re
         try:
             found = reader.next()
         except Unreadable as error:
-            yield Fault(reader.place, error.reason, str(error))
+            yield Fault(max(reader.place, reader.stream.latest_member()), error.reason, str(error))
             if not reader.stream.resume():
                 return
             reader.searching = True

@@ -6,9 +6,9 @@ import io
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from typing import IO, cast
+from typing import IO, Any, cast
 
-from tasks.sources.decompress import Unreadable, decompressed, faults_of, suffix_by_content
+from tasks.sources.decompress import Unreadable, UpToTheFault, decompressed, faults_of, suffix_by_content
 
 _READ_BYTES = 1 << 16
 _MOST_OUT = 1 << 20
@@ -38,6 +38,10 @@ class Stream:
         if self._members:
             return self._members.starts_at(self.position)
         return None if self._compression else self.position
+
+    def latest_member(self) -> int:
+        """Where the compressed member begins that was opened last; 0 without members."""
+        return self._members.latest if self._members else 0
 
     def at_end_of_member(self) -> bool:
         """Whether a compressed member, but not the file, ends here."""
@@ -89,28 +93,21 @@ class Stream:
 
 def _pieces(raw: IO[bytes], suffix: str) -> Iterator[bytes]:
     """Decompressed pieces of a file that is no gzip."""
-    stream = _zstd(raw) if suffix == ".zst" else decompressed(raw, suffix)
-    while piece := stream.read(_READ_BYTES):
+    # read1, unlike read, loses nothing that came before a fault.
+    stream = cast(io.BufferedReader, _zstd(raw) if suffix == ".zst" else decompressed(raw, suffix))
+    while piece := stream.read1(_READ_BYTES):
         yield piece
 
 
 def _zstd(raw: IO[bytes]) -> IO[bytes]:
     """A reader of ``.warc.zst``, which may begin with a dictionary in a frame of its own (the IIPC's proposal)."""
-    from fastwarc.stream_io import ZstdReader
 
-    class Reader:
-        def __init__(self) -> None:
-            self._reader = ZstdReader(raw)
+    def opened(file: IO[bytes]) -> Any:
+        from fastwarc.stream_io import ZstdReader
 
-        def read(self, size: int) -> bytes:
-            try:
-                return self._reader.read(size)
-            except OSError as error:
-                if error.errno is not None:
-                    raise
-                raise Unreadable("truncated" if "incomplete" in str(error) else "corrupt", str(error)) from error
+        return ZstdReader(cast(io.BufferedReader, file))
 
-    return Reader()  # type: ignore[return-value]  # nothing but `read` is asked for
+    return io.BufferedReader(UpToTheFault(raw, opened), _READ_BYTES)
 
 
 class _Gunzipped:
@@ -129,6 +126,8 @@ class _Gunzipped:
         """Decompressed bytes given so far."""
         self._starts: deque[tuple[int, int]] = deque(maxlen=4096)
         """The latest members: decompressed bytes given before, and place in the file."""
+        self.latest = 0
+        """Where the latest member begins in the file."""
 
     def starts_at(self, position: int) -> int | None:
         """Where the member begins whose first byte is the ``position``-th decompressed one."""
@@ -173,6 +172,7 @@ class _Gunzipped:
                 break
         if self._data:
             self._starts.append((self._given, self._at))
+            self.latest = self._at
         return bool(self._data)
 
     def _read(self) -> bool:
