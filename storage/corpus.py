@@ -21,11 +21,13 @@ PAGES_SCHEMA = pa.schema(
         pa.field("content_type", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("license", pa.string()),
+        pa.field("language", pa.string()),
         pa.field("first_seen", pa.int32(), nullable=False),
         pa.field("collected_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""``content_type`` is a MIME type, with a charset where the source states one: ``text/html; charset=gb18030``."""
+"""``content_type`` is a MIME type, with a charset where the source states one: ``text/html; charset=gb18030``.
+``language`` is what the recipe, or the source itself, says of all its pages."""
 
 _TEXTS = pa.list_(pa.field("element", pa.string()))
 """Named as Parquet names it, so that a table that was read is written as the same bytes."""

@@ -126,12 +126,18 @@ def _document(task: CleanHtml, page: dict[str, Any], tally: Tally, guard: Guard)
 
 
 def _row(page: dict[str, Any], cleaned: Cleaned) -> dict[str, Any]:
-    """The document of a page; the licence that its source has goes before the one that the page states."""
+    """The document of a page.
+
+    The licence that its source has goes before the one that the page states, the language that the
+    page declares before its source's; the latter stands as the document's until it is identified.
+    """
     said = cleaned.said.columns()
     return {
         **said,
         **{name: page[name] for name in ("id", "url", "source", "first_seen")},
         "license": page["license"] or said["license"],
+        "language": page["language"],
+        "declared_language": said["declared_language"] or page["language"],
         "text": cleaned.text,
         "metadata": canonical_json({"encoding": cleaned.encoding}),
     }

@@ -146,7 +146,7 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     rows = job.work.load(source, output.name)
     keys = row_keys(rows)
     before = _before(job.before, output.name)
-    was = {key: row for row, key in enumerate(before.record.keys)} if before else {}
+    was = {key: row for row, key in enumerate(before.record.keys if before else [])}
     same = np.array([was.get(key, -1) for key in keys], np.int64)
     fresh = np.flatnonzero(same < 0)
     tables: list[pa.Table] = []

@@ -1,4 +1,4 @@
-"""Rows put aside on disk, to be read back in another order."""
+"""Pages put aside on disk, to be read back in another order, by other processes too."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ class Spill:
     """An Arrow file of pages, one record batch each; it is removed when the context ends."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._sink = pa.OSFile(str(path), "wb")
-        self._reader: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -27,9 +26,7 @@ class Spill:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._sink.close()
-        if self._reader is not None:
-            self._reader.close()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def add(self, row: dict[str, Any]) -> int:
         """Put a page aside; returns where."""
@@ -38,10 +35,18 @@ class Spill:
         self._sink.write(batch.serialize())
         return at
 
-    def row(self, at: int) -> pa.Table:
-        """The page put aside at ``at``, as a table of one row. All pages must have been added."""
-        if self._reader is None:
-            self._sink.flush()
-            self._reader = pa.memory_map(str(self._path), "r")
-        self._reader.seek(at)
-        return pa.Table.from_batches([pa.ipc.read_record_batch(self._reader, PAGES_SCHEMA)])
+    def flush(self) -> None:
+        """Make what was put aside readable."""
+        self._sink.flush()
+
+
+def spilt_rows(path: Path, places: list[int]) -> list[pa.Table]:
+    """The pages put aside at these places, as tables of one row. They must have been flushed."""
+    if not places:
+        return []
+    with pa.OSFile(str(path), "rb") as file:
+        tables = []
+        for at in places:
+            file.seek(at)
+            tables.append(pa.Table.from_batches([pa.ipc.read_record_batch(file, PAGES_SCHEMA)]))
+    return tables

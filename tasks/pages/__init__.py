@@ -1,0 +1,1 @@
+"""How a collection goes on from the one before it."""
