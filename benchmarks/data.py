@@ -17,7 +17,17 @@ from pathlib import Path
 from benchmarks.corpora import DataMissing
 from benchmarks.measure import machine
 
-PARTS = ("extraction", "languages", "rules", "classifiers", "personal_data", "near_copies", "passages", "overlap")
+PARTS = (
+    "extraction",
+    "languages",
+    "rules",
+    "classifiers",
+    "personal_data",
+    "near_copies",
+    "passages",
+    "overlap",
+    "reading",
+)
 # datatrove tells every stage's progress; a table is easier to find without.
 os.environ.setdefault("LOGURU_LEVEL", "ERROR")
 os.environ.setdefault("TQDM_DISABLE", "1")

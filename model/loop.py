@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import torch
 
-from model.batches import Batch, Order, Row, collate, share
+from model.batches import Batch, Sequences, collate, share
 from model.checkpoint import Checkpoint, Checkpoints
 from model.engine import Engine, StepOutcome
 from model.objectives import Objective
+from model.order import Order
 from model.recorder import Recorder
 from storage.errors import StepFailed
 
@@ -69,7 +70,7 @@ class Loop:
         engine: Engine,
         objective: Objective,
         order: Order,
-        validation: Sequence[Row],
+        validation: Sequences,
         plan: Plan,
         checkpoints: Checkpoints,
         recorder: Recorder | None,
@@ -104,9 +105,10 @@ class Loop:
 
     def _step(self, step: int) -> StepOutcome:
         plan = self.plan
-        rows = self.order.rows((step - 1) * plan.batch_sequences, plan.batch_sequences)
+        begin = (step - 1) * plan.batch_sequences
+        drawn = [self.order.read(begin + mine.start, len(mine)) for mine in self._shares(plan.batch_sequences)]
         rate = plan.learning_rate((step - 0.5) * plan.batch_tokens)
-        outcome = self.engine.step(self._micro_batches(rows), self.objective, rate)
+        outcome = self.engine.step(self._batches(drawn), self.objective, rate)
         for name, loss in outcome.losses.items():
             if not math.isfinite(loss):
                 raise StepFailed(
@@ -117,9 +119,12 @@ class Loop:
         self._loss = outcome.losses["loss"]
         return outcome
 
-    def _micro_batches(self, rows: Sequence[Row]) -> list[Batch]:
-        mine = share(rows, self.engine.rank, self.engine.processes, self.plan.micro_batch_sequences)
-        return [collate(rows, self.plan.context) for rows in mine]
+    def _shares(self, sequences: int) -> list[range]:
+        """The micro-batches of this process, by the numbers of their sequences."""
+        return share(sequences, self.engine.rank, self.engine.processes, self.plan.micro_batch_sequences)
+
+    def _batches(self, drawn: Sequence[Sequences]) -> list[Batch]:
+        return [collate(sequences, self.plan.context) for sequences in drawn]
 
     def _record(self, step: int, outcome: StepOutcome, seconds: float) -> None:
         plan = self.plan
@@ -141,10 +146,11 @@ class Loop:
 
     def _evaluates_after(self, step: int) -> bool:
         every = self.plan.evaluate_every
-        return bool(self._validation) and every > 0 and step > 0 and (step % every == 0 or step == self.plan.steps)
+        return len(self._validation) > 0 and every > 0 and step > 0 and (step % every == 0 or step == self.plan.steps)
 
     def _evaluate(self, step: int) -> None:
-        losses = self.engine.evaluate(self._micro_batches(self._validation), self.objective)
+        drawn = [self._validation.take(mine) for mine in self._shares(len(self._validation))]
+        losses = self.engine.evaluate(self._batches(drawn), self.objective)
         self._validation_loss = losses["loss"]
         if self._recorder is not None:
             self._recorder.record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from model.batches import Text, TextRows, collate
@@ -30,7 +31,7 @@ def summed_loss(
     total = 0.0
     for start in range(0, len(rows), batch_sequences):
         stop = min(start + batch_sequences, len(rows))
-        batch = collate([rows.row(index) for index in range(start, stop)], context).to(device)
+        batch = collate(rows.read(np.arange(start, stop)), context).to(device)
         total += float(network(batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT))
         if progress is not None:
             progress(stop, len(rows))

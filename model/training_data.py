@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.batches import Order, Row, Rows, ShardRows, Text, TextRows, permuted
+from model.batches import Rows, Sequences, ShardRows, Text, TextRows, joined
+from model.order import Order, permuted
 from model.request import ExamplesData, Request, ShardsData
 from storage.corpus import Examples
 from storage.errors import UserError
@@ -15,7 +16,7 @@ from storage.shards import Shards, SplitName
 from storage.tokenizer import Tokenizer
 
 
-def make_data(request: Request) -> tuple[Order, list[Row], int]:
+def make_data(request: Request) -> tuple[Order, Sequences, int]:
     """The order of training rows, rows to validate on, and the number of steps.
 
     Raises UserError where there is nothing to train on.
@@ -38,14 +39,13 @@ def make_data(request: Request) -> tuple[Order, list[Row], int]:
         steps = math.ceil(request.epochs * sum(len(part) for part in parts) / sequences)
     else:
         steps = math.ceil((request.tokens or 0) / request.batch_tokens)
-    validation = [row for part in held_out for row in _some(part, 2 * sequences)]
+    validation = joined([_some(part, 2 * sequences) for part in held_out])
     return Order(parts, weights, request.seed), validation, max(1, steps)
 
 
-def _some(rows: Rows, most: int) -> list[Row]:
-    """At most that many rows, spread over all of them."""
-    chosen = permuted(np.arange(min(most, len(rows))), max(len(rows), 1), key=0)
-    return [rows.row(int(index)) for index in chosen]
+def _some(rows: Rows, most: int) -> Sequences:
+    """At most that many sequences, spread over all of them."""
+    return rows.read(permuted(np.arange(min(most, len(rows))), max(len(rows), 1), key=0))
 
 
 def example_texts(data: ExamplesData, split: SplitName) -> list[Text]:

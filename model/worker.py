@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model import parent
-from model.batches import Order, Row
+from model.batches import Sequences
 from model.config import ModelConfig
+from model.order import Order
 from model.request import RandomNetwork, Request
 from model.training_data import make_data
 from model.transformer import Transformer
@@ -140,7 +141,7 @@ def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
 
 
 def _run_loop(
-    request: Request, engine: Engine, order: Order, validation: list[Row], steps: int, checkpoints: Any, saved: Any,
+    request: Request, engine: Engine, order: Order, validation: Sequences, steps: int, checkpoints: Any, saved: Any,
     vocabulary: int, device: torch.device,
 ) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
     from functools import partial

@@ -1,13 +1,14 @@
 """Token shards: documents as token ids in Arrow IPC files, memory-mapped, one row a document.
 
-A file per split and document partition: ``train-00000.arrow``, ``validation-00000.arrow`` …; the
-tokenizer that made the ids lies below ``tokenizer/``. Every document is stored with its beginning
-and end tokens.
+A file per split and document partition: ``train-00000.arrow``, ``validation-00000.arrow`` …, and
+``index.arrow``, which knows the lengths of all documents; the tokenizer that made the ids lies
+below ``tokenizer/``. Every document is stored with its beginning and end tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from storage.artifact import Artifact, FileEntry, Manifest
 from storage.errors import SourceError
+from storage.shard_index import INDEX, Index, Ints, index_of, read_index
 
 if TYPE_CHECKING:
     from storage.tokenizer import Tokenizer
@@ -27,6 +29,8 @@ SplitName = Literal["train", "validation"]
 TokenType = Literal["uint16", "uint32"]
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
+_MOST_OPEN = 16_384
+"""Files mapped at a time: a quarter of what Linux allows a process by default."""
 _ARROW_TYPES = {"uint16": pa.uint16(), "uint32": pa.uint32()}
 
 
@@ -90,16 +94,20 @@ class ShardFile:
     def open(cls, path: Path) -> ShardFile:
         """Map the file; nothing but its header is read. SourceError for what is no shard file."""
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path), "r"))
-            if table.num_record_batches != 1:
-                raise SourceError(f"{path.name}: {table.num_record_batches} record batches; a shard file holds one")
-            batch = table.get_batch(0)
+            # Closed, it stays mapped for as long as it is used, and needs no file descriptor.
+            with pa.memory_map(str(path), "r") as source:
+                table = pa.ipc.open_file(source)
+                if table.num_record_batches != 1:
+                    raise SourceError(f"{path.name}: {table.num_record_batches} record batches; a shard file holds one")
+                batch = table.get_batch(0)
             tokens = batch.column("tokens")
-            offsets = tokens.offsets.to_numpy(zero_copy_only=True)
+            offsets, values = tokens.offsets.to_numpy(zero_copy_only=True), tokens.values.to_numpy(zero_copy_only=True)
+            if offsets[0] != 0 or offsets[-1] > len(values) or (np.diff(offsets) < 0).any():
+                raise SourceError(f"{path.name}: not a shard file: its documents do not add up")
             return cls(
                 ids=batch.column("id"),
                 offsets=offsets,
-                values=tokens.values.to_numpy(zero_copy_only=True),
+                values=values,
                 utf8_bytes=batch.column("utf8_bytes").to_numpy(zero_copy_only=True),
             )
         except (pa.ArrowInvalid, KeyError) as error:
@@ -109,31 +117,53 @@ class ShardFile:
     def documents(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(documents) tokens of each."""
+        return np.diff(self.offsets)
+
     def document(self, index: int) -> Tokens:
         """Tokens of one document of this file, as a view."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
 
 class Split:
-    """The documents of one split, in the order of files and rows."""
+    """The documents of one split, in the order of files and rows.
 
-    def __init__(self, files: Sequence[ShardFile]) -> None:
-        self.files = list(files)
-        self._starts = np.concatenate([[0], np.cumsum([file.documents for file in self.files], dtype=np.int64)])
+    How many there are, and of how many tokens, is known from the index; a file is opened when a
+    document of it is read. Of very many files the one opened longest ago is closed again.
+    """
+
+    def __init__(self, index: Index, path_of: Callable[[str], Path]) -> None:
+        """``path_of`` gives the local path of a file by its name."""
+        self.index = index
+        self._path_of = path_of
+        self._values: list[Tokens | None] = [None] * len(index.files)
+        self._opened: deque[int] = deque()
 
     @property
     def documents(self) -> int:
-        return int(self._starts[-1])
+        return len(self.index.lengths)
 
     @property
     def tokens(self) -> int:
         """Beginning and end tokens included."""
-        return sum(int(file.offsets[-1] - file.offsets[0]) for file in self.files)
+        return int(self.index.lengths.sum(dtype=np.int64))
 
     @property
     def utf8_bytes(self) -> int:
         """Size of the documents' texts."""
-        return sum(int(file.utf8_bytes.sum()) for file in self.files)
+        return int(self.index.utf8_bytes.sum())
+
+    @property
+    def lengths(self) -> npt.NDArray[np.uint32]:
+        """(documents) tokens of each."""
+        return self.index.lengths
+
+    @property
+    def files(self) -> Iterator[ShardFile]:
+        """Every file, opened one after the other."""
+        return (self._file(number) for number in range(len(self.index.files)))
 
     @cached_property
     def ids(self) -> list[str]:
@@ -143,8 +173,34 @@ class Split:
         """Tokens of a document, beginning and end tokens included, as a view of the file."""
         if not 0 <= index < self.documents:
             raise IndexError(f"document {index} of {self.documents}")
-        position = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self.files[position].document(index - int(self._starts[position]))
+        return self.pieces(*(np.array([number], np.int64) for number in (index, 0, self.lengths[index])))[0]
+
+    def pieces(self, documents: Ints, starts: Ints, lengths: Ints) -> list[Tokens]:
+        """Of each of these documents so many tokens from a start on, as views of the files."""
+        bounds, where = self.index.bounds, self.index.starts
+        files = np.searchsorted(bounds, documents, side="right") - 1
+        begin = where[documents] - where[bounds[files]] + starts
+        values = self._values
+        made = []
+        for file, start, stop in zip(files.tolist(), begin.tolist(), (begin + lengths).tolist(), strict=True):
+            tokens = values[file]
+            made.append((self._open(file) if tokens is None else tokens)[start:stop])
+        return made
+
+    def _open(self, number: int) -> Tokens:
+        if len(self._opened) >= _MOST_OPEN:
+            self._values[self._opened.popleft()] = None
+        values = self._values[number] = self._file(number).values
+        self._opened.append(number)
+        return values
+
+    def _file(self, number: int) -> ShardFile:
+        name = self.index.files[number]
+        file = ShardFile.open(self._path_of(name))
+        known = self.index.lengths[self.index.bounds[number] : self.index.bounds[number + 1]]
+        if not np.array_equal(file.lengths, known):
+            raise SourceError(f"{name}: other documents than {INDEX} says; make the shards again")
+        return file
 
 
 class Shards(Artifact):
@@ -163,6 +219,23 @@ class Shards(Artifact):
         }
         return Tokenizer(self.folder / "tokenizer", Manifest(kind=Tokenizer.kind, files=files))
 
+    @cached_property
+    def index(self) -> Index:
+        """The documents of both splits; of shards that came without an index, by opening every file."""
+        names = self.names("*.arrow")
+        if INDEX not in names:
+            return index_of_files({name: self.path(name) for name in names})
+        index = read_index(self.path(INDEX))
+        if index.files != [name for name in names if name != INDEX]:
+            raise SourceError(f"{INDEX}: it lists other files than there are; make the shards again")
+        return index
+
     def split(self, name: SplitName) -> Split:
         """The split's documents; a split may be empty."""
-        return Split([ShardFile.open(self.path(file)) for file in self.names(f"{name}-*.arrow")])
+        return Split(self.index.only(f"{name}-"), self.path)
+
+
+def index_of_files(paths: Mapping[str, Path]) -> Index:
+    """The index of shard files, by opening each."""
+    files = {name: ShardFile.open(path) for name, path in paths.items()}
+    return index_of({name: (file.lengths, int(file.utf8_bytes.sum())) for name, file in files.items()})

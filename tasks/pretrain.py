@@ -18,8 +18,8 @@ class MixturePart(Settings):
 
     shards: Input[Shards]
     """Token shards; those of a mixture must have been made with the same tokenizer."""
-    weight: float = Field(gt=0)
-    """Its share of the training tokens, relative to the other parts' weights."""
+    weight: float = Field(gt=0, allow_inf_nan=False)
+    """Its share of the training sequences, relative to the other parts' weights, at every moment of the training."""
 
 
 class Pretrain(Task):

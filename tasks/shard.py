@@ -18,7 +18,8 @@ from pydantic import Field
 from storage.artifact import Manifest, include
 from storage.corpus import Documents, is_validation, read_table
 from storage.errors import StepFailed
-from storage.shards import Shards, TokenType, shard_schema, token_type, write_shard
+from storage.shard_index import write_index
+from storage.shards import Shards, TokenType, index_of_files, shard_schema, token_type, write_shard
 from storage.tokenizer import Ids, Tokenizer
 from tasks.rows import Positions, RowWork, Worked
 from tasks.tally import Tally, counts_of
@@ -60,6 +61,8 @@ class Shard(Task):
         )
         made = context.map_rows(work, documents.partitions, depends_on=[tokenizer])
         include(context.output, "tokenizer", tokenizer)
+        index = index_of_files({name: path for result in made for name, path in result.files.items()})
+        write_index(context.output, index)
         total = counts_of(made)
         documents_made = total["train.documents"] + total["validation.documents"]
         if not documents_made:

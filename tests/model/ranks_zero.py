@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from model.batches import Batch, Text, TextRows, collate, share
+from model.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.config import ModelConfig, OptimizerConfig
 from model.engine import Engine, load_weights
 from model.objectives import NextToken
@@ -31,13 +31,13 @@ def network() -> Transformer:
     return made
 
 
-def rows_of_step(step: int) -> list:
+def rows_of_step(step: int) -> Sequences:
     """Five sequences, full and nearly empty, so that counts per process and micro-batch differ widely."""
     random = np.random.default_rng(step)
     texts = [Text(random.integers(0, VOCABULARY, length + 1) // 3) for length in (16, 3, 9, 14, 16, 2, 12)]
     rows = TextRows(texts, CONTEXT)
     assert len(rows) == SEQUENCES
-    return [rows.row(index) for index in range(SEQUENCES)]
+    return rows.read(np.arange(SEQUENCES))
 
 
 def reference(steps: int, config: OptimizerConfig) -> tuple[dict[str, torch.Tensor], list[float]]:
@@ -60,8 +60,8 @@ def reference(steps: int, config: OptimizerConfig) -> tuple[dict[str, torch.Tens
 
 
 def micro_batches(step: int) -> list[Batch]:
-    shares = share(rows_of_step(step), dist.get_rank(), dist.get_world_size(), 2)
-    return [collate(rows, CONTEXT) for rows in shares]
+    rows = rows_of_step(step)
+    return [collate(rows.take(mine), CONTEXT) for mine in share(len(rows), dist.get_rank(), dist.get_world_size(), 2)]
 
 
 def engine(

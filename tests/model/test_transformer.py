@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -75,7 +76,7 @@ def test_packed_documents_get_the_logits_they_get_alone(lengths: list[int], seed
     generator = torch.Generator().manual_seed(seed)
     texts = [Text(torch.randint(0, VOCABULARY, (length,), generator=generator).numpy()) for length in lengths]
     rows = TextRows(texts, shape.context)
-    batch = collate([rows.row(index) for index in range(len(rows))], shape.context)
+    batch = collate(rows.read(np.arange(len(rows))), shape.context)
     alone = sum(
         float(
             torch.nn.functional.cross_entropy(

@@ -36,7 +36,7 @@ def pretrained(tokenizer):
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     tokens = [Text(np.array([1, *tokenizer.encode(text), 2])) for text in texts[0] * 8]
     rows = TextRows(tokens, SHAPE.context)
-    batch = collate([rows.row(index) for index in range(len(rows))], SHAPE.context)
+    batch = collate(rows.read(np.arange(len(rows))), SHAPE.context)
     for _ in range(30):
         loss = network(batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT) / batch.predicted
         optimizer.zero_grad()

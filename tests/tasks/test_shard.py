@@ -46,7 +46,9 @@ def test_every_document_is_there_whole_with_its_ends(tmp_path: Path, tokenizer: 
     outcome = _shard(tmp_path, documents, tokenizer, validation_fraction=0.3)
     shards = outcome.artifact
     assert isinstance(shards, Shards)
-    assert shards.names("*.arrow") == [f"{split}-{n:05}.arrow" for split in ("train", "validation") for n in range(3)]
+    files = [f"{split}-{n:05}.arrow" for split in ("train", "validation") for n in range(3)]
+    assert shards.names("*.arrow") == ["index.arrow", *files]
+    assert shards.index.files == files
     found: dict[str, str] = {}
     tokens = 0
     for name, held_out in (("train", False), ("validation", True)):
@@ -83,7 +85,7 @@ def test_the_bytes_depend_on_neither_workers_nor_the_place(tmp_path: Path, token
 def test_growth_moves_no_document_and_changes_no_old_shard(tmp_path: Path, tokenizer: Tokenizer) -> None:
     small = _shard(tmp_path, made_documents(tmp_path / "small", TEXTS[:40]), tokenizer, "a", validation_fraction=0.3)
     large = _shard(tmp_path, made_documents(tmp_path / "large", TEXTS), tokenizer, "b", validation_fraction=0.3)
-    files = small.artifact.manifest.files
+    files = {name: entry for name, entry in small.artifact.manifest.files.items() if name != "index.arrow"}
     assert {name: large.artifact.manifest.files[name] for name in files} == files
 
 

@@ -1,0 +1,177 @@
+"""The order of training rows: a pure function of (seed, parts, weights, position).
+
+Which part a row comes from follows a schedule that keeps the parts' shares at every moment; which
+of its rows, from a permutation by arithmetic, anew in each pass over the part. Nothing is
+remembered from row to row, so any stretch of the order can be drawn at once, by any number of
+processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import gcd, lcm
+
+import numpy as np
+import numpy.typing as npt
+
+from model.batches import Rows, Sequences, joined
+from model.packing import Ints
+
+FINEST_SHARE = 1_000_000
+"""Shares that have no common denominator up to this are rounded to multiples of one of this many parts."""
+_AHEAD = 4096
+"""Rows whose places are worked out together: the arithmetic is on columns."""
+
+
+def mixed(value: Ints | int, key: int) -> npt.NDArray[np.uint64]:
+    """A hash of integers to 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        z = np.asarray(value).astype(np.uint64) + np.uint64(key % 2**64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def permuted(indices: Ints, size: int, key: int) -> Ints:
+    """Where a keyed permutation of range(size) sends each index.
+
+    A Feistel network over the next even number of bits, walked until it falls inside the range
+    (Black and Rogaway 2002): no table, and the same on every version of every library.
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    low = np.uint64((1 << half) - 1)
+    values = np.asarray(indices).astype(np.uint64)
+    outside = np.ones(len(values), bool)
+    while outside.any():
+        left, right = values[outside] >> np.uint64(half), values[outside] & low
+        for turn in range(4):
+            left, right = right, left ^ (mixed(right.astype(np.int64), key * 4 + turn + 1) & low)
+        values[outside] = (left << np.uint64(half)) | right
+        outside = values >= size
+    return values.astype(np.int64)
+
+
+def shuffled(positions: Ints, blocks: Ints, key: int) -> Ints:
+    """The rows that a pass over a part has at these positions.
+
+    ``blocks`` (blocks + 1) says where each block of rows begins. Blocks come in a shuffled order,
+    and each is read to its end, shuffled too; a single block is one permutation of all rows.
+    """
+    order = permuted(np.arange(len(blocks) - 1), len(blocks) - 1, key)
+    ends = np.cumsum(np.diff(blocks)[order])
+    turns = np.searchsorted(ends, positions, side="right")
+    rows = np.empty(len(positions), np.int64)
+    for turn in np.unique(turns).tolist():
+        block, mine = int(order[turn]), np.flatnonzero(turns == turn)
+        size = int(blocks[block + 1] - blocks[block])
+        within = positions[mine] - (int(ends[turn]) - size)
+        rows[mine] = blocks[block] + permuted(within, size, int(mixed(block, key)))
+    return rows
+
+
+def integer_shares(weights: Sequence[float]) -> list[int]:
+    """The weights as whole numbers in the same proportions, as they are written in decimals.
+
+    Proportions with no common denominator up to ``FINEST_SHARE`` are rounded to multiples of one
+    of so many parts; each gets at least one.
+    """
+    exact = [Fraction(str(weight)) for weight in weights]
+    scale = lcm(*(weight.denominator for weight in exact))
+    whole = [int(weight * scale) for weight in exact]
+    whole = [number // gcd(*whole) for number in whole]
+    total = sum(whole)
+    if total <= FINEST_SHARE:
+        return whole
+    return [max(1, round(Fraction(number * FINEST_SHARE, total))) for number in whole]
+
+
+class Schedule:
+    """Which part each row comes from: after any n rows a part has given its share of n, less than one row off.
+
+    The parts are periodic tasks of which one runs at a time: the j-th row of a part with share w
+    is due between rows floor((j - 1) / w) and ceil(j / w), and of those whose time has come the
+    one that is due first is drawn. Shares add up to one, so no row is ever late (Baruah, Cohen,
+    Plaxton and Varvel 1996, "Proportionate progress"). The schedule repeats when every part has
+    given its whole number of rows; it is worked out as far as it is asked for.
+    """
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self._shares = integer_shares(weights)
+        self.period = sum(self._shares)
+        self._known = np.zeros(0, np.uint16)
+        self._given = [0] * len(self._shares)
+
+    def parts(self, start: int, count: int) -> Ints:
+        """The parts of rows ``start`` to ``start + count``."""
+        self._work_out(min(self.period, start % self.period + count))
+        return self._known[(start + np.arange(count)) % self.period].astype(np.int64)
+
+    def given(self, position: int) -> Ints:
+        """How many of the rows before ``position`` come from each part."""
+        periods, rest = divmod(position, self.period)
+        self._work_out(rest)
+        counted = np.bincount(self._known[:rest], minlength=len(self._shares))
+        return periods * np.array(self._shares, np.int64) + counted
+
+    def _work_out(self, length: int) -> None:
+        if length <= len(self._known):
+            return
+        period, shares, given = self.period, self._shares, self._given
+        released = [done * period // share for done, share in zip(given, shares, strict=True)]
+        due = [-(-(done + 1) * period // share) for done, share in zip(given, shares, strict=True)]
+        more = []
+        for row in range(len(self._known), min(period, max(length, 2 * len(self._known)))):
+            part = min((d, part) for part, (r, d) in enumerate(zip(released, due, strict=True)) if r <= row)[1]
+            given[part] += 1
+            released[part] = given[part] * period // shares[part]
+            due[part] = -(-(given[part] + 1) * period // shares[part])
+            more.append(part)
+        self._known = np.concatenate([self._known, np.array(more, np.uint16)])
+
+
+class Order:
+    """The endless sequence of training rows, drawn from one or several parts in proportion to their weights."""
+
+    def __init__(self, parts: Sequence[Rows], weights: Sequence[float], seed: int) -> None:
+        if not parts or any(len(part) == 0 for part in parts):
+            raise ValueError("every part must hold at least one sequence")
+        self._parts = list(parts)
+        self._schedule = Schedule(weights)
+        self._seed = seed
+        self._worked_out: tuple[int, Ints, Ints] = (0, np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def read(self, start: int, count: int) -> Sequences:
+        """Rows ``start`` to ``start + count`` of the sequence."""
+        if count == 0:
+            return joined([])
+        chosen, rows = self.places(start, count)
+        present: list[int] = np.unique(chosen).tolist()
+        if len(present) == 1:
+            return self._parts[present[0]].read(rows)
+        mine = [np.flatnonzero(chosen == part) for part in present]
+        read = [self._parts[part].read(rows[at]) for part, at in zip(present, mine, strict=True)]
+        return joined(read).take(np.argsort(np.concatenate(mine)))
+
+    def places(self, start: int, count: int) -> tuple[Ints, Ints]:
+        """For each of these rows, its part, and its number in that part."""
+        begin, chosen, rows = self._worked_out
+        if not begin <= start <= start + count <= begin + len(chosen):
+            ahead = min(_AHEAD, min(map(len, self._parts)))  # few passes over a small part
+            chosen, rows = self._work_out(start, max(count, ahead))
+            begin, self._worked_out = start, (start, chosen, rows)
+        here = slice(start - begin, start - begin + count)
+        return chosen[here], rows[here]
+
+    def _work_out(self, start: int, count: int) -> tuple[Ints, Ints]:
+        chosen = self._schedule.parts(start, count)
+        given = self._schedule.given(start)
+        rows = np.empty(count, np.int64)
+        for part in np.unique(chosen).tolist():
+            mine, source = np.flatnonzero(chosen == part), self._parts[part]
+            passes, positions = np.divmod(given[part] + np.arange(len(mine)), len(source))
+            for number in np.unique(passes).tolist():
+                now = passes == number
+                key = int(mixed(number, self._seed * 1_000_003 + part))
+                rows[mine[now]] = shuffled(positions[now], source.blocks, key)
+        return chosen, rows
