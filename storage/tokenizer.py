@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from storage.artifact import Artifact
+from storage.bpe.known import Ids, Numbers
+from storage.bpe.texts import TextEncoder, column_of
 from storage.errors import SourceError
 
-if TYPE_CHECKING:
-    from sentencepiece import SentencePieceProcessor
-
-Ids = npt.NDArray[np.int32]
-
-SPACE_MARK = "▁"
-"""SentencePiece writes a space as this character (U+2581); a text that holds it literally needs care."""
-_MARK_BYTES = [f"<0x{byte:02X}>" for byte in SPACE_MARK.encode()]
-_WORD = re.compile(rf"\n+|\t+| *[^ \n\t{SPACE_MARK}]+| +|{SPACE_MARK}")
-"""Cuts a text, all of it, where no piece of a plain model reaches across."""
+_PROBE = "The end.  def f(x):\n    return {'a': [1, 23]}\n\n\t床前明月光，疑是地上霜。é ▁ 👩‍👩‍👧‍👦 \x00 word<s> "
+"""Tells whether two files of one folder give the same ids."""
 
 
 class Tokenizer(Artifact):
@@ -42,7 +36,27 @@ class Tokenizer(Artifact):
 
     def encode_many(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of each text, int32; much faster than one by one."""
-        return self._backend.encode_many(texts)
+        values, offsets = self.encode_columns(texts)
+        return [values[start:end] for start, end in pairwise(offsets.tolist())]
+
+    def encode_columns(self, texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> tuple[Ids, Numbers]:
+        """Ids of all texts (strings, or an Arrow column of them), end to end: int32; and where each begins: int64.
+
+        Text ``i`` has the ids from ``offsets[i]`` to ``offsets[i + 1]``. A byte that belongs to no
+        character, as of a lone surrogate, is read as U+FFFD.
+        """
+        return self._backend.encode(column_of(texts))
+
+    def encode_documents(self, texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> tuple[Ids, Numbers]:
+        """The same, with the beginning token before each text's ids and the end token behind them."""
+        values, offsets = self.encode_columns(texts)
+        bounds = offsets + 2 * np.arange(len(offsets))
+        whole = np.empty(bounds[-1], np.int32)
+        is_text = np.ones(len(whole), np.bool_)
+        for places, token in ((bounds[:-1], self.bos_id), (bounds[1:] - 1, self.eos_id)):
+            whole[places], is_text[places] = token, False
+        whole[is_text] = values
+        return whole, bounds
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
         """The text; special tokens give nothing."""
@@ -74,10 +88,10 @@ class Tokenizer(Artifact):
         if "tokenizer.model" in files:
             if fast is None:
                 return _SentencePiece(self.path("tokenizer.model"))
-            # Beside a tokenizer.json, the model is only taken where it is known to give the same ids.
-            slow = _plain_model(self.path("tokenizer.model"))
-            if slow is not None and slow.vocab_size == fast.vocab_size:
-                return slow
+            # Beside a tokenizer.json, the model is only taken where it loses nothing and gives the same ids.
+            model = _lossless(self.path("tokenizer.model"))
+            if model is not None and model.vocab_size == fast.vocab_size and _agree(model, fast):
+                return model
         if fast is None:
             raise SourceError(
                 f"tokenizer {self.folder.name}: it has neither tokenizer.model nor tokenizer.json; name another folder"
@@ -91,21 +105,23 @@ class _Backend(Protocol):
     eos_id: int
     pad_id: int
 
-    def encode_many(self, texts: Sequence[str]) -> list[Ids]: ...
+    def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]: ...
 
     def decode(self, ids: list[int]) -> str: ...
 
 
 class _SentencePiece:
-    """A SentencePiece model. A *plain* one changes no character and has no piece that reaches across words."""
+    """A SentencePiece model: in columns where that gives its own ids."""
 
     def __init__(self, path: Path) -> None:
         from sentencepiece import SentencePieceProcessor
 
         self._model = SentencePieceProcessor()
         try:
-            self._model.load(str(path))
-        except (RuntimeError, OSError) as error:
+            content = path.read_bytes()
+            self._model.load_from_serialized_proto(content)
+            self.columns = TextEncoder.of(content)
+        except (RuntimeError, OSError, ValueError) as error:
             raise SourceError(f"tokenizer {path.name}: it is no SentencePiece model; name another folder") from error
         self.vocab_size = int(self._model.get_piece_size())
         self.eos_id = int(self._model.eos_id())
@@ -113,21 +129,11 @@ class _SentencePiece:
             raise SourceError(f"tokenizer {path.name}: it has no end token; train one with </s>")
         self.bos_id = _or_else(self._model.bos_id(), self.eos_id)
         self.pad_id = _or_else(self._model.pad_id(), self.eos_id)
-        self.plain = _is_plain(self._model)
 
-    def encode_many(self, texts: Sequence[str]) -> list[Ids]:
-        if not self.plain:
-            return [np.array(ids, np.int32) for ids in self._model.encode(list(texts), num_threads=1)]
-        # Most words of a text are met before: each distinct one is encoded once, and ids are gathered in columns.
-        numbers: dict[str, int] = {}
-        words_of = [[numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text)] for text in texts]
-        encoded = self._model.encode(list(numbers), num_threads=1)
-        if SPACE_MARK in numbers:
-            encoded[numbers[SPACE_MARK]] = [self._model.piece_to_id(byte) for byte in _MARK_BYTES]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        pieces = np.fromiter(chain.from_iterable(encoded), np.int32, int(lengths.sum()))
-        starts = np.cumsum(lengths) - lengths
-        return [_gather(pieces, starts, lengths, np.array(words, np.int64)) for words in words_of]
+    def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]:
+        if self.columns is not None:
+            return self.columns.encode(texts)
+        return _joined([self._model.encode(text, return_type="numpy") for text in texts.to_pylist()])
 
     def decode(self, ids: list[int]) -> str:
         text: str = self._model.decode(ids)
@@ -159,44 +165,33 @@ class _HuggingFace:
         self.bos_id = vocabulary.get(special.get("bos_token", ""), eos)
         self.pad_id = vocabulary.get(special.get("pad_token", ""), eos)
 
-    def encode_many(self, texts: Sequence[str]) -> list[Ids]:
-        return [np.array(self._fast.encode(text, add_special_tokens=False).ids, np.int32) for text in texts]
+    def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]:
+        encoded = (self._fast.encode(text, add_special_tokens=False).ids for text in texts.to_pylist())
+        return _joined([np.array(ids, np.int32) for ids in encoded])
 
     def decode(self, ids: list[int]) -> str:
         return str(self._fast.decode(ids, skip_special_tokens=True))
 
 
-def _gather(pieces: Ids, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], words: Any) -> Ids:
-    """The ids of the words by their numbers, end to end."""
-    sizes = lengths[words]
-    ends = np.cumsum(sizes)
-    total = int(ends[-1]) if len(ends) else 0
-    return pieces[np.repeat(starts[words] - (ends - sizes), sizes) + np.arange(total)]
+def _joined(parts: Sequence[Ids]) -> tuple[Ids, Numbers]:
+    """The parts end to end, and (parts + 1) where each begins."""
+    offsets = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return np.concatenate([np.empty(0, np.int32), *parts]), offsets
 
 
-def _plain_model(path: Path) -> _SentencePiece | None:
-    """The SentencePiece model, if it is one and plain. (``tokenizer.model`` is also a name of other formats.)"""
+def _lossless(path: Path) -> _SentencePiece | None:
+    """The SentencePiece model, if it is one that loses nothing. (``tokenizer.model`` also names other formats.)"""
     try:
         model = _SentencePiece(path)
     except SourceError:
         return None
-    return model if model.plain else None
+    return model if model.columns is not None and not model.columns.space_before else None
 
 
-def _is_plain(model: SentencePieceProcessor) -> bool:
-    """Whether the model changes no character, falls back to bytes, and its pieces stay within ``_WORD``."""
-    if model.normalize(" a  \tÀ一，\n ") != f"{SPACE_MARK}a{SPACE_MARK * 2}\tÀ一，\n{SPACE_MARK}":
-        return False
-    if any(model.is_unknown(model.piece_to_id(byte)) for byte in _MARK_BYTES):
-        return False
-    for token in range(model.get_piece_size()):
-        if model.is_byte(token) or model.is_control(token) or model.is_unknown(token):
-            continue
-        piece = model.id_to_piece(token)
-        within = piece.lstrip(SPACE_MARK)
-        if SPACE_MARK in within or (("\n" in piece or "\t" in piece) and len(set(piece)) > 1):
-            return False
-    return True
+def _agree(model: _Backend, other: _Backend) -> bool:
+    probe = column_of([_PROBE])
+    return np.array_equal(model.encode(probe)[0], other.encode(probe)[0])
 
 
 def _special_tokens(artifact: Tokenizer) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -20,12 +20,11 @@ from storage.corpus import Documents, is_validation, read_table
 from storage.errors import StepFailed
 from storage.shard_index import write_index
 from storage.shards import Shards, TokenType, index_of_files, shard_schema, token_type, write_shard
-from storage.tokenizer import Ids, Tokenizer
+from storage.tokenizer import Tokenizer
 from tasks.rows import Positions, RowWork, Worked
 from tasks.tally import Tally, counts_of
 from tasks.task import Context, Guard, Input, Result, Sample, Task
 
-_TEXTS_AT_ONCE = 256
 _LENGTH_BOUNDS = [2**power for power in range(4, 21)]
 """Documents are counted by the least of these that their tokens do not exceed."""
 _LENGTHS = "length."
@@ -97,22 +96,23 @@ class Encode(RowWork):
     def work(self, rows: pa.Table, guard: Guard) -> Worked:
         """Encode the documents in their order, and count them by split and length."""
         tokenizer = _opened(self.tokenizer, self.manifest)
-        ids, texts = rows["id"].to_pylist(), rows["text"].to_pylist()
-        tokens = _with_ends(tokenizer, texts)
+        ids = rows["id"].to_pylist()
+        tokens, ends = tokenizer.encode_documents(rows["text"])
+        lengths = np.diff(ends)
         sizes = pc.binary_length(rows["text"]).cast(pa.int64())
-        classes = np.searchsorted(_LENGTH_BOUNDS, [len(mine) for mine in tokens]).tolist()
+        classes = np.searchsorted(_LENGTH_BOUNDS, lengths).tolist()
         tally = Tally()
-        for row, (identity, mine, size) in enumerate(zip(ids, tokens, sizes.to_pylist(), strict=True)):
+        for row, (identity, length, size) in enumerate(zip(ids, lengths.tolist(), sizes.to_pylist(), strict=True)):
             tally.row = row
             split = "validation" if is_validation(identity, self.fraction) else "train"
             tally.count(f"{split}.documents")
-            tally.count(f"{split}.tokens", len(mine))
+            tally.count(f"{split}.tokens", length)
             tally.count(f"{split}.bytes", size)
             tally.count(f"{_LENGTHS}{classes[row]}")
         schema = shard_schema(self.dtype)
-        ends = np.cumsum([0, *map(len, tokens)])
-        values = np.concatenate([*tokens, np.empty(0, np.int32)]).astype(self.dtype)
-        column = pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values), type=schema.field("tokens").type)
+        column = pa.LargeListArray.from_arrays(
+            pa.array(ends), pa.array(tokens.astype(self.dtype)), type=schema.field("tokens").type
+        )
         return Worked(pa.table([rows["id"], column, sizes], schema=schema), range(len(ids)), tally)
 
     def save(self, made: pa.Table, output: Path) -> Positions:
@@ -136,15 +136,6 @@ class Encode(RowWork):
 def _opened(folder: str, manifest: str) -> Tokenizer:
     """The tokenizer, opened once per worker."""
     return Tokenizer(Path(folder), Manifest.model_validate_json(manifest))
-
-
-def _with_ends(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
-    """Ids of the texts, each between the beginning and the end token."""
-    made = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        for ids in tokenizer.encode_many(texts[start : start + _TEXTS_AT_ONCE]):
-            made.append(np.concatenate([[tokenizer.bos_id], ids, [tokenizer.eos_id]]).astype(np.int32))
-    return made
 
 
 def _lists(column: pa.ChunkedArray) -> list[npt.NDArray[np.integer]]:

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from storage.bpe.texts import SPACE_MARK
 from storage.corpus import Documents
 from storage.errors import UserError
 from storage.identity import digest_of_text
-from storage.tokenizer import SPACE_MARK, Tokenizer
+from storage.tokenizer import Tokenizer
 from tasks.task import Context, Input, Result, Sample, Task
 
 RUNS = {"\n": (1, 4), "\t": (1, 8), " ": (2, 16)}

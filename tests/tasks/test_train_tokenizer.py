@@ -110,6 +110,15 @@ def test_many_texts_at_once_are_as_one_by_one(tokenizer: Tokenizer, texts: list[
     assert [ids.tolist() for ids in together] == [tokenizer.encode(text).tolist() for text in texts]
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(_TEXT, max_size=6))
+def test_documents_lie_between_their_ends(tokenizer: Tokenizer, texts: list[str]) -> None:
+    values, bounds = tokenizer.encode_documents(texts)
+    expected = [[1, *tokenizer.encode(text).tolist(), 2] for text in texts]
+    assert [values[start:end].tolist() for start, end in itertools.pairwise(bounds.tolist())] == expected
+    assert len(values) == bounds[-1]
+
+
 def test_every_short_string_over_a_small_alphabet_agrees(tokenizer: Tokenizer, fast: Any, model: Any) -> None:
     texts = ["".join(letters) for n in range(1, 13) for letters in itertools.product("ab", repeat=n)]
     assert [ids.tolist() for ids in tokenizer.encode_many(texts)] == model.encode(texts) == fast(texts)["input_ids"]
