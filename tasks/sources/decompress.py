@@ -76,7 +76,8 @@ def faults_of(name: str) -> Iterator[None]:
     except EOFError as error:
         raise Unreadable("truncated", str(error)) from error
     except (zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise Unreadable("corrupt", str(error)) from error
+        begins = str(error).endswith("(b'\\x1f')")  # of the next member there is one byte
+        raise Unreadable("truncated" if begins else "corrupt", str(error)) from error
     except OSError as error:
         broken = suffix_of(name) and error.errno is None
         raise Unreadable(_reason(error) if broken else "unreadable", error.strerror or str(error)) from error

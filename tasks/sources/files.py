@@ -21,6 +21,10 @@ class Files(InFiles):
 
     kind: Literal["files"] = "files"
 
+    @property
+    def holds_many(self) -> bool:
+        return False
+
     def pages_of(self, file: SourceFile) -> Iterator[Item]:
         yield whole_file(file, self.max_page_bytes, content_type_of)
 
@@ -30,6 +34,10 @@ class Markdown(InFiles):
 
     kind: Literal["markdown"] = "markdown"
     endings: ClassVar[tuple[str, ...]] = (".md", ".markdown", ".mdx")
+
+    @property
+    def holds_many(self) -> bool:
+        return False
 
     def pages_of(self, file: SourceFile) -> Iterator[Item]:
         yield whole_file(file, self.max_page_bytes, lambda _, content: None if is_binary(content) else MARKDOWN)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import PurePosixPath
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
 from storage.artifact import JsonValue
+from storage.code import code_of
 from storage.errors import SourceError
 from storage.identity import digest_of_value
-from tasks.sources.base import NO_PAST, Bad, Item, PassedOver, Past, Source
+from tasks.sources.base import NO_PAST, Bad, Item, Page, PassedOver, Past, Same, Source
 from tasks.sources.decompress import inner_name
 from tasks.sources.places import SourceFile, checked_path, files_of
 from tasks.task import Outside, World
@@ -44,13 +48,34 @@ class InFiles(Source):
         return {"files": len(files), "content": digest_of_value(files)}
 
     def pages(self, world: World, past: Past = NO_PAST) -> Iterator[Item]:
-        for file in self.files(world):
+        """See ``Source.pages``. A file that is as it was is not read: its pages are called the same."""
+        files = self.files(world)
+        versions = self._versions(files, world)
+        before = _by_version(past.versions)
+        if self.holds_many and not before.keys() <= set(versions):
+            # What a changed or vanished file said of a URL may have stood before what another one says of it.
+            before = {}
+        for file, version in zip(files, versions, strict=True):
             if file.name != printable(file.name):
                 yield Bad(printable(file.name), "name", "its name is not UTF-8")
             elif not file.allowed:
                 yield PassedOver(file.name, "link_out_of_root")
+            elif version in before:
+                yield from map(Same, before[version])
             else:
-                yield from self.pages_of(file)
+                for item in self.pages_of(file):
+                    yield replace(item, version=version) if isinstance(item, Page) else item
+
+    @property
+    def holds_many(self) -> bool:
+        """Whether a file holds many pages, whose URLs may come in several files."""
+        return True
+
+    def _versions(self, files: Sequence[SourceFile], world: World) -> list[str]:
+        """Per file what changes with it, and with the settings and the code by which pages are made of it."""
+        elsewhere = {"name", "path", "license", "language", "max_bad_fraction", "allow_private"}
+        how = digest_of_value([self.model_dump(mode="json", exclude=elsewhere), _code(type(self).__module__)])
+        return [digest_of_value([how, printable(file.name), file.state(world)])[:32] for file in files]
 
     @abstractmethod
     def pages_of(self, file: SourceFile) -> Iterator[Item]:
@@ -60,13 +85,26 @@ class InFiles(Source):
         """The files in the order of their names. SourceError if there are none."""
         place = f"source {self.name or self.kind}"
         found = files_of(world, self.path, place, self.allow_private)
-        if not self.endings or len(found) == 1 or set("*?[") & set(self.path):
+        if not self.endings or set("*?[") & set(self.path) or PurePosixPath(self.path).name == found[0].name:
             return found
         taken = [file for file in found if inner_name(file.name).lower().endswith(self.endings)]
         if not taken:
             endings = ", ".join(self.endings)
             raise SourceError(f"{place}, path {self.path!r}: no file there ends with {endings}; correct `path`")
         return taken
+
+
+def _by_version(versions: Mapping[str, str]) -> dict[str, list[str]]:
+    """The URLs that have each version."""
+    found: dict[str, list[str]] = {}
+    for url, version in versions.items():
+        found.setdefault(version, []).append(url)
+    return found
+
+
+@cache
+def _code(module: str) -> str:
+    return digest_of_value(code_of(module))
 
 
 def printable(name: str) -> str:

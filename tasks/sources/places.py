@@ -18,6 +18,7 @@ from tasks.sources.paths import files_at, matches, split_glob
 from tasks.task import World
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CHAINED = re.compile(r"^\w[\w+.-]*::|::\w[\w+.-]*://")
 _WEB = ("http", "https")
 _EXTRA = {"s3": "athanor[s3]", "s3a": "athanor[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 """What to install for a protocol."""
@@ -109,7 +110,7 @@ def checked_path(path: str) -> str:
     """The path, if it can be used; a ``file://`` URL becomes a path. ValueError says what is wrong with it."""
     if not path:
         raise ValueError("the path is empty")
-    if "::" in path:
+    if _CHAINED.search(path):
         raise ValueError("chained addresses (`::`) are not opened; unpack the archive, or name the files themselves")
     if not is_address(path):
         return path
@@ -218,7 +219,11 @@ def _reached(place: str) -> Iterator[None]:
     except SourceError:
         raise
     except FileNotFoundError as error:
-        raise SourceError(f"{place}: there is no such file or folder; correct `path`") from error
+        # fsspec says so of whatever goes wrong on the web
+        if error.__cause__ is None or getattr(error.__cause__, "status", None) in (404, 410):
+            raise SourceError(f"{place}: there is no such file or folder; correct `path`") from error
+        said = _said(error.__cause__)
+        raise SourceError(f"{place}: it cannot be reached ({said}); try again, or correct `path`") from error
     except PermissionError as error:
         raise SourceError(
             f"{place}: access is denied; set the credentials in the environment ({_said(error)})"

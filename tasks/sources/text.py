@@ -24,6 +24,10 @@ class Text(InFiles):
     each: Literal["file", "line", "block"] = "file"
     """What one page is: a whole file, a line that is not empty, or a block of lines between empty ones."""
 
+    @property
+    def holds_many(self) -> bool:
+        return self.each != "file"
+
     def pages_of(self, file: SourceFile) -> Iterator[Item]:
         if self.each == "file":
             yield whole_file(file, self.max_page_bytes, lambda _, content: None if is_binary(content) else TEXT)

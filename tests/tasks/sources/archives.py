@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,9 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def take(source: Source, folder: Path) -> list[Item]:
-    return list(source.pages(PlainWorld(folder)))
+    """What comes from a source that has no past, pages without their versions."""
+    items = source.pages(PlainWorld(folder))
+    return [replace(item, version=None) if isinstance(item, Page) else item for item in items]
 
 
 def pages(items: Sequence[Item]) -> dict[str, Page]:
