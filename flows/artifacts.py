@@ -8,6 +8,7 @@ from flows.card import facts, said_of_checks
 from flows.report import seconds_text, table
 from storage.maintenance import collect_garbage, problems
 from storage.store import Store
+from storage.tombstones import buried
 
 Json = dict[str, Any]
 
@@ -107,7 +108,9 @@ def verify(store: Store, name: str | None) -> tuple[list[str], str]:
         return found, "\n".join([*found, f"{len(found)} problems"])
     if digest:
         return found, f"{digest[:12]}: all {len(store.manifest(digest).files)} files are what was written"
-    return found, f"all {len(store.place.names('artifacts'))} artifacts are what was written"
+    destroyed = buried(store.place)
+    but = f", but for {len(destroyed)} files that were destroyed on request" if destroyed else ""
+    return found, f"all {len(store.place.names('artifacts'))} artifacts are what was written{but}"
 
 
 def collect(store: Store, keep: int, dry_run: bool) -> str:

@@ -158,6 +158,7 @@ class Builder:
             identity=self.planner.partition_identity(identity),
             memory=memory,
             lock_fds=work.lock_fds,
+            takedowns=self.planner.takedowns,
         )
         following = self.records.following(step, work) if step.task.trains else nullcontext()
         with following:

@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_recipe_commands(commands)
     _add_artifact_commands(commands)
+    _add_forget(commands)
     up = commands.add_parser("up", help="serve the Prefect and MLflow pages, and all recipes as deployments")
     up.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     up.set_defaults(command=_up)
@@ -102,6 +103,23 @@ def _add_artifact_commands(commands: argparse._SubParsersAction[argparse.Argumen
     generate.add_argument("--seed", metavar="N", type=int, default=1)
 
 
+def _add_forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "leave documents out of everything that is built from now on, and say what was built with them"
+    parser = commands.add_parser("forget", help=text, description=text)
+    for name, metavar, what in (
+        ("url", "URL", "the page at this address (of files: at this path)"),
+        ("domain", "HOST", "all pages of this host and of those below it"),
+        ("id", "ID", "the document with this id"),
+        ("match", "TEXT", "all documents whose text or title holds this, whatever its case"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, action="append", default=[], help=what)
+    parser.add_argument("--purge", action="store_true", help="destroy what holds them already, but for models")
+    parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the record")
+    parser.add_argument("--list", action="store_true", help="only list what was asked for so far")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.set_defaults(command=_forget)
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -145,6 +163,19 @@ def _run(given: argparse.Namespace) -> int:
 
         _print(closing_words(planner, result))
     return result.exit_status
+
+
+def _forget(given: argparse.Namespace) -> int:
+    from flows import forget
+
+    store = Home.of_environment().open_store()
+    if given.list:
+        return _shown(forget.listed(store), forget.listed_text, given.json)
+    named = {"urls": given.url, "domains": given.domain, "ids": given.id, "texts": given.match}
+    wanted = forget.Wanted(
+        **{name: tuple(values) for name, values in named.items()}, reason=given.reason, purge=given.purge
+    )
+    return _shown(forget.forget(store, wanted), forget.said, given.json)
 
 
 def _up(given: argparse.Namespace) -> int:

@@ -123,7 +123,7 @@ def _final_state(session: Session) -> State[Any]:
     result = session.close()
     RESULTS[result.run_id] = result
     summary = run_markdown(list(result.outcomes.values()), result.page, session.page_link(result))
-    publish_run(result.recipe, summary)
+    publish_run(result.recipe, "\n\n".join(filter(None, [summary, result.forgotten])))
     if result.status == "done":
         counts = [f"{sum(o.status == s for o in result.outcomes.values())} {s}" for s in ("built", "reused")]
         return Completed(message=", ".join(counts))

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import resource_tracker
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from flows.build import Builder, StepOutcome, host
+from flows.forget import forgotten_text
 from flows.page.document import ShownRun, ShownStep
 from flows.page.file import write_page
 from flows.plan import Planner
@@ -49,6 +50,8 @@ class RunResult:
     """Identifiers of the run in MLflow: ``experiment`` and ``run``."""
     page: Path | None = None
     """The run's page, for a person to judge by."""
+    forgotten: str = ""
+    """What was left out on request, and what had been built with it."""
 
     @property
     def exit_status(self) -> int:
@@ -129,7 +132,16 @@ class Session:
         self._note_mlflow_runs(mlflow.get("steps", {}))
         seconds = time.monotonic() - self.began
         recipe = self.planner.recipe.name
-        return RunResult(recipe, self.run_id, status, seconds, outcomes, dict(self.errors), mlflow, page)
+        forgotten = self._forgotten(outcomes.values())
+        return RunResult(recipe, self.run_id, status, seconds, outcomes, dict(self.errors), mlflow, page, forgotten)
+
+    def _forgotten(self, outcomes: Iterable[StepOutcome]) -> str:
+        """What was left out on request by the steps that were built, in words."""
+        takedowns = self.planner.takedowns
+        if not takedowns.requests:
+            return ""
+        built = [outcome.metrics for outcome in outcomes if outcome.status == "built"]
+        return forgotten_text(self.planner.store, takedowns, built)
 
     def _write_page(self, status: RunStatus, outcomes: Mapping[str, StepOutcome]) -> Path | None:
         """Write the run's page. Pictures must not cost the run what it made: what goes wrong here is only said."""

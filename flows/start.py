@@ -93,6 +93,7 @@ def settle(run_id: str) -> None:
 def closing_words(planner: Planner, result: RunResult) -> str:
     """The table, a sample of what the model writes, and where to look."""
     parts = [run_table(list(result.outcomes.values()))]
+    parts += [result.forgotten] if result.forgotten else []
     sample = sample_text(list(result.outcomes.values()))
     parts += [sample] if sample else []
     parts += [traceback_of(error).rstrip() for error in result.errors.values() if traceback_of(error)]

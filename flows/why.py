@@ -103,21 +103,30 @@ def _files_changed(store: Store, before: str, after: str) -> str:
 
 def _outside(old: Any, new: Any) -> list[str]:
     """How the sources' fingerprints differ: by file where they list files."""
-    before, after = _leaves(_found(old)), _leaves(_found(new))
+    requests = ["documents are to be forgotten"] if _forgotten(old) != _forgotten(new) else []
+    before, after = _leaves(found_outside(old)), _leaves(found_outside(new))
     if before == after:
-        return []
+        return requests
     added = len(after.keys() - before.keys())
     removed = len(before.keys() - after.keys())
     changed = sum(before[place] != after[place] for place in before.keys() & after.keys())
     counts = [
         f"{count} {word}" for count, word in ((added, "added"), (changed, "changed"), (removed, "removed")) if count
     ]
-    return [f"source changed: {', '.join(counts)}"]
+    return [*requests, f"source changed: {', '.join(counts)}"]
 
 
-def _found(outside: Any) -> Any:
-    """The fingerprint, without the number of the run that was to find out more."""
-    return outside["found"] if isinstance(outside, dict) and outside.keys() == {"found", "run"} else outside
+def found_outside(outside: Any) -> Any:
+    """What was found, without why it was looked for again."""
+    return outside["found"] if _is_beside(outside) else outside
+
+
+def _forgotten(outside: Any) -> Any:
+    return outside.get("forgotten") if _is_beside(outside) else None
+
+
+def _is_beside(outside: Any) -> bool:
+    return isinstance(outside, dict) and "found" in outside and outside.keys() <= {"found", "run", "forgotten"}
 
 
 def _leaves(value: Any, place: str = "") -> dict[str, Any]:

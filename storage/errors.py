@@ -4,7 +4,8 @@ AthanorError
 ├── UserError              the user's input is wrong: one line, exit status 2
 │   ├── RecipeError        a recipe, or an override of it
 │   ├── SourceError        a source that is not there, is empty, or cannot be read
-│   └── NotFound           an artifact, alias or step that the store does not know
+│   ├── NotFound           an artifact, alias or step that the store does not know
+│   └── Destroyed          what held documents that somebody wanted forgotten
 └── BrokenError            something broke on its own: exit status 1
     ├── StepFailed         a result too suspicious to be passed on
     ├── StoreCorrupted     bytes in the store differ from their digest
@@ -40,6 +41,10 @@ class SourceError(UserError):
 
 class NotFound(UserError):
     """The store knows no such artifact, alias or step."""
+
+
+class Destroyed(UserError):
+    """What is asked for was destroyed on request."""
 
 
 class BrokenError(AthanorError):

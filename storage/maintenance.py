@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from storage.artifact import FileEntry, Manifest
-from storage.errors import AthanorError, NotFound, StoreCorrupted
+from storage.errors import AthanorError, Destroyed, NotFound, StoreCorrupted
 from storage.leases import Lease, all_leases, is_forgotten, is_running
 from storage.locks import held_since, locked
 from storage.place import CONCURRENT_TRANSFERS
 from storage.store import COLLECTOR, Store
+from storage.tombstones import bury
 
 PLUMBING = "it checks and frees; it makes nothing"
 
@@ -49,6 +50,8 @@ def _problem(store: Store, entry: FileEntry) -> str | None:
     """What is wrong with an object, or None."""
     try:
         store.objects.verify(entry)
+    except Destroyed:
+        return None  # as somebody wanted
     except AthanorError as error:
         return str(error)
     return None
@@ -197,3 +200,38 @@ def _abandoned(store: Store, running: set[str]) -> Iterator[Path]:
     for folder in sorted((store.home / "work").iterdir()):
         if folder.is_dir() and folder.name != "locks" and folder.name not in running:
             yield folder
+
+
+def destroy(store: Store, entries: Sequence[FileEntry], urls: Collection[str], request: int) -> int:
+    """Destroy objects on request, leaving tombstones, and all that repeats a part of them; returns the bytes freed.
+
+    That is: results of partitions that refer to them, samples of documents at these URLs in records
+    of builds, and the scratch of builds that nobody goes on with.
+    """
+    locks = store.home / "work" / "locks"
+    with locked(locks / COLLECTOR):
+        bury(store.place, [entry.object for entry in entries], request)
+        _destroy_partitions(store, {entry.object for entry in entries}, urls)
+        for build in store.builds():
+            samples = [sample for sample in build.samples if sample.get("place") not in urls]
+            if len(samples) < len(build.samples):
+                store.record(build.model_copy(update={"samples": samples}))
+        for entry in entries:
+            store.objects.destroy(entry)
+        running = {path.name for path in locks.iterdir() if held_since(path)}
+        for folder in _abandoned(store, running):
+            shutil.rmtree(folder, ignore_errors=True)
+    return sum(entry.bytes for entry in entries)
+
+
+def _destroy_partitions(store: Store, objects: Collection[str], urls: Collection[str]) -> None:
+    """Delete what is remembered of partitions that were made into one of these, or that shows a sample of a document.
+
+    A sample is a row: its number, and then the fields of ``tasks.task.Sample`` in their order.
+    """
+    for name in store.place.names("partitions"):
+        content = json.loads(store.place.read(f"partitions/{name}") or b"{}")
+        holds = any(entry["object"] in objects for entry in content.get("files", {}).values())
+        samples = content.get("stats", {}).get("samples", [])
+        if holds or any(text in urls for sample in samples for text in sample):
+            store.place.delete(f"partitions/{name}")

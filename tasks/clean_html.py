@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, table_of
+from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of
 from storage.identity import canonical_json
+from storage.takedown import Takedowns
 from tasks.html.extractors import MARKDOWN, all_text, extract, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.rows import RowWork, Worked
@@ -40,6 +44,7 @@ class CleanHtml(Task):
     """
 
     makes = Documents
+    forgets = "texts"
     libraries = ("beautifulsoup4", "chardet", "ftfy", "lxml", "resiliparse", "selectolax", "trafilatura")
 
     pages: Input[Pages]
@@ -68,7 +73,8 @@ class CleanHtml(Task):
 
     def run(self, context: Context) -> Result:
         pages = context.open(self.pages)
-        results = context.map_rows(CleanPages(self), pages.partitions, seconds_per_document=self.seconds_per_page)
+        work = CleanPages(self, context.takedowns)
+        results = context.map_rows(work, pages.partitions, seconds_per_document=self.seconds_per_page)
         return result_of("clean_html", results)
 
 
@@ -94,6 +100,16 @@ class CleanPages(RowWork):
     """The work of ``CleanHtml`` on pages."""
 
     task: CleanHtml
+    takedowns: Takedowns = field(default_factory=Takedowns)
+
+    def outdated(self, files: Mapping[str, Path]) -> Sequence[int]:
+        """The documents that are to be forgotten."""
+        if self.takedowns.digest("texts") is None:
+            return ()
+        (path,) = files.values()
+        saved = read_table(path, ["text", "title"])
+        found = self.takedowns.concern_texts(saved["text"], saved["title"])
+        return [] if found is None else np.flatnonzero(found).tolist()
 
     def work(self, rows: pa.Table, guard: Guard) -> Worked:
         """Clean the pages in their order."""
@@ -101,28 +117,31 @@ class CleanPages(RowWork):
         tally, documents, origin = Tally(), [], []
         for number, page in enumerate(rows.to_pylist()):
             tally.row = number
-            document = _document(self.task, page, tally, guard)
+            document = self._document(page, tally, guard)
             if document is not None:
                 documents.append(document)
                 origin.append(number)
         return Worked(table_of(documents, DOCUMENTS_SCHEMA), origin, tally)
 
-
-def _document(task: CleanHtml, page: dict[str, Any], tally: Tally, guard: Guard) -> dict[str, Any] | None:
-    """Clean a page, and count what became of it."""
-    content, url = page["content"], page["url"]
-    shown = partial(whole_page, guard, page)
-    try:
-        cleaned = guard(page["id"], clean_page, task, content, page["content_type"], url, _day_of(page))
-    except (Dropped, DocumentLost) as dropped:
-        tally.drop(dropped.reason, len(content), url, shown)
-        return None
-    except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
-        tally.drop("extractor_failed", len(content), url, shown)
-        return None
-    tally.keep(len(content), cleaned.text)
-    tally.show("cleaned", shown, cleaned.text, url, "the whole page as text", "kept")
-    return _row(page, cleaned)
+    def _document(self, page: dict[str, Any], tally: Tally, guard: Guard) -> dict[str, Any] | None:
+        """Clean a page, and count what became of it."""
+        content, url = page["content"], page["url"]
+        shown = partial(whole_page, guard, page)
+        try:
+            cleaned = guard(page["id"], clean_page, self.task, content, page["content_type"], url, _day_of(page))
+        except (Dropped, DocumentLost) as dropped:
+            tally.drop(dropped.reason, len(content), url, shown)
+            return None
+        except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
+            tally.drop("extractor_failed", len(content), url, shown)
+            return None
+        document = _row(page, cleaned)
+        if self.takedowns.concern_text(document["text"], document["title"]):
+            tally.forget(len(content))
+            return None
+        tally.keep(len(content), cleaned.text)
+        tally.show("cleaned", shown, cleaned.text, url, "the whole page as text", "kept")
+        return document
 
 
 def _row(page: dict[str, Any], cleaned: Cleaned) -> dict[str, Any]:

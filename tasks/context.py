@@ -11,6 +11,7 @@ from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
 from storage.identity import digest_of_file, digest_of_value
 from storage.memory import PartitionRecord
+from storage.takedown import Takedowns
 from tasks.parallel import PartitionJob, map_partitions
 from tasks.rows import RowJob, RowWork, remind, work_on_rows
 from tasks.task import Input, PartitionFunction, PartitionResult, Progress, Resources, World
@@ -100,6 +101,8 @@ class RunContext:
     reuse: Reuse = field(default_factory=Reuse)
     lock_fds: tuple[int, ...] = ()
     """Descriptors of the build's lock, for training processes to hold as well."""
+    takedowns: Takedowns = field(default_factory=Takedowns)
+    """The requests to leave documents out."""
 
     @property
     def metrics_file(self) -> Path:
@@ -120,7 +123,7 @@ class RunContext:
         output: Path | None = None,
     ) -> list[PartitionResult]:
         name = f"{function.__module__}.{function.__qualname__}"
-        return self._map(name, function, payload, partitions, depends_on, seconds_per_document, output, None)
+        return self._map(name, function, payload, partitions, depends_on, seconds_per_document, output)
 
     def map_rows(
         self,
@@ -134,7 +137,7 @@ class RunContext:
         name = f"{type(work).__module__}.{type(work).__qualname__}"
         before = self.scratch / "before" / name
         job = RowJob(work, before)
-        return self._map(name, work_on_rows, job, partitions, depends_on, seconds_per_document, output, before)
+        return self._map(name, work_on_rows, job, partitions, depends_on, seconds_per_document, output, job)
 
     def _map(
         self,
@@ -145,9 +148,9 @@ class RunContext:
         depends_on: Sequence[Artifact],
         seconds_per_document: float,
         output: Path | None,
-        before: Path | None,
+        rows: RowJob | None = None,
     ) -> list[PartitionResult]:
-        """``before``: folder for what rows are compared with, if single rows are to be reused."""
+        """``rows``: what is done to rows, if single rows are to be reused."""
         same = digest_of_value([self.identity, name, [artifact.digest for artifact in depends_on]])[:_PLACE_DIGITS]
 
         def key(partition: Partition) -> str:
@@ -160,19 +163,20 @@ class RunContext:
             if self.memory is None:
                 return None
             known = self.memory.recall(key(partition))
-            if known is not None:
+            if known is not None and (rows is None or not rows.work.outdated(known.files)):
                 return known.stats, _named(known.files, partition)
-            earlier = self.memory.before(place(partition)) if before else None
-            if earlier is not None and before:
-                remind(before, partition.name, earlier.rows, earlier.stats, earlier.files)
+            if rows is not None:
+                earlier = known or self.memory.before(place(partition))
+                if earlier is not None and earlier.rows:
+                    remind(rows.before, partition.name, earlier.rows, earlier.stats, earlier.files)
             return None
 
         def remember(partition: Partition, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
-            rows = stats.pop("record", "")
+            record = stats.pop("record", "")
             if self.memory:
                 stem = Path(partition.name).stem
                 patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
-                self.memory.remember(key(partition), PartitionRecord(stats, patterns, rows))
+                self.memory.remember(key(partition), PartitionRecord(stats, patterns, record))
 
         job = PartitionJob(
             output=output or self.output,

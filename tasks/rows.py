@@ -71,6 +71,13 @@ class RowWork(ABC):
         write_table(made, output)
         return None
 
+    def outdated(self, files: Mapping[str, Path]) -> Sequence[int]:
+        """Numbers of the saved rows that would not be made today, whatever the input: those to be forgotten.
+
+        Nothing else may be outdated: what a row is made into is a matter of the step's identity.
+        """
+        return ()
+
     def saved(self, files: Mapping[str, Path]) -> pa.Table:
         """The rows that ``save`` wrote, in the order in which they lie in the files."""
         (path,) = files.values()
@@ -147,6 +154,9 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     keys = row_keys(rows)
     before = _before(job.before, output.name)
     was = {key: row for row, key in enumerate(before.record.keys if before else [])}
+    if before is not None:
+        for number in job.work.outdated(before.files):
+            del was[before.record.keys[before.record.origin[number]]]
     same = np.array([was.get(key, -1) for key in keys], np.int64)
     fresh = np.flatnonzero(same < 0)
     tables: list[pa.Table] = []

@@ -12,6 +12,8 @@ from storage.artifact import JsonValue
 from storage.errors import StepFailed
 from tasks.task import PartitionResult, Result, Sample
 
+FORGOTTEN = "forgotten"
+"""Reason of what is left out on somebody's request."""
 _SAMPLES = 30
 """Most that a step shows; a rule's first comes before another's second."""
 _SAMPLES_PER_TITLE = 3
@@ -66,6 +68,12 @@ class Tally:
         self.count("bytes_in", bytes_in)
         self.count(f"dropped.{reason}")
         self.show(f"dropped: {reason}", text, None, _with_finding(url, found), before_is="dropped")
+
+    def forget(self, bytes_in: int) -> None:
+        """A document was left out on somebody's request, so nothing of it is shown."""
+        self.count("documents_in")
+        self.count("bytes_in", bytes_in)
+        self.count(f"dropped.{FORGOTTEN}")
 
     def tag(self, reason: str, url: str, text: Shown, found: str = "") -> None:
         """A document that is kept has a fault; likewise."""

@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
+from storage.takedown import Takedowns, Where
 
 if TYPE_CHECKING:
     from tasks.rows import RowWork
@@ -245,6 +246,10 @@ class Context(Protocol):
         """Descriptors of the build's lock, for training processes to hold as well."""
 
     @property
+    def takedowns(self) -> Takedowns:
+        """The requests to leave documents out, for tasks with ``forgets``."""
+
+    @property
     def previous(self) -> Artifact | None:
         """The step's own latest artifact, for tasks with ``grows``."""
 
@@ -301,6 +306,8 @@ class Task(Settings):
     """Whether the step's own previous artifact is one of its inputs."""
     trains: ClassVar[bool] = False
     """Whether it holds the device slot: such steps run one at a time."""
+    forgets: ClassVar[Where | None] = None
+    """Which requests to leave documents out it obeys (see ``storage.takedown``)."""
     names_its_inputs: ClassVar[bool] = False
     """Whether the names of the input steps appear in the output, hence in the key."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +60,11 @@ class PassedOver:
 Item = Page | Same | Bad | PassedOver
 
 
+def never(url: str) -> bool:
+    """Nothing is forgotten."""
+    return False
+
+
 def unheard(done: int, total: int | None, unit: str, note: str = "") -> None:
     """A progress that nobody follows."""
 
@@ -73,6 +78,8 @@ class Past:
     scratch: Path | None = None
     """A folder of the source's own, which survives a kill of this collection; None if there is none."""
     progress: Progress = unheard
+    forgotten: Callable[[str], bool] = never
+    """Whether the page at a URL is to be left out; it need not be asked for. What comes all the same is left out too."""
 
 
 NO_PAST = Past()

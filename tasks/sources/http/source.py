@@ -139,7 +139,7 @@ class Http(Source):
         if journal.is_listed:
             return
         unread: list[tuple[str, Failed]] = []
-        taken = _Taken(journal, self.max_pages, _like(self.allow or ["*"]), _like(self.deny))
+        taken = _Taken(journal, self.max_pages, _like(self.allow or ["*"]), _like(self.deny), past.forgotten)
         for named in self._named(world, listings):
             if isinstance(named, tuple):
                 unread.append(named)
@@ -186,9 +186,15 @@ class _Taken:
     """Takes URLs into the list, in their one form, as far as they are wanted."""
 
     def __init__(
-        self, journal: Journal, most: int, allowed: Callable[[str], bool], denied: Callable[[str], bool]
+        self,
+        journal: Journal,
+        most: int,
+        allowed: Callable[[str], bool],
+        denied: Callable[[str], bool],
+        forgotten: Callable[[str], bool],
     ) -> None:
-        self._journal, self._most, self._allowed, self._denied = journal, most, allowed, denied
+        self._journal, self._most = journal, most
+        self._allowed, self._denied, self._forgotten = allowed, denied, forgotten
         self.count = journal.count()
 
     def add(self, url: str) -> bool:
@@ -203,7 +209,9 @@ class _Taken:
         except Failed as failed:
             self._journal.save([Fetched(url, "passed", failed.reason, failed.detail)])
             return True
-        if self._denied(url) or not self._allowed(url):
+        if self._forgotten(url):
+            self._journal.save([Fetched(url, "passed", "forgotten")])
+        elif self._denied(url) or not self._allowed(url):
             self._journal.save([Fetched(url, "passed", "denied")])
         elif self._journal.add(url, parsed(url).netloc.decode()):
             self.count += 1

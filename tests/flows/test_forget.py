@@ -1,0 +1,230 @@
+"""Forgetting documents: what every later run leaves out, what it need not do again, and what is destroyed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.build import StepOutcome
+from flows.cli import main
+from flows.forget import forgotten_text
+from flows.home import Home
+from storage.corpus import document_id
+from storage.shards import Shards
+from tests.flows.conftest import built, make_all, planner_of
+
+RECIPE = """\
+name: toy
+steps:
+  pages: {task: collect, partition_pages: 4, sources: [{kind: files, path: site}]}
+  documents: {task: clean_html, pages: pages}
+  tokenizer: {task: train_tokenizer, documents: documents, vocab_size: 340}
+  shards: {task: shard, documents: documents, tokenizer: tokenizer, validation_fraction: 0.2}
+  base: {task: fits, data: [{shards: shards}]}
+resources: {workers: 1}
+"""
+PAGES = 16
+SECRET = "Ada Marie Lovelace lives at 12 Elm Street"
+Command = Callable[..., Any]
+
+
+def _page(number: int) -> str:
+    words = " ".join(f"word{number * number % 97} tells of {letter}" for letter in "abcdefgh")
+    return f"<html><head><title>Page {number}</title></head><body><p>This is page {number}: {words}.</p></body></html>"
+
+
+@pytest.fixture
+def site(home: Home) -> Path:
+    folder = home.folder.parent / "site"
+    folder.mkdir()
+    for number in range(PAGES):
+        (folder / f"{number:02}.html").write_text(_page(number))
+    (folder / "05.html").write_text(_page(5).replace("</body>", f"<p>{SECRET}.</p></body>"))
+    return folder
+
+
+@pytest.fixture
+def athanor(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command; returns its exit status, and what it printed (as JSON with ``--json``)."""
+
+    def command(*arguments: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        said = capsys.readouterr()
+        printed = json.loads(said.out) if "--json" in arguments and said.out else said.out + said.err
+        return int(ended.value.code or 0), printed
+
+    return command
+
+
+def run(home: Home, text: str = RECIPE, **options: Any) -> dict[str, StepOutcome]:
+    return make_all(planner_of(home, text, **options))
+
+
+def ids(home: Home, outcomes: dict[str, StepOutcome], step: str) -> set[str]:
+    """Ids of the documents in what a step made."""
+    artifact = home.open_store().open(str(outcomes[step].artifact))
+    if isinstance(artifact, Shards):
+        return set(artifact.split("train").ids) | set(artifact.split("validation").ids)
+    return {identity for table in artifact.tables(["id"]) for identity in table["id"].to_pylist()}  # type: ignore[attr-defined]
+
+
+def changed(home: Home, before: dict[str, StepOutcome], after: dict[str, StepOutcome], step: str) -> list[str]:
+    """Names of the partitions of a step's artifact that are others than before."""
+    old, new = (home.open_store().manifest(str(outcomes[step].artifact)).files for outcomes in (before, after))
+    names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    return sorted(name for name in names if name.endswith(".parquet"))
+
+
+FIVE, SEVEN = (document_id("files", f"{number:02}.html") for number in (5, 7))
+
+
+@pytest.mark.parametrize(
+    ("asked", "gone", "first_changed"),
+    [
+        (["--url", "05.html"], FIVE, "pages"),
+        (["--id", SEVEN], SEVEN, "pages"),
+        (["--match", "ada  marie LOVELACE"], FIVE, "documents"),
+        (["--match", "Page 7"], SEVEN, "documents"),
+    ],
+)
+def test_what_was_asked_to_be_forgotten_leaves_everything(
+    home: Home, site: Path, athanor: Command, asked: list[str], gone: str, first_changed: str
+) -> None:
+    before = run(home)
+    assert gone in ids(home, before, "shards")
+    status, said = athanor("forget", *asked, "--reason", "they asked", "--json")
+    assert (status, said["request"], list(said["documents"])) == (0, 1, [gone])
+    assert said["built_with"] == ["toy/base@1", "toy/shards@1"]
+
+    after = run(home)
+    assert "documents are to be forgotten" in after[first_changed].why
+    for step in ("documents", "shards"):
+        assert ids(home, after, step) == ids(home, before, step) - {gone}
+    assert changed(home, before, after, first_changed) == ["00001.parquet"]
+    assert changed(home, before, after, "documents") == ["00001.parquet"]
+    assert after["documents"].metrics["partitions_reused"] == 3
+    assert after["documents"].metrics["rows_reused"] == (15 if first_changed == "pages" else PAGES - 1)
+    assert after[first_changed].metrics["dropped.forgotten"] == 1
+    shown = json.dumps([outcome.samples for outcome in after.values()])
+    assert SECRET not in shown or gone == SEVEN
+
+    assert built(run(home)) == []
+    fresh = run(home, rebuild=frozenset({"documents"}))
+    assert {n: o.artifact for n, o in fresh.items()} == {n: o.artifact for n, o in after.items()}
+
+
+def test_a_domain_stands_for_all_below_it(home: Home, athanor: Command) -> None:
+    from datetime import UTC, datetime
+
+    from storage.takedown import Request, Takedowns
+
+    asked = Takedowns([Request(at=datetime.now(UTC), domains=("Example.org",), urls=("HTTP://Other.net/a#part",))])
+    assert asked.concern_page("x", "https://example.org/a")
+    assert asked.concern_page("x", "https://www.EXAMPLE.org:8443/a?b")
+    assert asked.concern_page("x", "http://other.net/a")
+    assert not asked.concern_page("x", "https://notexample.org/a")
+    assert not asked.concern_page("x", "https://other.org/example.org")
+    assert not asked.concern_page("x", "example.org/a.html")
+    assert not asked.concern_page("x", "http://other.net/A")
+
+
+def test_requests_without_effect_rebuild_nothing_that_follows(home: Home, site: Path, athanor: Command) -> None:
+    before = run(home)
+    status, said = athanor("forget", "--domain", "example.org", "--match", "nobody wrote this", "--json")
+    assert (status, said["documents"], said["built_with"]) == (0, {}, [])
+    after = run(home)
+    assert built(after) == ["pages", "documents"]
+    assert {name: o.artifact for name, o in after.items()} == {name: o.artifact for name, o in before.items()}
+    assert after["documents"].metrics["rows_reused"] == PAGES
+
+
+def test_a_page_that_comes_back_or_comes_new_is_left_out_too(home: Home, site: Path, athanor: Command) -> None:
+    run(home)
+    athanor("forget", "--url", "05.html", "--match", "Lovelace")
+    (site / "05.html").write_text(_page(99))
+    (site / "99.html").write_text(_page(99).replace("This is", f"{SECRET}. This is"))
+    (site / "98.html").write_text(_page(98))
+    after = run(home)
+    expected = {document_id("files", f"{n:02}.html") for n in range(PAGES)} - {FIVE} | {document_id("files", "98.html")}
+    assert ids(home, after, "documents") == expected
+
+
+def test_the_run_says_what_was_built_with_the_documents(home: Home, site: Path, athanor: Command) -> None:
+    run(home)
+    athanor("forget", "--match", "Lovelace")
+    planner = planner_of(home, RECIPE)
+    metrics = [outcome.metrics for outcome in make_all(planner).values()]
+    told = forgotten_text(planner.store, planner.takedowns, metrics)
+    assert told == "forgotten: 1 document; built with them: toy/base@1, toy/shards@1"
+    assert forgotten_text(planner.store, planner.takedowns, [{"documents_out": 3.0}]) == ""
+
+
+def test_a_purge_destroys_what_held_them_and_says_so(home: Home, site: Path, athanor: Command) -> None:
+    before = run(home)
+    held = {step: ids(home, before, step) for step in ("pages", "shards")}
+    status, said = athanor("forget", "--match", "Lovelace", "--purge", "--json")
+    assert (status, list(said["documents"])) == (0, [FIVE])
+    assert said["destroyed"]["files"] == 3  # of pages, of documents, and of shards
+    everything = [path for path in home.folder.rglob("*") if path.is_file() and path.parent.name != "takedowns"]
+    assert [path for path in everything if b"Lovelace" in path.read_bytes() or _holds(path, "Lovelace")] == []
+
+    status, told = athanor("export", "toy/documents@1", str(home.folder / "copy"))
+    assert status == 2
+    assert "was destroyed on" in told
+    assert "by request 1 to forget" in told
+    assert told.count("\n") == 1
+    assert athanor("verify")[0] == 0
+    assert athanor("verify")[1].strip().endswith("but for 3 files that were destroyed on request")
+    assert athanor("gc", "--dry-run")[0] == 0
+
+    after = run(home)
+    assert {step: ids(home, after, step) for step in held} == {step: those - {FIVE} for step, those in held.items()}
+    assert changed(home, before, after, "pages") == ["00001.parquet"]
+    assert changed(home, before, after, "documents") == ["00001.parquet"]
+    assert after["documents"].metrics["partitions_reused"] == 3
+    assert built(run(home)) == []
+    assert athanor("show", "toy/base@1")[0] == 0  # a model is named, not destroyed
+    assert athanor("verify")[0] == 0
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether a Parquet file (of the store, hence without an ending) holds a text, which is compressed there."""
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid:
+        return False
+    return text in str(table.to_pylist())
+
+
+def test_requests_are_listed_and_numbered(home: Home, site: Path, athanor: Command) -> None:
+    assert athanor("forget", "--list") == (0, "nothing was asked to be forgotten\n")
+    run(home, until="pages")
+    athanor("forget", "--url", "05.html", "--reason", "their letter of May")
+    athanor("forget", "--domain", "example.org", "--purge")
+    listed = athanor("forget", "--list")[1].splitlines()
+    assert listed[0].startswith("1  ")
+    assert listed[0].endswith("url 05.html (1 documents): their letter of May")
+    assert listed[1].endswith("domain example.org (0 documents, purged)")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([], "say what to forget"),
+        (["--domain", "https://example.org/"], "give a host alone"),
+        (["--match", " a "], "at least two characters"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(home: Home, athanor: Command, asked: list[str], said: str) -> None:
+    status, told = athanor("forget", *asked)
+    assert status == 2
+    assert said in told
+    assert told.count("\n") == 1
