@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -28,18 +29,15 @@ class DigestCache:
 
     def digest_of_file(self, path: Path) -> str:
         """Digest of the file's content."""
-        resolved = path.resolve()
-        status = resolved.stat()
+        status, place = os.stat(path), os.path.abspath(path)
         state = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
         with self._lock:
             query = "SELECT digest FROM digests WHERE path = ? AND state = ?"
-            row = self._database.execute(query, (str(resolved), state)).fetchone()
+            row = self._database.execute(query, (place, state)).fetchone()
         if row:
             return str(row[0])
-        digest = digest_of_file(resolved)
+        digest = digest_of_file(path)
         if time.time() - status.st_mtime > _SETTLED_SECONDS:
             with self._lock:
-                self._database.execute(
-                    "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (str(resolved), state, digest)
-                )
+                self._database.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (place, state, digest))
         return digest

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.artifact import FileEntry, JsonValue
+from storage.errors import StoreCorrupted
 from storage.identity import canonical_json
 from storage.store import Store
 
@@ -28,7 +29,8 @@ class StepMemory:
     """Remembers for one build what its partitions were made into; see ``tasks.context.PartitionMemory``.
 
     Results have keys, which stand for all that goes into them, and places, which stay the same while
-    a partition's content changes.
+    a partition's content changes. What is remembered is not flushed to the disk: after a loss of power
+    some of it may have to be made again.
     """
 
     store: Store
@@ -44,11 +46,14 @@ class StepMemory:
         content = self.store.place.read(f"partitions/{key}.json") if self.enabled else None
         if content is None:
             return None
-        record = json.loads(content)
-        entries = {name: FileEntry(**entry) for name, entry in record["files"].items()}
-        if not all(self.store.objects.has(entry) for entry in entries.values()):
+        try:
+            record = json.loads(content)
+            entries = {name: FileEntry(**entry) for name, entry in record["files"].items()}
+            if not all(self.store.objects.has(entry) for entry in entries.values()):
+                return None
+            files = {name: self.store.objects.local_path(entry) for name, entry in entries.items()}
+        except (ValueError, StoreCorrupted):  # neither was flushed before the power failed
             return None
-        files = {name: self.store.objects.local_path(entry) for name, entry in entries.items()}
         return PartitionRecord(record["stats"], files, record.get("rows", ""))
 
     def before(self, place: str) -> PartitionRecord | None:
@@ -61,7 +66,7 @@ class StepMemory:
         """Take the files into the store, and write down what they are."""
         entries = {name: self.store.take(path).model_dump() for name, path in sorted(record.files.items())}
         content = {"stats": record.stats, "files": entries, "rows": record.rows}
-        self.store.place.write(f"partitions/{key}.json", canonical_json(content).encode())
+        self.store.place.write(f"partitions/{key}.json", canonical_json(content).encode(), flushed=False)
 
     def used(self, key: str, place: str) -> None:
         """Note that this build has its result at ``place`` under this key."""

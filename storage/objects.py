@@ -17,11 +17,10 @@ from pathlib import Path
 
 from storage.artifact import FileEntry
 from storage.cache import ObjectCache
-from storage.disk import flush
-from storage.errors import AthanorError, Destroyed, StoreCorrupted, StoreUnavailable
+from storage.disk import flush_all
+from storage.errors import StoreCorrupted, StoreUnavailable
 from storage.identity import digest_of_file
 from storage.place import Place, beside, explained
-from storage.tombstones import epitaph
 
 PLUMBING = "it keeps files by their content; it makes none"
 
@@ -102,16 +101,20 @@ class Objects:
             return None
         return FileEntry(object="".join(target.relative_to(base).parts), bytes=target.stat().st_size)
 
-    def destroy(self, entry: FileEntry) -> None:
-        """Remove an object and its copy for good, whoever needs it."""
-        self._place.delete(self.name(entry.object))
-        self._cache.path(entry.object).unlink(missing_ok=True)
-        self._seen.pop(entry.object, None)
-
     # Putting
 
+    def flush(self) -> None:
+        """Wait until all that was put is on the disk; on object storage it is already."""
+        if self._place.local:
+            folder = Path(self._place.full("objects"))
+            folder.mkdir(parents=True, exist_ok=True)
+            flush_all(folder)
+
     def put(self, path: Path, *, keep: bool = False) -> FileEntry:
-        """Take a file's content into the store. The file itself is moved there, or to the cache, unless ``keep``."""
+        """Take a file's content into the store. The file itself is moved there, or to the cache, unless ``keep``.
+
+        Whoever writes down that it is there calls ``flush`` before.
+        """
         linked = self.entry_of_link(path)
         if linked is not None:
             if not self._place.local and not self.has(linked):
@@ -166,10 +169,8 @@ class Objects:
                 shutil.copyfile(source, beside_it)
             else:
                 os.replace(source, beside_it)
-            flush(beside_it)
             beside_it.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
             os.replace(beside_it, target)
-            flush(target.parent)
         finally:
             beside_it.unlink(missing_ok=True)
 
@@ -236,10 +237,7 @@ class Objects:
             self._cache.path(entry.object).unlink(missing_ok=True)
             self.copy(entry)
 
-    def _gone(self, entry: FileEntry) -> AthanorError:
-        why = epitaph(self._place, entry)
-        if why is not None:
-            return Destroyed(why)
+    def _gone(self, entry: FileEntry) -> StoreUnavailable:
         return StoreUnavailable(
             f"object {entry.object[:12]} is gone from {self._place.url}; run the recipe again to rebuild it"
         )

@@ -95,9 +95,10 @@ class Place:
             return None
         return content
 
-    def write(self, name: str, content: bytes, *, exclusive: bool = False) -> bool:
+    def write(self, name: str, content: bytes, *, exclusive: bool = False, flushed: bool = True) -> bool:
         """Write a small file whole; with ``exclusive``, only if there is none. Whether it was written.
 
+        With ``flushed`` false it may be lost, or be garbled, when the power fails soon after.
         On object storage a lost answer to an exclusive write is asked again and then finds the file
         there: False may mean that it was this very call that wrote it. Whoever must know reads it.
         """
@@ -110,7 +111,8 @@ class Place:
             beside_it = beside(path)
             try:
                 beside_it.write_bytes(content)
-                flush(beside_it)
+                if flushed:
+                    flush(beside_it)
                 if not exclusive:
                     os.replace(beside_it, path)
                     return True
@@ -121,7 +123,8 @@ class Place:
                 return True
             finally:
                 beside_it.unlink(missing_ok=True)
-                flush(path.parent)
+                if flushed:
+                    flush(path.parent)
 
     # Large files, to and from object storage
 
