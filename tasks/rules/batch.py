@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tasks.rules.lines import Content, Lines, shares, sums
+from tasks.rules.lines import Content, Lines, running, shares, sums
 from tasks.rules.unspaced import isolated, may_be_unspaced
 from tasks.rules.vocabulary import LETTER, PUNCTUATION, SENTENCE_END, SYMBOL, WIDE_SIGN, Vocabulary, vocabulary
 
@@ -23,6 +23,7 @@ class Batch:
 
     def __init__(self, texts: Sequence[str], languages: Sequence[str] | None = None) -> None:
         self.texts = list(texts)
+        self.asked = np.ones(len(texts), dtype=bool)
         self.languages = np.array(languages if languages is not None else ["und"] * len(texts), dtype=object)
         self._shared = vocabulary()
 
@@ -43,7 +44,13 @@ class Batch:
         """How often one of the strings occurs in each text."""
         counts = np.zeros(len(self), dtype=np.int64)
         for sign in signs:
-            counts += np.array([text.count(sign) for text in self.texts], dtype=np.int64)
+            places, bounds = self.content.all_of(sign), self.content.bounds
+            texts = np.searchsorted(bounds, places, side="right") - 1
+            within = np.bincount(texts[places + len(sign.encode()) <= bounds[texts + 1]], minlength=len(self))
+            if len(set(sign)) < len(sign):  # occurrences may overlap, and only some of them count
+                for text in within.nonzero()[0].tolist():
+                    within[text] = self.texts[text].count(sign)
+            counts += within
         return counts
 
     def contain(self, phrases: Sequence[str]) -> np.ndarray:
@@ -106,7 +113,7 @@ class Batch:
 
     @cached_property
     def chunk_lengths(self) -> np.ndarray:
-        return self._vocabulary.length[self.chunks]
+        return self._vocabulary.length.take(self.chunks)
 
     @cached_property
     def printed(self) -> np.ndarray:
@@ -116,7 +123,7 @@ class Batch:
     @cached_property
     def letters(self) -> np.ndarray:
         """Letters of each text."""
-        return sums(self._vocabulary.letters[self.chunks], self.chunk_bounds)
+        return sums(self._vocabulary.letters.take(self.chunks), self.chunk_bounds)
 
     # Words: chunks with their punctuation split off
 
@@ -124,12 +131,13 @@ class Batch:
     def _words(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the words, and the bounds of each line's."""
         known = self._vocabulary
-        counts = known.count[self.chunks]
-        ends = np.cumsum(counts)
-        starts = np.repeat(known.first[self.chunks] - (ends - counts), counts)
-        words = known.parts[starts + np.arange(len(starts))]
-        bounds = np.concatenate([[0], ends])[self._chunks[1]]
-        flags = known.flags[words]
+        counts = known.count.take(self.chunks)
+        ends = running(counts)
+        places = np.repeat(known.first.take(self.chunks) - ends[:-1], counts)
+        places += np.arange(len(places))
+        words = known.parts.take(places)
+        bounds = ends.take(self._chunks[1])
+        flags = known.flags.take(words)
         if (flags & WIDE_SIGN).any():
             words, bounds = self._without_wide_signs(words, bounds, flags)
         return words, bounds
@@ -140,9 +148,11 @@ class Batch:
         """In texts without spaces punctuation is no word."""
         document_bounds = bounds[self.lines.bounds]
         unspaced = sums((flags & LETTER) > 0, document_bounds) > 0.5 * np.diff(document_bounds)
+        if not unspaced.any():
+            return words, bounds
         of_unspaced = np.repeat(unspaced, np.diff(document_bounds))
         kept = ~(((flags & WIDE_SIGN) > 0) & of_unspaced)
-        return words[kept], np.concatenate([[0], np.cumsum(kept)])[bounds]
+        return words[kept], running(kept)[bounds]
 
     @cached_property
     def words(self) -> np.ndarray:
@@ -161,17 +171,17 @@ class Batch:
     @cached_property
     def flags(self) -> np.ndarray:
         """Flags of every word (see the vocabulary)."""
-        return self._vocabulary.flags[self.words]
+        return self._vocabulary.flags.take(self.words)
 
     @cached_property
     def word_lengths(self) -> np.ndarray:
         """Characters of every word."""
-        return self._vocabulary.word_length[self.words]
+        return self._vocabulary.word_length.take(self.words)
 
     @cached_property
     def spellings(self) -> np.ndarray:
         """A hash of every word's characters (see :mod:`tasks.rules.runs`); uint64."""
-        return self._vocabulary.spelling[self.words]
+        return self._vocabulary.spelling.take(self.words)
 
     @cached_property
     def pieces(self) -> np.ndarray:
@@ -191,7 +201,7 @@ class Batch:
     def _estimated(self, counted: np.ndarray) -> np.ndarray:
         if not (self.flags & LETTER).any():
             return sums(counted, self.word_bounds).astype(np.float64)
-        weights = np.where(counted, self._vocabulary.weight[self.words], 0.0)
+        weights = np.where(counted, self._vocabulary.weight.take(self.words), 0.0)
         return sums(weights, self.word_bounds)
 
     @cached_property
@@ -226,7 +236,7 @@ class Batch:
         if not self.is_unspaced.any():
             return counts
         unspaced = self.is_unspaced[self.lines.documents]
-        weights = np.where((self.flags & SYMBOL) == 0, self._vocabulary.weight[self.words], 0.0)
+        weights = np.where((self.flags & SYMBOL) == 0, self._vocabulary.weight.take(self.words), 0.0)
         return np.where(unspaced, np.rint(sums(weights, self.word_bounds_of_lines)), counts)
 
     def has_words(self, words: Sequence[str]) -> np.ndarray:
@@ -236,9 +246,9 @@ class Batch:
         for column, word in enumerate(words):
             if 0 <= (number := self._vocabulary.number_of_word(word)) < len(table):
                 table[number] = column
-        found = table[self.words]
-        places = np.flatnonzero(found >= 0)
-        made[np.searchsorted(self.word_bounds, places, side="right") - 1, found[places]] = True
+        found = table.take(self.words)
+        places = (found >= 0).nonzero()[0]
+        made[np.repeat(np.arange(len(self)), self.pieces).take(places), found.take(places)] = True
         return made
 
     @cached_property
@@ -250,12 +260,13 @@ class Batch:
 def count_sentences(flags: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Sentences in each segment of words: a new one begins with the first word after a mark that ends one."""
     is_end = (flags & SENTENCE_END) > 0
-    ends = np.concatenate([[0], np.cumsum(is_end)])
-    content = np.flatnonzero(~is_end & ((flags & PUNCTUATION) == 0))
-    segment = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))[content]
-    # Marks since the content word before, or since the segment's beginning.
-    previous = np.concatenate([[-1], content[:-1]])
-    since = ends[np.maximum(previous + 1, bounds[segment])]
-    begins = ends[content] > since
+    content = ((flags & (PUNCTUATION | SENTENCE_END)) == 0).nonzero()[0]
+    marks = is_end.nonzero()[0]
+    # The first content word behind each mark, if it stands in the same segment, begins a sentence; several marks may
+    # precede one word.
+    segment = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    after = np.searchsorted(content, marks)
+    marks, after = marks[after < len(content)], content[after[after < len(content)]]
+    begins = np.unique(after[segment[marks] == segment[after]])
     found = np.bincount(segment[begins], minlength=len(bounds) - 1)
     return np.where(np.diff(bounds) > 0, 1 + found, 0)

@@ -24,6 +24,8 @@ from tasks.rules.signs import WIDE_ENDS
 _ENDS = (".", "?", "!", '"', "'")
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 _CITATIONS = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+_MAY_BE_CITATION = re.compile(rb"\[(?:[0-9\x80-\xff]*|edit|citation needed)\]")
+"""The same in UTF-8: finds all of them, and other signs than digits between brackets."""
 
 
 class Sentences(Rule):
@@ -100,7 +102,7 @@ class C4(RuleSet, Lines, Placeholders, CurlyBrackets, Sentences):
 
     def judge(self, batch: Batch, ready: Any = None) -> Judged:
         lines = JudgedLines(self, batch)
-        sentences = lines.per_document(np.where(lines.kept, lines.sentences, 0))
+        sentences = lines.per_document(lines.kept * lines.sentences)
         faults = {
             "lines": lines.none_left,
             "placeholders": lines.per_document(lines.complete & lines.contains(self.fillers)) > 0,
@@ -120,13 +122,12 @@ class JudgedLines:
     @cached_property
     def rewritten(self) -> Mapping[int, str]:
         """Lines that lose a citation: index → the stripped line without it."""
-        made = {}
-        bounds = self.batch.lines.bounds
-        for document, text in enumerate(self.batch.texts):
-            if _CITATIONS.search(text):
-                for place, line in enumerate(text.split("\n"), int(bounds[document])):
-                    if "[" in line and (without := _CITATIONS.sub("", line.strip())) != line.strip():
-                        made[place] = without
+        lines, made = self.batch.lines, {}
+        for place in np.unique(lines.at(self.batch.content.places_of(_MAY_BE_CITATION))).tolist():
+            if self.batch.asked[lines.documents[place]]:
+                (line,) = lines.stripped.strings(np.array([place]))
+                if (without := _CITATIONS.sub("", line)) != line:
+                    made[place] = without
         return made
 
     @cached_property
@@ -174,7 +175,7 @@ class JudgedLines:
         """Lines with one of the phrases, in any case."""
         lowered = [phrase.lower() for phrase in phrases]
         found = np.zeros(len(self.batch.lines), dtype=bool)
-        for document in np.flatnonzero(self.batch.contain(phrases)).tolist():
+        for document in np.flatnonzero(self.batch.contain(phrases) & self.batch.asked).tolist():
             start = self.batch.lines.bounds[document]
             for place, line in enumerate(self.batch.texts[document].split("\n"), start):
                 found[place] = any(phrase in line.lower() for phrase in lowered)
@@ -182,14 +183,10 @@ class JudgedLines:
 
     def brackets(self) -> np.ndarray:
         """Opening curly brackets in the lines of each document that are looked at for them."""
-        made = self.batch.count("{")
-        bounds = self.batch.lines.bounds
-        for document in np.flatnonzero(made).tolist():
-            looked_at = self.before_brackets[bounds[document] : bounds[document + 1]].tolist()
-            made[document] = sum(
-                line.count("{") for line in compress(self.batch.texts[document].split("\n"), looked_at)
-            )
-        return made
+        lines = self.batch.lines
+        places = lines.at((self.batch.content.bytes == ord("{")).nonzero()[0])
+        looked_at = places[self.before_brackets[places]]
+        return np.bincount(lines.documents[looked_at], minlength=len(self.batch))
 
     def per_document(self, values: np.ndarray) -> np.ndarray:
         return self.batch.lines.sums(values)
@@ -199,14 +196,18 @@ class JudgedLines:
         lines = self.batch.lines
         losing = lines.printed & ~self.kept
         losing[list(self.rewritten)] = True
-        changed = documents & (lines.sums(losing) > 0)
-        return {int(index): self._text(int(index)) for index in np.flatnonzero(changed)}
-
-    def _text(self, document: int) -> str:
-        first, last = self.batch.lines.bounds[document : document + 2].tolist()
-        lines = self.batch.texts[document].split("\n")
-        for place in range(first, last) if self.rewritten else ():
-            if place in self.rewritten:
-                lines[place - first] = _CITATIONS.sub("", lines[place - first])
-        stays = self.kept[first:last] | ~self.batch.lines.printed[first:last]
-        return _BLANK_LINES.sub("\n\n", "\n".join(compress(lines, stays.tolist()))).strip("\n")
+        changed = documents & self.batch.asked & (lines.sums(losing) > 0)
+        stays = (self.kept | ~lines.printed).tolist()
+        has_blanks = (lines.sums(~lines.printed) > 0).tolist()
+        rewritten = np.zeros(len(changed), dtype=bool)
+        rewritten[lines.documents[list(self.rewritten)]] = True
+        made = {}
+        for document in changed.nonzero()[0].tolist():
+            first, last = lines.bounds[document : document + 2].tolist()
+            parts = self.batch.texts[document].split("\n")
+            for place in range(first, last) if rewritten[document] else ():
+                if place in self.rewritten:
+                    parts[place - first] = _CITATIONS.sub("", parts[place - first])
+            text = "\n".join(compress(parts, stays[first:last]))
+            made[document] = _BLANK_LINES.sub("\n\n", text).strip("\n") if has_blanks[document] else text
+        return made

@@ -60,7 +60,7 @@ class DuplicateLines(Rule):
 
     def faulty(self, batch: Batch) -> np.ndarray:
         lines = batch.printed_lines
-        within = lines.sums(np.where(lines.repeated, lines.lengths, 0))
+        within = lines.sums(lines.repeated * lines.lengths)
         newlines = batch.lines.counts - 1
         return shares(within, batch.characters - newlines) > self.max_characters_in_duplicates
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from tasks.rules.batch import Batch
-from tasks.rules.lines import Lines, shares, sums
+from tasks.rules.lines import Lines, running, shares, sums
 from tasks.rules.rule import Rule, RuleSet
 from tasks.rules.runs import Runs
 from tasks.rules.vocabulary import ALPHABETIC
@@ -43,7 +43,7 @@ class WordLength(Rule):
     """Mean characters of a word, at most."""
 
     def faulty(self, batch: Batch) -> np.ndarray:
-        lengths = sums(np.where(batch.is_spaced_word, batch.word_lengths, 0), batch.word_bounds)
+        lengths = sums(batch.is_spaced_word * batch.word_lengths, batch.word_bounds)
         means = shares(lengths, batch.spaced_words)
         unusual = (means < self.min_mean_word_length) | (means > self.max_mean_word_length)
         return unusual & ~batch.is_unspaced & (batch.spaced_words > 0)
@@ -155,7 +155,7 @@ class RepeatedLines(Rule):
         )
         faulty = np.zeros(len(batch), dtype=bool)
         for parts, most, most_characters in bounds:
-            within = parts.sums(np.where(parts.repeated, parts.lengths, 0))
+            within = parts.sums(parts.repeated * parts.lengths)
             faulty |= shares(parts.sums(parts.repeated), parts.counts) > most
             faulty |= shares(within, batch.characters) > most_characters
         return faulty
@@ -187,7 +187,7 @@ def _paragraphs(batch: Batch) -> Lines:
         edges[edge] = True
     starts, stops = lines.starts.copy(), lines.ends.copy()
     starts[first], stops[last] = lines.stripped.starts[first], lines.stripped.ends[last]
-    bounds = np.concatenate([[0], np.cumsum(begins)])[lines.bounds]
+    bounds = running(begins)[lines.bounds]
     return Lines(lines.content, starts[begins], stops[ends], bounds)
 
 
@@ -203,42 +203,42 @@ class RepeatedWords(Rule):
 
     def faulty(self, batch: Batch) -> np.ndarray:
         faulty = np.zeros(len(batch), dtype=bool)
-        ratios = np.round(batch.pieces_per_word, 1)
-        words, spelling = Runs.of_words(batch), Runs.of_spelling(batch)
-        for ratio in np.unique(ratios):
-            documents = np.flatnonzero(ratios == ratio)
-            faulty[documents] = self._by_top_runs(words.only(documents), batch.characters[documents], ratio)
-            rest = documents[~faulty[documents]]
-            if len(rest):
-                faulty[rest] = self._by_repeated_runs(spelling.only(rest), batch.characters[rest], ratio)
+        ratios, runs = np.round(batch.pieces_per_word, 1), Runs.of(batch)
+        for ratio in np.unique(ratios[batch.asked]):
+            documents = np.flatnonzero((ratios == ratio) & batch.asked)
+            alike, characters = runs.only(documents), batch.characters[documents]
+            found = self._by_top_runs(alike, characters, ratio)
+            rest = np.flatnonzero(~found)
+            found[rest] = self._by_repeated_runs(alike.only(rest), characters[rest], ratio)
+            faulty[documents] = found
         return faulty
 
     def _by_top_runs(self, runs: Runs, characters: np.ndarray, pieces_per_word: float) -> np.ndarray:
         faulty = np.zeros(len(characters), dtype=bool)
-        if not self.max_top_runs:
-            return faulty
         # Words in a run are joined by spaces, as in datatrove; those of scripts without spaces are not.
         lengths = [(_pieces(n, pieces_per_word), n - 1 if pieces_per_word == 1 else 0) for n in self.max_top_runs]
-        bounds = runs.most_in_top_runs(min(size for size, _ in lengths), lengths)
-        for (size, spaces), bound, most in zip(lengths, bounds, self.max_top_runs.values(), strict=True):
+        limits = list(self.max_top_runs.values())
+        bounds = runs.most_in_top_runs(lengths) if limits else []
+        for (size, spaces), most, bound in zip(lengths, limits, bounds, strict=True):
             suspects = np.flatnonzero((shares(bound, characters) > most) & ~faulty)
-            if len(suspects):
-                found = runs.only(suspects).in_top_run(size, spaces)
-                faulty[suspects] = shares(found, characters[suspects]) > most
+            found = runs.only(suspects).in_top_run(size, spaces)
+            faulty[suspects] = shares(found, characters[suspects]) > most
         return faulty
 
     def _by_repeated_runs(self, runs: Runs, characters: np.ndarray, pieces_per_word: float) -> np.ndarray:
         faulty = np.zeros(len(characters), dtype=bool)
-        if not self.max_repeated_runs:
-            return faulty
-        bound = shares(runs.most_in_repeated_runs(_pieces(min(self.max_repeated_runs), pieces_per_word)), characters)
         documents = np.arange(len(characters))
-        for n, most in sorted(self.max_repeated_runs.items(), key=lambda limit: limit[1]):
-            suspects = (bound[documents] > most) & ~faulty[documents]  # fewer and fewer, as the limit rises
-            runs, documents = runs.only(np.flatnonzero(suspects)), documents[suspects]
-            if len(documents):
-                found = runs.in_repeated_runs(_pieces(n, pieces_per_word), most * characters[documents] + 1)
-                faulty[documents] = shares(found, characters[documents]) > most
+        limits = sorted(self.max_repeated_runs.items())
+        for index, (n, most) in enumerate(limits):
+            size, total = _pieces(n, pieces_per_word), characters[documents]
+            bound = shares(runs.most_in_repeated_runs(size), total)
+            read = np.flatnonzero(bound > most)
+            found = runs.in_repeated_runs(size, read, most * total[read] + 1)
+            faulty[documents[read]] = shares(found, total[read]) > most
+            # A bound for these runs is one for longer ones, too.
+            least = min((limit for _, limit in limits[index + 1 :]), default=1.0)
+            rest = np.flatnonzero((bound > least) & ~faulty[documents])
+            runs, documents = runs.only(rest), documents[rest]
         return faulty
 
 

@@ -48,7 +48,7 @@ def spellings(words: Sequence[str]) -> np.ndarray:
 
 
 class Table:
-    """Codes (uint64) → numbers (int32), by open addressing with steps of one."""
+    """Codes (uint64) → numbers (int64), by open addressing with steps of one."""
 
     def __init__(self) -> None:
         self._allocate(16)
@@ -56,22 +56,22 @@ class Table:
 
     def _allocate(self, bits: int) -> None:
         self._shift, self._mask = np.uint64(64 - bits), (1 << bits) - 1
-        self._codes, self._numbers = np.zeros(1 << bits, np.uint64), np.full(1 << bits, -1, np.int32)
+        self._codes, self._numbers = np.zeros(1 << bits, np.uint64), np.full(1 << bits, -1, np.int64)
 
     def _first_slots(self, codes: np.ndarray) -> np.ndarray:
-        return (codes * BASE >> self._shift).astype(np.int64)
+        return (codes * BASE >> self._shift).view(np.int64)
 
     def find(self, codes: np.ndarray) -> np.ndarray:
         """The number of each code; -1 of one that is not here."""
         codes = np.maximum(codes, np.uint64(1))  # 0 stands for a free slot
         slots = self._first_slots(codes)
-        there = self._codes[slots]
-        astray = np.flatnonzero((there != codes) & (there > 0))
+        there = self._codes.take(slots)
+        astray = ((there != codes) & (there > 0)).nonzero()[0]
         while len(astray):
             slots[astray] = (slots[astray] + 1) & self._mask
             there = self._codes[slots[astray]]
             astray = astray[(there != codes[astray]) & (there > 0)]
-        return self._numbers[slots]
+        return self._numbers.take(slots)
 
     def add(self, codes: np.ndarray, numbers: np.ndarray) -> None:
         """Put in codes that are not here yet, each once."""
@@ -93,34 +93,42 @@ class Table:
             codes, numbers, slots = codes[~placed], numbers[~placed], (slots[~placed] + 1) & self._mask
 
 
-def _slots(codes: np.ndarray, factor: int) -> tuple[np.ndarray, int]:
-    bits = max(8, int(3 * len(codes)).bit_length())
-    return (codes * np.uint64(factor) >> np.uint64(64 - bits)).astype(np.int64), 1 << bits
+def repeats(codes: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which codes (uint64) stood before in their segment, ascending, and the first that equals each; both indices.
 
-
-def at_least(codes: np.ndarray) -> np.ndarray:
-    """How often each code (uint64) occurs, or more often: those that share a slot of a table are counted together."""
-    slots, size = _slots(codes, int(BASE))
-    return np.bincount(slots, minlength=size)[slots]
-
-
-def first_of(codes: np.ndarray, factor: int = int(BASE)) -> np.ndarray:
-    """For each code (uint64) the index of the first that equals it.
-
-    By a table with several slots a code; those that share a slot with another, earlier code go through
-    a smaller table, by another hash (B, B^3, B^5 …), and a few that are left are sorted.
+    ``bounds``: where each segment begins, and the end.
     """
-    if len(codes) <= _SORTED:
-        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-        return first[inverse]
-    slots, size = _slots(codes, factor)
-    table = np.zeros(size, dtype=np.int32)
-    table[slots[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int32)
-    first = table[slots].astype(np.int64)
-    hidden = np.flatnonzero(codes[first] != codes)
-    first[hidden] = hidden[first_of(codes[hidden], factor * int(BASE) ** 2 % 2**64)]
-    return first
+    own = codes ^ np.repeat(mixed(np.arange(len(bounds) - 1) + _SEGMENTS), np.diff(bounds))
+    # Codes whose last bits are replaced by their places are sorted in one go, and several times as fast as places
+    # by their codes.
+    bits = np.uint64(max(1, len(own).bit_length()))
+    order = np.sort(own >> bits << bits | np.arange(len(own), dtype=np.uint64))
+    same = np.flatnonzero((order[1:] ^ order[:-1]) >> bits == 0)
+    places = (order & np.uint64((1 << int(bits)) - 1)).view(np.int64)
+    if (own[places[same]] != own[places[same + 1]]).any():  # two that differ in the last bits alone: about never
+        places = np.argsort(own, kind="stable")
+        same = np.flatnonzero(own[places[1:]] == own[places[:-1]])
+    begins = np.ones(len(same), dtype=bool)
+    begins[1:] = same[1:] != same[:-1] + 1
+    leader = same[np.flatnonzero(begins)][np.cumsum(begins.astype(np.int64)) - 1]
+    again, first = places[same + 1], places[leader]
+    ascending = np.argsort(again)
+    return again[ascending], first[ascending]
 
 
-_SORTED = 256
-"""So few codes are sorted."""
+def counts_at_least(codes: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """How often each code (uint64) occurs in its segment, or more often: those that share a slot count together.
+
+    Every segment has a part of the table to itself, so that look-ups stay within a processor's innermost cache.
+    """
+    sizes = np.diff(bounds).astype(np.uint64) * _SLOTS_PER_CODE
+    counts = np.diff(bounds)
+    begins = np.repeat(bounds[:-1].astype(np.uint64) * _SLOTS_PER_CODE, counts)
+    slots = (((codes >> _HALF) * np.repeat(sizes, counts) >> _HALF) + begins).view(np.int64)
+    return np.bincount(slots).take(slots)
+
+
+_SEGMENTS = 1 << 50
+"""Keeps the numbers of segments apart from those that codes were made of."""
+_SLOTS_PER_CODE = np.uint64(4)
+_HALF = np.uint64(32)

@@ -8,22 +8,34 @@ and one (no byte of UTF-8 is 255), B odd and S_i = Σ_{j<i} x_j B^j (mod 2^64), 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.rules.hashes import first_of, mixed, powers
+from tasks.rules.hashes import powers, repeats
 
 _NEWLINE = 10
 
 
 def sums(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Sums of ``values[bounds[i] : bounds[i + 1]]``; segments may be empty."""
-    dtype = np.float64 if values.dtype.kind == "f" else np.int64
-    running = np.concatenate([np.zeros(1, dtype), np.cumsum(values, dtype=dtype)])
-    return running[bounds[1:]] - running[bounds[:-1]]
+    """Sums of ``values[bounds[i] : bounds[i + 1]]``, which together are all values; segments may be empty."""
+    numbers = values if values.dtype.kind == "f" else values.astype(np.int64, copy=False)
+    made = np.zeros(len(bounds) - 1, dtype=numbers.dtype)
+    filled = np.flatnonzero(bounds[1:] > bounds[:-1])
+    if len(filled):
+        # A segment's sum is its own: a difference of running sums would depend on what stands before it.
+        made[filled] = np.add.reduceat(numbers, bounds[filled])
+    return made
+
+
+def running(values: np.ndarray) -> np.ndarray:
+    """Sums of all values before each, and of all; int64."""
+    made = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values.astype(np.int64, copy=False), out=made[1:])  # adding up other types is ten times as slow
+    return made
 
 
 def shares(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
@@ -68,6 +80,18 @@ class Content:
                 at = int(self.bounds[text + 1]) - 1
             at = self.lowered.find(sought, at + 1)
 
+    def all_of(self, sign: str) -> np.ndarray:
+        """Where a string begins, overlapping or not; a place where it goes beyond a text may be among them. int64."""
+        code = sign.encode()
+        places = (self.bytes[: len(self.bytes) - len(code) + 1] == code[0]).nonzero()[0]
+        for k, byte in enumerate(code[1:], 1):
+            places = places[self.bytes[places + k] == byte]
+        return places
+
+    def places_of(self, pattern: re.Pattern[bytes]) -> np.ndarray:
+        """Where the matches of a pattern begin; int64."""
+        return np.array([found.start() for found in pattern.finditer(self.bytes.data)], dtype=np.int64)
+
     @cached_property
     def _inner(self) -> np.ndarray:
         """Where bytes are that begin no character."""
@@ -103,17 +127,19 @@ class Content:
         before, after = np.ones(len(space), dtype=bool), np.ones(len(space), dtype=bool)
         before[1:], after[:-1] = space[:-1], space[1:]
         before[edges], after[edges - 1] = True, True
-        return np.flatnonzero(before & ~space), np.flatnonzero(after & ~space) + 1
+        return (before & ~space).nonzero()[0], (after & ~space).nonzero()[0] + 1
 
     @cached_property
     def _sums(self) -> np.ndarray:
-        made = np.zeros(len(self.bytes) + 1, dtype=np.uint64)
-        np.multiply(self.bytes + np.uint8(1), powers(len(self.bytes))[0][: len(self.bytes)], out=made[1:])
-        return np.add.accumulate(made, out=made)
+        made = np.empty(len(self.bytes) + 1, dtype=np.uint64)
+        made[0], made[1:] = 0, self.bytes
+        made[1:] += 1
+        made[1:] *= powers(len(self.bytes))[0][: len(self.bytes)]
+        return np.cumsum(made, out=made)
 
     def hashes(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """A number for each part that equal parts share; uint64."""
-        return (self._sums[ends] - self._sums[starts]) * powers(len(self._sums))[1][starts]
+        return (self._sums.take(ends) - self._sums.take(starts)) * powers(len(self._sums))[1].take(starts)
 
     def strings(self, starts: np.ndarray, ends: np.ndarray) -> list[str]:
         """The parts themselves."""
@@ -180,22 +206,28 @@ class Lines:
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """A number for each line that equal lines of one document share; uint64."""
-        return self.content.hashes(self.starts, self.ends) ^ mixed(np.arange(len(self.counts)))[self.documents]
+        """A number for each line that equal lines share; uint64."""
+        return self.content.hashes(self.starts, self.ends)
 
     @cached_property
     def repeated(self) -> np.ndarray:
         """Which lines stood in their document before."""
-        return first_of(self.hashes) != np.arange(len(self))
+        made = np.zeros(len(self), dtype=bool)
+        made[repeats(self.hashes, self.bounds)[0]] = True
+        return made
 
     def where(self, mask: np.ndarray) -> Lines:
         """Only some of the lines."""
-        running = np.concatenate([[0], np.cumsum(mask)])
-        made = Lines(self.content, self.starts[mask], self.ends[mask], running[self.bounds])
+        kept = mask.nonzero()[0]
+        made = Lines(self.content, self.starts.take(kept), self.ends.take(kept), running(mask)[self.bounds])
         for known in ("lengths", "hashes"):
             if known in self.__dict__:
-                made.__dict__[known] = self.__dict__[known][mask]
+                made.__dict__[known] = self.__dict__[known].take(kept)
         return made
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The line of each of these places in the content (lines that follow one another); int64."""
+        return np.searchsorted(self.starts, places, side="right") - 1
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         return sums(values, self.bounds)
@@ -211,28 +243,26 @@ class Lines:
     def end_with(self, *ends: str) -> np.ndarray:
         """Which lines end so."""
         found = np.zeros(len(self), dtype=bool)
-        marks: dict[int, list[int]] = {}
-        for end in ends:
-            code = end.encode()
-            marks.setdefault(len(code), []).append(int.from_bytes(code, "big"))
-        for size, codes in marks.items():
-            places = self._filled[np.isin(self._last, [code & 0xFF for code in codes])] if size > 1 else self._filled
-            places = places[self.ends[places] - self.starts[places] >= size]
-            tails = np.zeros(len(places), dtype=np.int64)
-            for place in range(size, 0, -1):
-                tails = tails << 8 | self.content.bytes[self.ends[places] - place]
-            found[places[np.isin(tails, codes)]] = True
+        for size, last, codes in _endings(ends):
+            places = self._filled[last.take(self._last).nonzero()[0]]
+            if size > 1 and len(places):
+                places = places[self.ends[places] - self.starts[places] >= size]
+                tails = np.zeros(len(places), dtype=np.int64)
+                for place in range(size, 0, -1):
+                    tails = tails << 8 | self.content.bytes[self.ends[places] - place]
+                places = places[np.isin(tails, codes)]
+            found[places] = True
         return found
 
     @cached_property
     def _filled(self) -> np.ndarray:
         """Which lines are not empty; indices."""
-        return np.flatnonzero(self.ends > self.starts)
+        return (self.ends > self.starts).nonzero()[0]
 
     @cached_property
     def _last(self) -> np.ndarray:
         """The last byte of those."""
-        return self.content.bytes[self.ends[self._filled] - 1]
+        return self.content.bytes.take(self.ends[self._filled] - 1)
 
     def _match(self, at: np.ndarray, marks: Sequence[str]) -> np.ndarray:
         found = np.zeros(len(self), dtype=bool)
@@ -243,3 +273,17 @@ class Lines:
                 places = places[self.content.bytes[at[places] + k] == byte]
             found[places] = True
         return found
+
+
+@cache
+def _endings(ends: tuple[str, ...]) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """For each size of endings in bytes: the size, which bytes are their last (bool, 256), their codes (int64)."""
+    by_size: dict[int, list[bytes]] = {}
+    for end in ends:
+        by_size.setdefault(len(end.encode()), []).append(end.encode())
+    made = []
+    for size, marks in by_size.items():
+        last = np.zeros(256, dtype=bool)
+        last[[mark[-1] for mark in marks]] = True
+        made.append((size, last, np.array([int.from_bytes(mark, "big") for mark in marks])))
+    return made

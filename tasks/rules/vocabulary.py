@@ -72,7 +72,7 @@ class Vocabulary:
         self._flags, self._weight, self._spelling = Column(np.uint8), Column(np.float64), Column(np.uint64)
 
     def numbers_of(self, content: Content, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """The numbers of chunks, int32."""
+        """The numbers of chunks, int64."""
         codes = content.hashes(starts, ends)
         numbers = self._chunks.find(codes)
         unknown = np.flatnonzero(numbers < 0)
@@ -80,7 +80,7 @@ class Vocabulary:
             fresh, first, same = np.unique(codes[unknown], return_index=True, return_inverse=True)
             known = len(self._first.values)
             self._learn(content.strings(starts[unknown[first]], ends[unknown[first]]))
-            self._chunks.add(fresh, known + np.arange(len(fresh), dtype=np.int32))
+            self._chunks.add(fresh, known + np.arange(len(fresh)))
             numbers[unknown] = known + same
         return numbers
 

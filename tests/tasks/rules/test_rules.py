@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.rules import RULES
 from tasks.rules.batch import Batch
-from tasks.rules.hashes import at_least, first_of
+from tasks.rules.hashes import counts_at_least, mixed, repeats
 from tasks.rules.runs import Runs
 from tasks.rules.words import split_chunk
 from tests.helpers import SHARED
@@ -91,21 +91,30 @@ def test_a_verdict_does_not_depend_on_the_other_documents() -> None:
 @given(st.lists(st.lists(st.sampled_from(["a", "bb", "ccc", "ab", "b"]), max_size=60), min_size=1, max_size=3),
        st.integers(2, 10))  # fmt: skip
 def test_runs_agree_with_loops(documents: list[list[str]], n: int) -> None:
-    batch = Batch([" ".join(words) for words in documents])
-    by_words, by_spelling = Runs.of_words(batch), Runs.of_spelling(batch)
-    assert by_words.in_top_run(n, n - 1).tolist() == [reference.in_top_run(words, n) for words in documents]
+    runs = Runs.of(Batch([" ".join(words) for words in documents]))
+    top = [reference.in_top_run(words, n) for words in documents]
     repeated = [reference.in_repeated_runs(words, n) for words in documents]
-    assert by_spelling.in_repeated_runs(n).tolist() == repeated
-    (bound,) = by_words.most_in_top_runs(min(n, 2), [(n, n - 1)])
-    assert (bound >= by_words.in_top_run(n, n - 1)).all()
-    assert (by_spelling.most_in_repeated_runs(n) >= repeated).all()
+    assert runs.in_top_run(n, n - 1).tolist() == top
+    everything = np.arange(len(documents))
+    assert runs.in_repeated_runs(n, everything, np.full(len(documents), np.inf)).tolist() == repeated
+    assert (runs.most_in_top_runs([(2, 1), (n, n - 1)])[1] >= top).all()
+    assert (runs.most_in_repeated_runs(n) >= repeated).all()
 
 
-@given(st.lists(st.integers(0, 30), max_size=80))
-def test_first_and_count_of_codes(numbers: list[int]) -> None:
-    codes = np.array(numbers, dtype=np.uint64)
-    assert first_of(codes).tolist() == [numbers.index(number) for number in numbers]
-    assert all(at_least(codes) >= [numbers.count(number) for number in numbers])
+@given(st.lists(st.lists(st.integers(0, 30), max_size=400), max_size=4))
+def test_repeats_of_codes_in_segments(segments: list[list[int]]) -> None:
+    codes = np.array([number for numbers in segments for number in numbers], dtype=np.uint64)
+    bounds = np.cumsum([0, *map(len, segments)])
+    numbered = [(int(start), place, numbers) for start, numbers in zip(bounds, segments, strict=False)
+                for place in range(len(numbers))]  # fmt: skip
+    expected = {start + place: start + first for start, place, numbers in numbered
+                if (first := numbers.index(numbers[place])) < place}  # fmt: skip
+    for made in (codes, mixed(codes), codes << np.uint64(50)):
+        again, first = repeats(made, bounds)
+        assert dict(zip(again.tolist(), first.tolist(), strict=True)) == expected
+        assert again.tolist() == sorted(again)
+        counted = [numbers.count(numbers[place]) for _, place, numbers in numbered]
+        assert (counts_at_least(made, bounds) >= counted).all()
 
 
 def test_a_run_of_chinese_is_as_many_letters_as_its_words_have() -> None:
