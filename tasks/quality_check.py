@@ -68,11 +68,13 @@ class QualityCheck(Task):
         """Name to show, and path, of each file; SourceError if one of the settings means none."""
         found: dict[str, Path] = {}
         for setting in self.judgements:
-            root, names = files_at(world.folder, setting, _PLACE)
-            for name in names:
-                other = found.setdefault(name, root / name)
-                if other != root / name:
-                    raise SourceError(f"{_PLACE}: two files are called {name!r}; rename one, since names tell judges")
+            root, files = files_at(world.folder, setting, _PLACE)
+            for file in files:
+                other = found.setdefault(file.name, root / file.name)
+                if other != root / file.name:
+                    raise SourceError(
+                        f"{_PLACE}: two files are called {file.name!r}; rename one, since names tell judges"
+                    )
         return sorted(found.items())
 
     def run(self, context: Context) -> Result:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from storage.errors import SourceError
 from tasks.sources.checked_client import checked_client
-from tasks.sources.paths import files_at, matches, split_glob
+from tasks.sources.paths import files_at, fitting, split_glob
 from tasks.task import World
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -39,13 +39,17 @@ class LocalFile:
 
     name: str
     """POSIX path relative to the source's root."""
-    path: Path
+    root: str
     allowed: bool = True
     """False for a link that leads out of the root."""
 
+    @property
+    def path(self) -> Path:
+        return Path(f"{self.root}/{self.name}")
+
     def open(self) -> IO[bytes]:
         """Its bytes; OSError where the system says no."""
-        return self.path.open("rb")
+        return open(f"{self.root}/{self.name}", "rb")
 
     def state(self, world: World) -> str:
         """Changes with the content: its digest, from the cache by stat."""
@@ -96,9 +100,14 @@ def files_of(world: World, path: str, place: str, allow_private: bool = False) -
     """
     if is_address(path):
         return _remote_files(path, f"{place}, path {path!r}", allow_private)
-    root, names = files_at(world.folder, path, place)
+    root, listed = files_at(world.folder, path, place)
     alone = (world.folder / path).is_file()  # a file that the recipe names may lie anywhere
-    return [LocalFile(n, root / n, alone or (root / n).resolve().is_relative_to(root)) for n in names]
+    return [LocalFile(file.name, str(root), alone or not file.link or _is_below(root, file.name)) for file in listed]
+
+
+def _is_below(root: Path, name: str) -> bool:
+    """Whether a link leads to a file below the root."""
+    return (root / name).resolve().is_relative_to(root)
 
 
 def is_address(path: str) -> bool:
@@ -112,6 +121,10 @@ def checked_path(path: str) -> str:
         raise ValueError("the path is empty")
     if _CHAINED.search(path):
         raise ValueError("chained addresses (`::`) are not opened; unpack the archive, or name the files themselves")
+    try:
+        fitting(split_glob(path)[1])
+    except re.error as error:
+        raise ValueError(f"the glob is none ({error})") from error
     if not is_address(path):
         return path
     parts = urlsplit(path)
@@ -136,9 +149,9 @@ def _remote_files(url: str, place: str, allow_private: bool) -> list[SourceFile]
         fixed, pattern = split_glob(whole)
         root = fixed.rstrip("/")
         entries = {str(name): info for name, info in fs.find(root, detail=True).items()}
-    parts = (pattern or "**").split("/")
+    fits = fitting(pattern or "**")
     names = sorted(name[len(root) + 1 :] for name in entries if name.startswith(f"{root}/"))
-    taken = [name for name in names if name and matches(name.split("/"), parts)]
+    taken = [name for name in names if name and fits(name)]
     if not taken:
         raise SourceError(f"{place}: no file is there; put files there or correct `path`")
     return [
