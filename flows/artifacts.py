@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from flows.card import facts, said_of_checks
 from flows.report import seconds_text, table
+from storage.artifact import check_new, copy_folder
+from storage.errors import UserError
 from storage.maintenance import collect_garbage, problems
+from storage.shards import Shards
 from storage.store import Store
+from storage.token_files import Format, export_tokens
 from storage.tombstones import buried
 
 Json = dict[str, Any]
@@ -146,3 +151,14 @@ def _names(store: Store, digest: str) -> list[str]:
 
 def _minute(moment: str) -> str:
     return moment[:16].replace("T", " ")
+
+
+def export_as(store: Store, digest: str, folder: Path, form: Format) -> str:
+    """Write shards as another trainer's token files, their tokenizer beside them; what to print."""
+    artifact = store.open(digest)
+    if not isinstance(artifact, Shards):
+        raise UserError(f"--format {form}: {digest[:12]} is of kind {artifact.kind}; only shards are token files")
+    check_new(folder)
+    made = export_tokens(artifact, folder, form)
+    copy_folder(artifact.tokenizer, folder / "tokenizer")
+    return f"{made} files in {folder}, and the tokenizer in {folder / 'tokenizer'}"

@@ -93,7 +93,9 @@ def _add_artifact_commands(commands: argparse._SubParsersAction[argparse.Argumen
     gc = add("gc", "free what neither the latest builds nor an alias need", takes=None)
     gc.add_argument("--dry-run", action="store_true", help="only say what would be freed")
     gc.add_argument("--keep", type=_positive, default=3, metavar="N", help="builds to keep of each step (default 3)")
-    add("export", "copy an artifact's files into a folder").add_argument("folder", metavar="DIR", type=Path)
+    export = add("export", "copy an artifact's files into a folder")
+    export.add_argument("folder", metavar="DIR", type=Path)
+    export.add_argument("--format", choices=("nanogpt", "megatron"), help="write shards as token files of this trainer")
     add("alias", "give an artifact a name that can move").add_argument("name", metavar="NAME")
     generate = add("generate", "sample text from a model or an adapter")
     generate.add_argument("--prompt", metavar="TEXT", required=True)
@@ -212,7 +214,9 @@ def _artifact_command(name: str, given: argparse.Namespace) -> int:
         return _shown(artifacts.description(store, digest), artifacts.description_text, given.json)
     if name == "lineage":
         return _shown(lineage(store, digest), lineage_text, given.json)
-    if name == "export":
+    if name == "export" and given.format:
+        _print(artifacts.export_as(store, digest, given.folder, given.format))
+    elif name == "export":
         store.export(digest, given.folder)
         card = ", and the card README.md" if write_card(store, digest, given.folder) else ""
         _print(f"{len(store.manifest(digest).files)} files in {given.folder}{card}")

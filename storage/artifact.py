@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from storage.errors import UserError
 from storage.identity import digest_of_file, digest_of_value
 
 PLUMBING = "it names and lists files; what is in them is made elsewhere"
@@ -103,6 +104,12 @@ def include(output: Path, name: str, source: Artifact) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         target.symlink_to(source.path(relative).resolve())
+
+
+def check_new(folder: Path) -> None:
+    """UserError unless the folder is empty or does not exist, so that nothing of the user's is overwritten."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: not an empty folder; name a new one to export to")
 
 
 def copy_folder(artifact: Artifact, destination: Path) -> None:

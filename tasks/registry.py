@@ -19,6 +19,7 @@ TASKS: dict[str, str] = {
     "augment": "tasks.augment:Augment",
     "train_tokenizer": "tasks.train_tokenizer:TrainTokenizer",
     "shard": "tasks.shard:Shard",
+    "import_tokens": "tasks.import_tokens:ImportTokens",
     "pretrain": "tasks.pretrain:Pretrain",
     "examples": "tasks.examples:MakeExamples",
     "finetune": "tasks.finetune:Finetune",

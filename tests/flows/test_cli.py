@@ -19,6 +19,7 @@ from flows.recipe import SHIPPED, load_recipe, shipped_recipes
 from flows.schema import recipe_schema
 from flows.yaml_tree import load_tree
 from tests.flows.conftest import RECIPE, make_all, planner_of
+from tests.made import made_shards, made_tokenizer
 
 
 @pytest.fixture
@@ -133,6 +134,25 @@ def test_export_writes_plain_files(home: Home, recipe: Path, capsys: pytest.Capt
     assert not exported.is_symlink()
     assert os.access(exported, os.W_OK)
     assert athanor("export", "toy/base", "out") == 2
+
+
+def test_export_of_shards_as_token_files(
+    home: Home, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = made_shards(tmp_path / "made", made_tokenizer(tmp_path / "tokenizer"), {"train": ["ab", "c"]})
+    store = home.open_store()
+    digest = store.adopt("shards", {name: shards.path(name) for name in shards.names()}).digest
+    assert athanor("export", digest, "out", "--format", "nanogpt") == 0
+    out = home.folder.parent / "out"
+    assert "2 files in out" in capsys.readouterr().out
+    assert (out / "train.bin").stat().st_size == 2 * len("ab?c?")
+    assert (out / "val.bin").stat().st_size == 0
+    assert (out / "tokenizer" / "tokenizer.json").is_file()
+    assert athanor("export", digest, "out", "--format", "megatron") == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    make_all(planner_of(home))
+    assert athanor("export", "toy/base", "other", "--format", "megatron") == 2
+    assert "of kind model; only shards are token files" in capsys.readouterr().err
 
 
 def test_generate_wants_a_model(home: Home, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
