@@ -12,13 +12,14 @@ from typing import Literal
 from flows.adoption import files_to_adopt, kind_to_adopt
 from flows.home import Home
 from flows.recipe import Recipe, Step
-from flows.why import differences
+from flows.why import differences, found_outside
 from storage.artifact import FileEntry, JsonValue, Manifest
 from storage.code import code_of, library_versions
 from storage.errors import BrokenError, RecipeError
 from storage.filecache import DigestCache
 from storage.identity import digest_of_value
 from storage.store import Build, Entry, Identity, Store
+from storage.takedown import Takedowns
 from tasks.task import Input
 
 _BUILDS_LOOKED_AT = 3
@@ -107,6 +108,11 @@ class Planner:
         return RecipeWorld(self.recipe.folder, self.options.limit, DigestCache(self.home.file_digests))
 
     @cached_property
+    def takedowns(self) -> Takedowns:
+        """The requests to leave documents out, as they are when the run is planned."""
+        return Takedowns.of(self.store.place)
+
+    @cached_property
     def steps(self) -> dict[str, Step]:
         """The steps to look at, in an order in which each comes after those it needs."""
         wanted = self.recipe.upstream([self.options.until] if self.options.until else self.recipe.steps)
@@ -176,15 +182,19 @@ class Planner:
         )
 
     def _outside(self, step: Step) -> JsonValue:
-        """What the step finds outside. Where only running it tells, each run counts as another find.
+        """What the step finds outside, and beside it what makes it look again though it may find the same.
 
-        The number stays the same until the build is done, so a killed one is found again.
+        Where only running it tells, each run counts as another find. Its number stays the same until
+        the build is done, so a killed one is found again.
         """
-        found = step.task.outside(self.world)
-        if not step.task.only_running_tells():
-            return found
-        entry = self._latest_entry(step)
-        return {"found": found, "run": f"{self.history_name}/{step.name}@{entry.number + 1 if entry else 1}"}
+        found, beside = step.task.outside(self.world), {}
+        if step.task.only_running_tells():
+            entry = self._latest_entry(step)
+            beside["run"] = f"{self.history_name}/{step.name}@{entry.number + 1 if entry else 1}"
+        forgotten = self.takedowns.digest(step.task.forgets) if step.task.forgets else None
+        if forgotten is not None:
+            beside["forgotten"] = forgotten
+        return {"found": found, **beside} if beside else found
 
     def input_digests(self, step: Step, made: Mapping[str, str]) -> dict[str, str]:
         """Digest of the artifact in each slot; folders are digested where they lie."""
@@ -222,9 +232,14 @@ class Planner:
         return "its latest build grew from another artifact"
 
     def partition_identity(self, identity: Identity) -> str:
-        """What a partition's result depends on beside the partition."""
+        """What a partition's result depends on beside the partition.
+
+        Requests to forget are not among it, since few partitions hold what is to be forgotten: whoever
+        takes an earlier result looks for that in it (``RowWork.outdated``).
+        """
+        found = found_outside(identity.outside)
         return digest_of_value(
-            [identity.task, identity.settings, identity.code, identity.libraries, identity.seed, identity.outside],
+            [identity.task, identity.settings, identity.code, identity.libraries, identity.seed, found]
         )
 
     def earlier_partitions(self, step: Step) -> dict[str, str]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from storage.artifact import FileEntry
 from storage.cache import ObjectCache
 from storage.disk import flush_all
-from storage.errors import StoreCorrupted, StoreUnavailable
+from storage.errors import AthanorError, Destroyed, StoreCorrupted, StoreUnavailable
 from storage.identity import digest_of_file
 from storage.place import Place, beside, explained
+from storage.tombstones import epitaph
 
 PLUMBING = "it keeps files by their content; it makes none"
 
@@ -100,6 +101,12 @@ class Objects:
         if not target.is_relative_to(base) or not target.is_file():
             return None
         return FileEntry(object="".join(target.relative_to(base).parts), bytes=target.stat().st_size)
+
+    def destroy(self, entry: FileEntry) -> None:
+        """Remove an object and its copy for good, whoever needs it."""
+        self._place.delete(self.name(entry.object))
+        self._cache.path(entry.object).unlink(missing_ok=True)
+        self._seen.pop(entry.object, None)
 
     # Putting
 
@@ -237,7 +244,10 @@ class Objects:
             self._cache.path(entry.object).unlink(missing_ok=True)
             self.copy(entry)
 
-    def _gone(self, entry: FileEntry) -> StoreUnavailable:
+    def _gone(self, entry: FileEntry) -> AthanorError:
+        why = epitaph(self._place, entry)
+        if why is not None:
+            return Destroyed(why)
         return StoreUnavailable(
             f"object {entry.object[:12]} is gone from {self._place.url}; run the recipe again to rebuild it"
         )

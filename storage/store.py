@@ -287,11 +287,12 @@ class Store:
         gone_paths = [paths[name] for name, entry in files.items() if entry in gone]
         self.place.each(self.take, gone_paths, CONCURRENT_TRANSFERS)
 
-    def adopt(self, kind: str, files: Mapping[str, Path]) -> Manifest:
-        """Make copies of a user's files an artifact."""
+    def adopt(self, kind: str, files: Mapping[str, Path], counts: Mapping[str, JsonValue] | None = None) -> Manifest:
+        """Make copies of files an artifact: a user's, or those of another artifact, which are not stored twice."""
         names = sorted(files)
         entries = self.place.each(lambda name: self.take(files[name], keep=True), names, CONCURRENT_TRANSFERS)
-        return self._write_manifest(Manifest(kind=kind, files=dict(zip(names, entries, strict=True))))
+        taken = dict(zip(names, entries, strict=True))
+        return self._write_manifest(Manifest(kind=kind, files=taken, counts=dict(counts or {})))
 
     def _write_manifest(self, manifest: Manifest) -> Manifest:
         self.objects.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from storage.artifact import JsonValue
 from storage.corpus import Pages, document_id
 from storage.errors import SourceError, StepFailed
+from storage.takedown import Takedowns
 from tasks.pages.compaction import compacted
 from tasks.pages.index import read_index, write_index
 from tasks.pages.refresh import Refresh
@@ -22,6 +24,7 @@ from tasks.pages.writer import Size, Writer
 from tasks.sources.base import Bad, Page, Past, Same, Source, Terms, fingerprints, named
 from tasks.sources.kinds import SOURCES, AnySource
 from tasks.spill import Spill
+from tasks.tally import FORGOTTEN
 from tasks.task import Context, Result, Sample, Task, World
 
 _SHOWN = 8
@@ -44,6 +47,7 @@ class Collect(Task):
     makes = Pages
     libraries = tuple(sorted({library for source in SOURCES for library in source.libraries}))
     grows = True
+    forgets = "pages"
 
     sources: list[AnySource] = Field(min_length=1)
     """Where pages come from."""
@@ -100,7 +104,7 @@ class Collect(Task):
                 raise SourceError(f"no page came from {names} ({tally.said()}); correct the sources' paths")
             vanished = pages.vanished()
             if self.vanished == "keep":
-                pages.keep_vanished(list(terms))
+                pages.keep_vanished(list(terms), context.takedowns)
             found = pages.write(partitions, terms, context)
             found = compacted(found, context.output, size, self.compact_partitions, writer.number)
         write_index(found, context.output)
@@ -116,8 +120,12 @@ class Collect(Task):
             if limit == 0:
                 continue
             scratch = context.scratch / "sources" / source.name
-            for item in source.pages(context.world, Past(_versions(index, source.name), scratch, context.progress)):
-                if isinstance(item, (Page, Same)):
+            forgotten = partial(_is_forgotten, context.takedowns, source.name)
+            past = Past(_versions(index, source.name), scratch, context.progress, forgotten)
+            for item in source.pages(context.world, past):
+                if isinstance(item, (Page, Same)) and forgotten(item.url):
+                    tally.dropped[FORGOTTEN] += 1
+                elif isinstance(item, (Page, Same)):
                     good, came = good + 1, came + 1
                     context.progress(came, None, "pages", source.name)
                     yield source, item
@@ -168,6 +176,10 @@ def _versions(index: pa.Table, source: str) -> dict[str, str]:
     """URL → version of this source's pages, for those that have one."""
     mine = index.filter(pc.and_(pc.equal(index["source"], source), pc.is_valid(index["version"])))
     return dict(zip(mine["url"].to_pylist(), mine["version"].to_pylist(), strict=True))
+
+
+def _is_forgotten(takedowns: Takedowns, source: str, url: str) -> bool:
+    return takedowns.concern_page(document_id(source, url), url)
 
 
 def _taken(pages: Refresh, source: Source, terms: Terms, item: Page | Same) -> bool:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from storage.artifact import JsonValue
 from storage.corpus import Partition, read_table, write_table
 from storage.identity import digest_of_value
+from storage.takedown import Takedowns
 from tasks.pages.index import digest_of_page, entry_of, is_older, name_of, table_of_entries
 from tasks.pages.writer import Writer
 from tasks.sources.base import Page, Terms
@@ -134,10 +135,12 @@ class Refresh:
         """How many came with another content than before."""
         return len(self._changed)
 
-    def keep_vanished(self, sources: Iterable[str]) -> None:
-        """Take the pages of these sources that did not come for the same as before."""
+    def keep_vanished(self, sources: Iterable[str], takedowns: Takedowns) -> None:
+        """Take the pages of these sources that did not come, and are not to be forgotten, for the same as before."""
         ours = np.isin(self.index["source"].to_numpy(zero_copy_only=False), list(sources))
-        self._fate[(self._fate == _GONE) & ours] = _SAME
+        for at in np.flatnonzero((self._fate == _GONE) & ours).tolist():
+            if not takedowns.concern_page(self.index["id"][at].as_py(), self.index["url"][at].as_py()):
+                self._fate[at] = _SAME
 
     def write(self, partitions: list[Partition], terms: Mapping[str, Terms], context: Context) -> pa.Table:
         """Write what has changed and link to what has not; returns the index of all pages."""
