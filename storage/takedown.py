@@ -116,7 +116,10 @@ class Takedowns:
     def _of_domains(self, url: str) -> bool:
         if not self._domains:
             return False
-        host = (urlsplit(url).hostname or "").split(".")
+        try:
+            host = (urlsplit(url).hostname or "").split(".")
+        except ValueError:
+            return False
         return any(".".join(host[start:]) in self._domains for start in range(len(host)))
 
 

@@ -23,7 +23,7 @@ RECIPE = """\
 name: toy
 steps:
   pages: {task: collect, partition_pages: 4, sources: [{kind: files, path: site}]}
-  documents: {task: clean_html, pages: pages}
+  documents: {task: clean_html, pages: pages, extractor: beautifulsoup}
   tokenizer: {task: train_tokenizer, documents: documents, vocab_size: 340}
   shards: {task: shard, documents: documents, tokenizer: tokenizer, validation_fraction: 0.2}
   base: {task: fits, data: [{shards: shards}]}
@@ -134,6 +134,7 @@ def test_a_domain_stands_for_all_below_it(home: Home, athanor: Command) -> None:
     assert not asked.concern_page("x", "https://other.org/example.org")
     assert not asked.concern_page("x", "example.org/a.html")
     assert not asked.concern_page("x", "http://other.net/A")
+    assert not asked.concern_page("x", "http://[no/address")
 
 
 def test_requests_without_effect_rebuild_nothing_that_follows(home: Home, site: Path, athanor: Command) -> None:
