@@ -26,7 +26,8 @@ from storage.corpus import DOCUMENTS_SCHEMA, table_of, write_table
 from tasks.pii.find import find, find_in
 from tasks.pii.kinds import PLACEHOLDERS, Found
 from tasks.pii.replace import Replacer, spliced
-from tasks.scrub_pii import Scrub, ScrubPii, scrub_partition
+from tasks.rows import RowJob, work_on_rows
+from tasks.scrub_pii import Scrub, ScrubPii
 
 Finder = Callable[[str], list[Found]]
 
@@ -276,7 +277,8 @@ def _step(texts: Sequence[str]) -> Callable[[], object]:
     def unguarded(document: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
-    return lambda: scrub_partition(scrub, folder / "in.parquet", folder / "out.parquet", unguarded)
+    job = RowJob(scrub, folder / "nothing before")
+    return lambda: work_on_rows(job, folder / "in.parquet", folder / "out.parquet", unguarded)
 
 
 def _speed() -> Table:

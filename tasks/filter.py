@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
+from itertools import count
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from storage.artifact import JsonValue
-from storage.corpus import DOCUMENTS_SCHEMA, Documents, read_table, table_of, write_table
+from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of
+from tasks.rows import RowWork, Worked
 from tasks.rules.batch import Batch
 from tasks.rules.chosen import ChosenRule
 from tasks.rules.rule import Rule
@@ -108,9 +110,8 @@ class Filter(Task):
         documents = context.open(self.documents)
         payload = pickle.dumps((self, [rule.material(context) for _, rule in self.named_rules]))
         models = [context.open(reference) for slot, reference in self.inputs().items() if slot != "documents"]
-        results = context.map_partitions(
-            filter_partition,
-            payload,
+        results = context.map_rows(
+            Judging(payload),
             documents.partitions,
             depends_on=models,
             seconds_per_document=_SECONDS_PER_BATCH_OF_MODELS if models else _SECONDS_PER_BATCH,
@@ -218,16 +219,25 @@ def judge_of(payload: bytes) -> Judge:
     return Judge(task, ready)
 
 
-def filter_partition(payload: bytes, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Judge the documents of one partition, and keep the good ones in their order."""
-    judge = judge_of(payload)
-    tally, kept = Tally(), []
-    for rows in _batches(read_table(source).to_pylist(), judge.batch_characters):
-        for row, verdict in zip(rows, _guarded(judge, rows, guard), strict=True):
-            if _settle(judge.task, row, verdict, tally):
-                kept.append(row)
-    write_table(table_of(kept, DOCUMENTS_SCHEMA), output)
-    return tally.stats()
+@dataclass(frozen=True)
+class Judging(RowWork):
+    """The work of ``Filter`` on documents."""
+
+    payload: bytes
+    """The task, and what each of its rules made ready for all workers."""
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        """Judge the documents many at a time, and keep the good ones in their order."""
+        judge = judge_of(self.payload)
+        tally, kept, origin = Tally(), [], []
+        numbers = count()
+        for batch in _batches(rows.to_pylist(), judge.batch_characters):
+            for row, verdict in zip(batch, _guarded(judge, batch, guard), strict=True):
+                tally.row = next(numbers)
+                if _settle(judge.task, row, verdict, tally):
+                    kept.append(row)
+                    origin.append(tally.row)
+        return Worked(table_of(kept, DOCUMENTS_SCHEMA), origin, tally)
 
 
 def _batches(rows: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
