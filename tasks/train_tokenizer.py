@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from storage.bpe.texts import SPACE_MARK
 from storage.corpus import Documents
-from storage.errors import UserError
-from storage.identity import digest_of_text
+from storage.errors import StepFailed, UserError
 from storage.tokenizer import Tokenizer
-from tasks.task import Context, Input, Result, Sample, Task
+from tasks.task import Context, Input, Outside, Result, Task
+from tasks.vocabulary.report import Report, metric_name
+from tasks.vocabulary.sample import Drawn, draw
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 RUNS = {"\n": (1, 4), "\t": (1, 8), " ": (2, 16)}
 """Characters whose runs are pieces of their own, so that layout costs little: shortest and longest such run."""
@@ -29,17 +31,22 @@ _MOST_CHARACTERS = 4000
 _BOUNDARIES = re.compile(f"[\n\t\0{SPACE_MARK}▅]+")
 """No piece reaches across these: runs, and what SentencePiece keeps for its own use."""
 _LINE = re.compile(rf".{{1,{_MOST_CHARACTERS}}}(?= |$)|.{{1,{_MOST_CHARACTERS}}}", re.DOTALL)
-_SHOWN_CHARACTERS = 300
+_MOST_SOURCES = 20
+"""Of more sources, only the whole is counted."""
+_OWN_NAMES = re.compile(r"<unk>|<s>|</s>|<pad>|<0x[0-9A-F]{2}>")
+"""Names that every tokenizer of ours has for itself."""
 
 
 class TrainTokenizer(Task):
-    """Train SentencePiece BPE with byte fallback, and write it for ``transformers`` too, with the same ids.
+    """Train SentencePiece with byte fallback, and write a BPE model for ``transformers`` too, with the same ids.
 
-    No character is normalised: ``decode(encode(text)) == text`` for every text. Digits are split.
-    Ids: 0 ``<unk>``, 1 ``<s>``, 2 ``</s>``, 3 ``<pad>``, then runs of white space, bytes, pieces.
+    No character is normalised: ``decode(encode(text)) == text`` for every text (under ``unigram``, but
+    for a literal U+2581, which SentencePiece takes for a space). Digits are split. Ids: 0 ``<unk>``,
+    1 ``<s>``, 2 ``</s>``, 3 ``<pad>``, then ``special_tokens``, runs of white space, bytes, pieces.
     A space begins a word's piece and is not put before the first word.
 
-    Memory grows with the distinct words of at most ``sample_megabytes`` of text; time nearly linearly.
+    The corpora are read twice, partition by partition; memory grows with the distinct words of at most
+    ``sample_megabytes`` of text; time nearly linearly.
     """
 
     makes = Tokenizer
@@ -50,32 +57,52 @@ class TrainTokenizer(Task):
     """Texts to train on; of several corpora (``[english, chinese]``), all together."""
     vocab_size: int = Field(ge=300)
     """Number of pieces, the special ones, 256 bytes and the runs of white space among them."""
+    model: Literal["bpe", "unigram"] = "bpe"
+    """``bpe`` encodes many times as fast. Of ``unigram`` there is no ``tokenizer.json``: none gives the same ids."""
+    special_tokens: tuple[str, ...] = ()
+    """Names of more special tokens (``<|user|>``), with the ids from 4 on in this order. No text is read as one."""
     character_coverage: float = Field(0.9995, ge=0.9, le=1)
     """The share of all characters that get a piece of their own; the rarest are written as bytes."""
     sample_megabytes: float = Field(100.0, gt=0)
-    """Of a larger corpus, about so much text is drawn, by document."""
+    """Of larger corpora, about so much text is drawn, by document."""
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """Share of each source in the sample: ``{docs: 1, code: 0.5}``; by default as the bytes there are. A source
+    with less than its share is taken whole, and the others make up for it."""
+    pin: Annotated[bool, Outside()] = True
+    """Keep the tokenizer when only the documents have changed: a refresh must not change the meaning of every id.
+    It is trained again for other settings, another seed or ``--rebuild``."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        for number, name in enumerate(self.special_tokens):
+            if not name.strip() or "," in name or SPACE_MARK in name or not name.isprintable():
+                raise ValueError(f"special_tokens: {name!r} is no name; take printable characters, and no comma")
+            if _OWN_NAMES.fullmatch(name) or name in self.special_tokens[:number]:
+                raise ValueError(f"special_tokens: {name!r} is there already; leave it out")
+        return self
+
+    def pinned(self) -> bool:
+        return self.pin
 
     def run(self, context: Context) -> Result:
         references = self.documents if isinstance(self.documents, tuple) else (self.documents,)
         documents = [context.open(reference) for reference in references]
-        total = _text_bytes(documents)
-        share = min(1.0, self.sample_megabytes * 1e6 / total) if total else 1.0
-        texts = _sample(documents, share, context.seed)
-        model_bytes = self._train(texts, context)
+        drawn = draw(documents, context.seed, self.sample_megabytes * 1e6, self.weights)
+        model_bytes = self._train(drawn, context)
         context.output.mkdir(parents=True, exist_ok=True)
         (context.output / "tokenizer.model").write_bytes(model_bytes)
-        return self._export(context.output, documents, total, share)
+        return self._export(context.output, drawn)
 
-    def _train(self, texts: Iterator[str], context: Context) -> bytes:
+    def _train(self, drawn: Drawn, context: Context) -> bytes:
         from sentencepiece import SentencePieceTrainer
 
-        read = _Reading(texts, context)
+        read = _Reading(drawn, context)
         made = io.BytesIO()
         try:
             SentencePieceTrainer.train(
                 sentence_iterator=read.lines(),
                 model_writer=made,
-                model_type="bpe",
+                model_type=self.model,
                 vocab_size=self.vocab_size,
                 character_coverage=self.character_coverage,
                 byte_fallback=True,
@@ -84,6 +111,7 @@ class TrainTokenizer(Task):
                 remove_extra_whitespaces=False,
                 add_dummy_prefix=False,
                 required_chars=f"{SPACE_MARK}0123456789",
+                control_symbols=list(self.special_tokens),
                 user_defined_symbols=[
                     (SPACE_MARK if character == " " else character) * length
                     for character, (least, most) in RUNS.items()
@@ -117,44 +145,48 @@ class TrainTokenizer(Task):
             )
         return RuntimeError(f"sentencepiece: {message}")
 
-    def _export(self, folder: Path, documents: Sequence[Documents], total: int, share: float) -> Result:
+    def _export(self, folder: Path, drawn: Drawn) -> Result:
         from sentencepiece import SentencePieceProcessor
 
-        from tasks.tokenizer_json import write_fast_tokenizer
+        from tasks.vocabulary.fast import write_fast_tokenizer
 
         model = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-        write_fast_tokenizer(model, RUNS, folder)
-        tokenizer = Tokenizer.of_folder(folder)
-        text = next(_texts(documents))[:_SHOWN_CHARACTERS]
-        ids = tokenizer.encode(text)
-        shown = "|".join(model.id_to_piece(int(token)) for token in ids)
+        if [model.piece_to_id(name) for name in self.special_tokens] != list(range(4, 4 + len(self.special_tokens))):
+            raise StepFailed(f"train_tokenizer: special_tokens {self.special_tokens} did not get the ids from 4 on")
+        if self.model == "bpe":
+            write_fast_tokenizer(model, RUNS, self.special_tokens, folder)
+        report = Report(Tokenizer.of_folder(folder), _pieces(model))
+        for table in drawn.tables():
+            report.add(table)
         return Result(
-            counts={"vocab_size": tokenizer.vocab_size},
+            counts={"vocab_size": model.get_piece_size()},
             metrics={
-                "vocab_size": tokenizer.vocab_size,
-                "bytes_in": total,
-                "sampled_fraction": share,
-                "sample_bytes_per_token": len(text.encode()) / max(1, len(ids)),
+                "vocab_size": model.get_piece_size(),
+                "bytes_in": sum(drawn.bytes_in.values()),
+                **_sampled(drawn.bytes_in, drawn.bytes_drawn),
+                **report.metrics(),
             },
-            headline=f"{tokenizer.vocab_size:,} pieces",
-            samples=[Sample("pieces of a text", shown, before_is="pieces")],
+            headline=f"{model.get_piece_size():,} pieces",
+            samples=report.samples(),
         )
 
 
 class _Reading:
     """Hands texts to the trainer in lines, and counts what it handed over."""
 
-    def __init__(self, texts: Iterator[str], context: Context) -> None:
-        self._texts, self._context = texts, context
+    def __init__(self, drawn: Drawn, context: Context) -> None:
+        self._drawn, self._context = drawn, context
         self.characters = 0
 
     def lines(self) -> Iterator[str]:
-        for done, text in enumerate(self._texts, 1):
-            for line in lines_of(text):
-                self.characters += len(line)
-                yield line
-            if done % 100 == 0:
-                self._context.progress(done, None, "documents")
+        done = 0
+        for table in self._drawn.tables():
+            for text in table["text"].to_pylist():
+                for line in lines_of(text):
+                    self.characters += len(line)
+                    yield line
+            done += len(table)
+            self._context.progress(done, None, "documents")
 
 
 def lines_of(text: str) -> Iterator[str]:
@@ -167,23 +199,20 @@ def lines_of(text: str) -> Iterator[str]:
             yield from _LINE.findall(line)
 
 
-def _tables(documents: Sequence[Documents], columns: list[str]) -> Iterator[pa.Table]:
-    return (table for corpus in documents for table in corpus.tables(columns))
+def _pieces(model: SentencePieceProcessor) -> list[str]:
+    """The pieces by their ids, with plain spaces; special ones and bytes, which no report is about, are empty."""
+    return [
+        ""
+        if model.is_byte(token) or model.is_control(token) or model.is_unknown(token)
+        else model.id_to_piece(token).replace(SPACE_MARK, " ")
+        for token in range(model.get_piece_size())
+    ]
 
 
-def _text_bytes(documents: Sequence[Documents]) -> int:
-    """UTF-8 bytes of all texts."""
-    return sum(pc.sum(pc.binary_length(table["text"])).as_py() or 0 for table in _tables(documents, ["text"]))
-
-
-def _texts(documents: Sequence[Documents]) -> Iterator[str]:
-    for table in _tables(documents, ["text"]):
-        yield from table["text"].to_pylist()
-
-
-def _sample(documents: Sequence[Documents], share: float, seed: int) -> Iterator[str]:
-    """Texts of about ``share`` of the documents, drawn by seed and id: the same whatever the partitions."""
-    for table in _tables(documents, ["id", "text"]):
-        for identity, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
-            if share >= 1 or int(digest_of_text(f"tokenizer\n{seed}\n{identity}")[:13], 16) < share * 16**13:
-                yield text
+def _sampled(bytes_in: Mapping[str, int], drawn: Mapping[str, int]) -> dict[str, float]:
+    """Which share of the texts was trained on, in all and by source where that differs."""
+    whole = sum(drawn.values())
+    metrics: dict[str, float] = {"bytes_sampled": whole, "sampled_fraction": whole / max(1, sum(bytes_in.values()))}
+    if whole < sum(bytes_in.values()) and len(drawn) <= _MOST_SOURCES:
+        metrics |= {f"bytes_sampled.{metric_name(source)}": size for source, size in drawn.items()}
+    return metrics

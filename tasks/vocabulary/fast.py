@@ -10,6 +10,7 @@ falls back to bytes and comes back whole.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +22,24 @@ if TYPE_CHECKING:
 SPECIAL_ROLES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
-def write_fast_tokenizer(model: SentencePieceProcessor, runs: dict[str, tuple[int, int]], folder: Path) -> None:
+def write_fast_tokenizer(
+    model: SentencePieceProcessor, runs: dict[str, tuple[int, int]], special: Sequence[str], folder: Path
+) -> None:
     """Write ``tokenizer.json`` and ``tokenizer_config.json``, which ``AutoTokenizer`` opens.
 
-    ``runs`` says of which characters runs are pieces of their own: character → shortest, longest.
+    ``runs`` says of which characters runs are pieces of their own: character → shortest, longest;
+    ``special`` names the special tokens beside those with a role.
     """
-    (folder / "tokenizer.json").write_text(_text(_fast(model, runs)), "utf-8")
-    (folder / "tokenizer_config.json").write_text(_text(_config()), "utf-8")
+    (folder / "tokenizer.json").write_text(_text(_fast(model, runs, special)), "utf-8")
+    (folder / "tokenizer_config.json").write_text(_text(_config(special)), "utf-8")
 
 
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
 
 
-def _config() -> dict[str, Any]:
+def _config(special: Sequence[str]) -> dict[str, Any]:
+    named = {"additional_special_tokens": list(special)} if special else {}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": False,
@@ -43,19 +48,21 @@ def _config() -> dict[str, Any]:
         # The name of a special token within a text is text.
         "split_special_tokens": True,
         "model_max_length": 10**30,
-    } | SPECIAL_ROLES
+        **SPECIAL_ROLES,
+        **named,
+    }
 
 
-def _fast(model: SentencePieceProcessor, runs: dict[str, tuple[int, int]]) -> dict[str, Any]:
+def _fast(model: SentencePieceProcessor, runs: dict[str, tuple[int, int]], special: Sequence[str]) -> dict[str, Any]:
     vocabulary, joinable = _vocabulary(model)
-    special = [{"id": vocabulary[name], "content": name} for name in SPECIAL_ROLES.values()]
+    added = [{"id": vocabulary[name], "content": name} for name in (*SPECIAL_ROLES.values(), *special)]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     pattern = "|".join(f"{character}{{{least},{most}}}" for character, (least, most) in runs.items())
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": sorted((token | flags for token in special), key=lambda token: token["id"]),
+        "added_tokens": sorted((token | flags for token in added), key=lambda token: token["id"]),
         "normalizer": None,
         "pre_tokenizer": {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
         "post_processor": None,
