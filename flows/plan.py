@@ -129,10 +129,7 @@ class Planner:
         made: dict[str, str] = {}
         for name, step in self.steps.items():
             waits = [need for need in step.needs if need not in made]
-            if waits:
-                decisions[name] = self._depends(step, waits)
-                continue
-            decision = self.decide(step, made)
+            decision = self._depends(step, waits) if waits else self.decide(step, made)
             decisions[name] = decision
             reused = decision.build or decision.accepted
             if decision.action == "reuse" and reused is not None:
@@ -144,15 +141,15 @@ class Planner:
         identity = self.identity(step, self.input_digests(step, made))
         if step.task.grows:
             identity = self._grown(step, identity)
+        pinned = self._pinned(step, identity)
+        if pinned is not None:
+            return pinned
         build = self.store.find(identity.key)
         if step.name in self.afresh:
             before = build or self._latest_build(step)
             return Decision("build", self._why_afresh(step), identity, before=before)
         if build is not None:
-            why = "same settings, code and inputs"
-            if build.accepted_from:
-                why = f"accepted by --reuse from build {build.accepted_from[:12]}"
-            return Decision("reuse", why, identity, build=build)
+            return Decision("reuse", _unchanged(build), identity, build=build)
         why = self.why(step, identity)
         if step.name in self.options.reuse:
             accepted = self._latest_build(step)
@@ -160,6 +157,17 @@ class Planner:
                 raise RecipeError(f"--reuse {step.name}: {self.history_name}/{step.name} has no artifact to reuse yet")
             return Decision("reuse", f"accepted by --reuse in spite of: {why}", identity, accepted=accepted)
         return Decision("build", why, identity)
+
+    def _pinned(self, step: Step, identity: Identity) -> Decision | None:
+        """To keep a pinned step's latest artifact, if nothing but the content of its inputs has changed since."""
+        latest = self._latest_build(step) if step.task.pinned() and step.name not in self.afresh else None
+        if latest is None or latest.identity.model_copy(update={"inputs": identity.inputs}) != identity:
+            return None
+        if not self.store.is_whole(latest.artifact):
+            return None
+        changes = differences(self.store, latest.identity, identity)
+        why = f"pinned: {'; '.join(changes)}" if changes else _unchanged(latest)
+        return Decision("reuse", why, identity, build=latest)
 
     def identity(self, step: Step, inputs: Mapping[str, str]) -> Identity:
         """All that goes into a build of ``step`` with these inputs (slot → digest)."""
@@ -271,8 +279,11 @@ class Planner:
         record = self.store.record_of(entry.key)
         if record is not None:
             known = {slot: digest for slot, digest in record.identity.inputs.items() if slot in step.task.inputs()}
-            own = differences(self.store, record.identity, self.identity(step, known))
-            why = "; ".join([why, *own])
+            identity = self.identity(step, known)
+            pinned = self._pinned(step, identity) if known.keys() == step.task.inputs().keys() else None
+            if pinned is not None:
+                return Decision("reuse", f"pinned, whatever comes of {', '.join(waits)}", build=pinned.build)
+            why = "; ".join([why, *differences(self.store, record.identity, identity)])
         return Decision("depends", why)
 
     def _why_afresh(self, step: Step) -> str:
@@ -290,3 +301,10 @@ class Planner:
     def _latest_build(self, step: Step) -> Build | None:
         entry = self._latest_entry(step)
         return self.store.record_of(entry.key) if entry else None
+
+
+def _unchanged(build: Build) -> str:
+    """Why a build of the very same identity is reused."""
+    if build.accepted_from:
+        return f"accepted by --reuse from build {build.accepted_from[:12]}"
+    return "same settings, code and inputs"

@@ -327,6 +327,10 @@ class Task(Settings):
         """Names of what it reads outside that has no fingerprint: then every run builds it. None for most tasks."""
         return []
 
+    def pinned(self) -> bool:
+        """Whether the latest artifact stays in use when nothing but the content of the inputs has changed."""
+        return False
+
     @abstractmethod
     def run(self, context: Context) -> Result:
         """Do the work: read the inputs, write files into ``context.output``."""

@@ -11,6 +11,7 @@ from flows.home import Home
 from flows.plan import Decision
 from storage.errors import RecipeError, SourceError
 from tests.flows.conftest import RECIPE, built, make_all, planner_of, statuses
+from tests.flows.toys import Keep
 
 
 def actions(decisions: dict[str, Decision]) -> dict[str, str]:
@@ -128,6 +129,34 @@ def test_a_step_that_grows_takes_its_latest_artifact_along(home: Home) -> None:
     assert '"a new one": 2' in seen
     assert '"Page 1": 1' in seen
     assert built(make_all(planner_of(home))) == []
+
+
+def test_a_pinned_step_keeps_its_artifact_while_only_its_inputs_change(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Keep, "pinned", lambda self: True)
+    new = home.folder.parent / "texts" / "9.txt"
+    first = make_all(planner_of(home))
+    new.write_text("a new one\n")
+    planned = planner_of(home).plan()
+    assert list(actions(planned).values()) == ["build", "depends", "reuse", "reuse", "reuse"]
+    assert planned["kept"].why == "pinned, whatever comes of documents"
+    second = make_all(planner_of(home))
+    assert built(second) == ["pages", "documents"]
+    assert second["kept"].artifact == first["kept"].artifact
+    assert second["kept"].why == "pinned: input documents changed: 1 of 4 partitions"
+    assert built(make_all(planner_of(home))) == []
+
+    changed = planner_of(home, RECIPE, "kept.letters=3").plan()["kept"]
+    assert (changed.action, changed.why) == ("build", "letters 4 → 3; input documents changed: 1 of 4 partitions")
+    rebuilt = make_all(planner_of(home, rebuild=frozenset(["kept"])))
+    assert rebuilt["kept"].status == "built"
+    assert rebuilt["kept"].artifact != first["kept"].artifact
+    # The latest one stays, though an earlier build had just these inputs.
+    new.unlink()
+    third = make_all(planner_of(home))
+    assert "kept" not in built(third)
+    assert third["kept"].artifact == rebuilt["kept"].artifact
 
 
 def test_missing_objects_are_built_again(home: Home) -> None:
