@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
@@ -83,8 +83,6 @@ class Recipe:
 class RecipeResources(Resources):
     """Where and how fast the steps run: defaults for all, and exceptions under ``steps``."""
 
-    engine: Literal["local"] = "local"
-    """What runs the partitions and ranks."""
     steps: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Resources of single steps, by name."""
 
@@ -192,7 +190,7 @@ def _resources(given: dict[str, Any], steps: list[str], tree: Tree) -> dict[str,
     """Resources of every step: the recipe's, and the step's own on top."""
     at: Place = ("resources",)
     common = validate(RecipeResources, given, tree, at, "resources")
-    shared = common.model_dump(exclude_unset=True, exclude={"engine", "steps"})
+    shared = common.model_dump(exclude_unset=True, exclude={"steps"})
     for name in common.steps:
         if name not in steps:
             raise RecipeError(

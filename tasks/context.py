@@ -103,10 +103,15 @@ class RunContext:
     """Descriptors of the build's lock, for training processes to hold as well."""
     takedowns: Takedowns = field(default_factory=Takedowns)
     """The requests to leave documents out."""
+    makers: Mapping[Input[Any], Task] = field(default_factory=dict)
+    """The steps that made the inputs."""
 
     @property
     def metrics_file(self) -> Path:
         return self.scratch / "metrics.jsonl"
+
+    def maker(self, reference: Input[Any]) -> Task | None:
+        return self.makers.get(reference)
 
     def open(self, reference: Input[A]) -> A:
         artifact: A = self.inputs[reference]  # type: ignore[assignment]  # kinds are checked when the recipe is read
@@ -181,7 +186,7 @@ class RunContext:
         job = PartitionJob(
             output=output or self.output,
             scratch=self.scratch / "partitions" / name,
-            workers=self.resources.workers,
+            resources=self.resources,
             progress=self.progress,
             recall=recall,
             remember=remember,

@@ -1,44 +1,47 @@
 """Work on the partitions of a corpus in worker processes: the only place that starts processes for data work.
 
 A worker that dies takes nothing with it: the document it died of is remembered, the partition is
-worked on again without it, and the other partitions never notice. A finished partition is
-published by the parent alone, by renaming, so a worker that outlives its parent for a moment
-cannot touch a later run's files.
+worked on again without it, and the other partitions never notice. A worker that is killed from
+outside (out of memory, with its host, by a person) is nobody's fault: its partition is tried again,
+with fewer of them at a time. A finished partition is published by the parent alone, by renaming, so
+a worker that outlives its parent for a moment cannot touch a later run's files.
 """
 
 from __future__ import annotations
 
-import atexit
-import faulthandler
 import json
-import multiprocessing
 import os
+import pickle
 import shutil
-import signal
 import tempfile
-import threading
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
-from pebble import ProcessExpired, ProcessPool
 
 from storage.artifact import JsonValue
 from storage.corpus import Partition
 from storage.errors import StepFailed
-from tasks.task import DocumentLost, PartitionFunction, PartitionResult, Progress
+from tasks.engines.cluster import RayEngine, first_party
+from tasks.engines.local import LocalEngine
+from tasks.engines.worker import Done, Work, WorkerDied, die_with_parent
+from tasks.task import PartitionFunction, PartitionResult, Progress, Resources
+
+__all__ = ["PartitionJob", "die_with_parent", "map_partitions"]
 
 PLUMBING = "where a partition is worked on cannot shape its bytes: a function sees only its arguments"
 
 _MAX_LOST_PER_PARTITION = 100
 """More documents than this that kill their worker, in one partition, are a broken step, not bad documents."""
-_PARTITIONS_PER_WORKER = 256
-"""After so many partitions a worker is replaced, which bounds what leaking libraries can hold."""
-_PARENT_POLL_SECONDS = 0.5
+_MAX_KILLS_PER_DOCUMENT = 3
+"""So often a partition is tried again whose worker was killed from outside, before the document at hand is blamed."""
+_PUBLISHERS = 8
+"""Threads of the parent that look for earlier results and put new ones into the store."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,34 @@ class PartitionJob:
     """Folder for the finished files."""
     scratch: Path
     """Folder for unfinished files, and for the record of finished partitions."""
-    workers: int
+    resources: Resources
     progress: Progress
     recall: Callable[[Partition], tuple[dict[str, JsonValue], dict[str, Path]] | None] = lambda partition: None
-    """Stats and files of a partition that an earlier build has worked on, if any."""
+    """Stats and files of a partition that an earlier build has worked on, if any. Called from several threads."""
     remember: Callable[[Partition, dict[str, JsonValue], dict[str, Path]], None] = lambda *_: None
-    """Called with each newly finished partition."""
+    """Called with each newly finished partition, from several threads."""
+
+
+class Engine(Protocol):
+    """Where work is done."""
+
+    def begin(self, payload: bytes) -> None:
+        """Take what all partitions need: it is handed over once, not with each."""
+
+    def slots(self) -> int:
+        """How many partitions it should have at a time; may change from one moment to the next."""
+
+    def submit(self, work: Work) -> Future[Any]:
+        """Begin to work on a partition."""
+
+    def result(self, work: Work, future: Future[Any]) -> Done:
+        """What came of it. Raises WorkerDied if its process ended before; exceptions of the function pass through."""
+
+    def shrink(self) -> None:
+        """Work on fewer partitions at a time from now on."""
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Nobody waits for this any more."""
 
 
 def map_partitions(
@@ -69,31 +94,54 @@ def map_partitions(
     Raises StepFailed when a partition kills its workers for no document that could be left out;
     an exception of ``function`` passes through.
     """
-    run = _Run(job, function, payload, seconds_per_document, sum(_rows(p) for p in partitions))
+    run = _Run(job, function, payload, partitions, seconds_per_document)
     results: dict[str, PartitionResult] = {}
-    waiting: dict[Future[Any], Partition] = {}
-    try:
-        for partition in partitions:
-            known = run.known(partition)
-            if known is not None:
+    with ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="partitions") as threads:
+        left: deque[Partition] = deque()
+        for partition, known in zip(partitions, threads.map(run.known, partitions), strict=True):
+            if known is None:
+                left.append(partition)
+            else:
                 results[partition.name] = known
                 run.advance(partition)
-            else:
-                waiting[run.submit(partition)] = partition
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                partition = waiting.pop(future)
-                result = run.finish(future, partition)
-                if result is None:
-                    waiting[run.submit(partition)] = partition
-                else:
-                    results[partition.name] = result
-                    run.advance(partition)
-    finally:
-        for future in waiting:
-            future.cancel()
+        if left:
+            _work_through(run, left, results, threads)
     return [results[partition.name] for partition in partitions]
+
+
+def _work_through(
+    run: _Run, left: deque[Partition], results: dict[str, PartitionResult], threads: ThreadPoolExecutor
+) -> None:
+    """Keep the engine busy, with no more partitions in its hands than it asks for, until none is ``left``."""
+    engine = run.engine_for(left)
+    working: dict[Future[Any], tuple[Partition, Work]] = {}
+    publishing: dict[Future[PartitionResult], Partition] = {}
+    try:
+        while left or working or publishing:
+            while left and len(working) < engine.slots():
+                partition = left.popleft()
+                work = run.work(partition)
+                working[engine.submit(work)] = (partition, work)
+            done, _ = wait([*working, *publishing], return_when=FIRST_COMPLETED)
+            for future in done:
+                if future in publishing:
+                    partition = publishing.pop(future)
+                    results[partition.name] = future.result()
+                    run.advance(partition)
+                    continue
+                partition, work = working.pop(future)
+                try:
+                    made = engine.result(work, future)
+                except WorkerDied as death:
+                    if run.account_for(partition, death):
+                        engine.shrink()
+                    shutil.rmtree(work.stage, ignore_errors=True)
+                    left.appendleft(partition)
+                else:
+                    publishing[threads.submit(run.publish, partition, work, made)] = partition
+    finally:
+        for future in working:
+            engine.cancel(future)
 
 
 @dataclass
@@ -103,12 +151,38 @@ class _Run:
     job: PartitionJob
     function: PartitionFunction
     payload: Any
+    partitions: Sequence[Partition]
     seconds: float
-    total_rows: int
     rows_done: int = 0
     lost: dict[str, dict[str, str]] = field(default_factory=dict)
     """Per partition: document id → reason, for documents that cost a worker its life."""
-    stages: dict[str, Path] = field(default_factory=dict)
+    kills: dict[str, int] = field(default_factory=dict)
+    """Per partition: how often its worker was killed from outside since a document was blamed last."""
+    deaths: dict[str, int] = field(default_factory=dict)
+    """Per partition: how often its worker died by itself where no document was at hand."""
+
+    @cached_property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Rows and uncompressed bytes of each partition."""
+        return {partition.name: _size(partition) for partition in self.partitions}
+
+    @cached_property
+    def total_rows(self) -> int:
+        return sum(rows for rows, _ in self.sizes.values())
+
+    def engine_for(self, left: Sequence[Partition]) -> Engine:
+        """What works on these partitions, ready to begin."""
+        resources = self.job.resources
+        engine: Engine
+        if resources.engine == "ray":
+            parts = [self.payload, *getattr(self.payload, "__dict__", {}).values()]
+            modules = first_party({self.function.__module__, *(type(part).__module__ for part in parts)})
+            workers = resources.workers if "workers" in resources.model_fields_set else None
+            engine = RayEngine(resources.address, workers, modules)
+        else:
+            engine = LocalEngine(resources.workers, max(self.sizes[partition.name][1] for partition in left))
+        engine.begin(pickle.dumps(self.payload))
+        return engine
 
     def known(self, partition: Partition) -> PartitionResult | None:
         """The result of a partition finished before, in this build or an earlier one."""
@@ -128,62 +202,64 @@ class _Run:
             files[name].parent.mkdir(parents=True, exist_ok=True)
             files[name].unlink(missing_ok=True)
             files[name].symlink_to(source)
-        return self._publish(partition, stats, files, reused=True)
+        return self._note(partition, stats, files, reused=True)
 
-    def submit(self, partition: Partition) -> Future[Any]:
-        """Hand the partition to a worker, with a stage folder that no other attempt shares."""
+    def work(self, partition: Partition) -> Work:
+        """What a worker is to do, with a stage folder that no other attempt shares."""
         self.job.scratch.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f"{Path(partition.name).stem}.", dir=self.job.scratch))
-        self.stages[partition.name] = stage
         lost = self.lost.get(partition.name, {})
-        arguments = (self.function, self.payload, partition.path, stage, partition.name, self.seconds, lost)
-        future: Future[Any] = _pool(self.job.workers).schedule(_work, args=arguments)
-        return future
+        return Work(self.function, partition.path, stage, partition.name, self.seconds, dict(lost))
 
-    def finish(self, future: Future[Any], partition: Partition) -> PartitionResult | None:
-        """Publish what the worker made; None if it died and the partition has to be tried again."""
-        stage = self.stages.pop(partition.name)
-        try:
-            stats = future.result()
-        except ProcessExpired as error:
-            self._lose(partition, stage, error)
-            shutil.rmtree(stage, ignore_errors=True)
-            return None
+    def publish(self, partition: Partition, work: Work, made: Done) -> PartitionResult:
+        """Move what the worker made to where it belongs, and remember it."""
         files = {}
-        for made in sorted((stage / "output").iterdir()):
-            files[made.name] = self.job.output / made.name
-            self.job.output.mkdir(parents=True, exist_ok=True)
-            os.replace(made, files[made.name])
-        shutil.rmtree(stage, ignore_errors=True)
-        self.job.remember(partition, stats, files)
-        return self._publish(partition, stats, files, reused=False)
+        self.job.output.mkdir(parents=True, exist_ok=True)
+        for path in sorted((work.stage / "output").iterdir()):
+            files[path.name] = self.job.output / path.name
+            os.replace(path, files[path.name])
+        shutil.rmtree(work.stage, ignore_errors=True)
+        self.job.remember(partition, made.stats, files)
+        return self._note(partition, made.stats, files, reused=False)
 
     def advance(self, partition: Partition) -> None:
-        self.rows_done += _rows(partition)
+        self.rows_done += self.sizes[partition.name][0]
         self.job.progress(self.rows_done, self.total_rows, "documents")
 
-    def _lose(self, partition: Partition, stage: Path, error: ProcessExpired) -> None:
-        document, seconds = _read_marker(stage / "current")
-        lost = self.lost.setdefault(partition.name, {})
+    def account_for(self, partition: Partition, death: WorkerDied) -> bool:
+        """Say what a worker died of; whether the machine is to blame, so that less should be done at a time.
+
+        Raises StepFailed where trying again is of no use.
+        """
+        name, document = partition.name, death.document
+        timeout = bool(document) and death.elapsed >= self.seconds
+        if death.killed and not timeout:
+            self.kills[name] = self.kills.get(name, 0) + 1
+            if self.kills[name] <= _MAX_KILLS_PER_DOCUMENT:
+                return True
+            self.kills[name] = 0
         if not document:
-            # Killed from outside (out of memory, a person): worth one more try.
-            document = f"<worker {len(lost)}>"
-            if any(name.startswith("<worker") for name in lost):
+            self.deaths[name] = self.deaths.get(name, 0) + 1
+            if death.killed or self.deaths[name] > 1:
+                how = "was killed again and again" if death.killed else f"died twice (exit status {death.exit_status})"
                 raise StepFailed(
-                    f"partition {partition.name}: its worker died twice (exit status {error.exitcode}) "
-                    "outside any document; give the step fewer workers if memory ran out"
-                ) from error
-        lost[document] = "timeout" if seconds >= self.seconds else "crash"
+                    f"partition {name}: its worker {how} outside any document{death.reason and f' ({death.reason})'}; "
+                    "if memory ran out, give the step fewer workers or the machine more memory"
+                ) from death
+            return False
+        lost = self.lost.setdefault(name, {})
+        lost[document] = "timeout" if timeout else "crash"
         if len(lost) > _MAX_LOST_PER_PARTITION:
             raise StepFailed(
-                f"partition {partition.name}: more than {_MAX_LOST_PER_PARTITION} documents killed their worker; "
+                f"partition {name}: more than {_MAX_LOST_PER_PARTITION} documents killed their worker; "
                 "something is wrong with the step, not with the documents"
-            ) from error
+            ) from death
+        return False
 
     def _record(self, partition: Partition) -> Path:
         return self.job.scratch / f"{partition.name}.{partition.digest[:16]}.json"
 
-    def _publish(
+    def _note(
         self, partition: Partition, stats: dict[str, JsonValue], files: dict[str, Path], reused: bool
     ) -> PartitionResult:
         self.job.scratch.mkdir(parents=True, exist_ok=True)
@@ -194,108 +270,9 @@ class _Run:
         return PartitionResult(partition.name, files, stats, reused)
 
 
-# In the worker
-
-
-def _work(
-    function: PartitionFunction,
-    payload: Any,
-    source: Path,
-    stage: Path,
-    name: str,
-    seconds: float,
-    lost: dict[str, str],
-) -> dict[str, JsonValue]:
-    output = stage / "output"
-    output.mkdir()
-    with (stage / "current").open("wb", buffering=0) as marker:
-        return function(payload, source, output / name, _Guard(marker, seconds, lost))
-
-
-class _Guard:
-    """See ``tasks.task.Guard``: a watchdog in C ends the process even when a library holds the interpreter's lock."""
-
-    def __init__(self, marker: IO[bytes], seconds: float, lost: dict[str, str]) -> None:
-        self._marker = marker
-        self._seconds = seconds
-        self._lost = lost
-        self._silence = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the guard
-
-    def __call__(self, document: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        if document in self._lost:
-            raise DocumentLost(self._lost[document])
-        self._mark(f"{time.time()} {document}")
-        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._silence)
-        try:
-            return function(*arguments)
-        except (RecursionError, MemoryError) as error:
-            raise DocumentLost("crash") from error
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            self._mark("")
-
-    def _mark(self, text: str) -> None:
-        content = text.encode()
-        os.pwrite(self._marker.fileno(), content, 0)
-        os.ftruncate(self._marker.fileno(), len(content))
-
-
-def _read_marker(path: Path) -> tuple[str, float]:
-    """The document a dead worker was at, and for how many seconds; an empty name if it was at none."""
-    if not path.exists() or not path.read_text():
-        return "", 0.0
-    started, document = path.read_text().split(" ", 1)
-    return document, time.time() - float(started)
-
-
-def _start_worker(parent: int) -> None:
-    # Ctrl-C in a terminal reaches every process of the group. A worker that dies of it would look
-    # as if a document had killed it; the parent decides, and its end ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """End this process soon after its parent is gone, however the parent ended.
-
-    ``parent`` is the parent's process number, for a child that may start only after its parent's end.
-    """
-    expected = os.getppid() if parent is None else parent
-
-    def watch() -> None:
-        while os.getppid() == expected:
-            time.sleep(_PARENT_POLL_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
-
-
-# The pool, shared by all steps of this process: started once, and a bound on all of them together
-
-_pools: dict[int, ProcessPool] = {}
-_pools_lock = threading.Lock()
-
-
-def _pool(workers: int) -> ProcessPool:
-    with _pools_lock:
-        if workers not in _pools or not _pools[workers].active:
-            _pools[workers] = ProcessPool(
-                max_workers=workers,
-                max_tasks=_PARTITIONS_PER_WORKER,
-                initializer=_start_worker,
-                initargs=(os.getpid(),),
-                # The parent has threads (Prefect's among them), which forking would copy in the middle of their work.
-                context=multiprocessing.get_context("spawn"),
-            )
-        return _pools[workers]
-
-
-@atexit.register
-def _stop_pools() -> None:
-    for pool in _pools.values():
-        pool.stop()
-        pool.join(timeout=5)
-
-
-def _rows(partition: Partition) -> int:
-    return int(pq.read_metadata(partition.path).num_rows) if partition.name.endswith(".parquet") else 1
+def _size(partition: Partition) -> tuple[int, int]:
+    """Rows, and bytes once uncompressed."""
+    if not partition.name.endswith(".parquet"):
+        return 1, partition.path.stat().st_size
+    metadata = pq.read_metadata(partition.path)
+    return metadata.num_rows, sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))

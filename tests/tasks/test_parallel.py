@@ -93,10 +93,57 @@ def test_a_document_that_hangs_or_crashes_is_left_out_and_the_others_stay(tmp_pa
     assert results[1].stats == {"kept": 1, "lost": {}}
 
 
-def test_a_worker_that_dies_twice_for_no_document_fails_the_step(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_again_and_again_for_no_document_fails_the_step(tmp_path: Path) -> None:
     partitions = _partitions(tmp_path / "in", [["a"]])
-    with pytest.raises(StepFailed, match=r"00000\.parquet.*died twice"):
+    with pytest.raises(StepFailed, match=r"00000\.parquet.*was killed again and again"):
         _context(tmp_path).map_partitions(die_outside, {}, partitions)
+
+
+def test_a_worker_that_is_killed_once_costs_a_try_and_no_document(tmp_path: Path) -> None:
+    partitions = _partitions(tmp_path / "in", [["a", "b"], ["c"]])
+    payload = {"log": str(tmp_path / "log"), "kill": "00000.parquet"}
+    results = _context(tmp_path).map_partitions(killed_at_first, payload, partitions)
+    assert [result.stats for result in results] == [{"words": 2, "lost": []}, {"words": 1, "lost": []}]
+    assert sorted((tmp_path / "log").read_text().split()) == ["00000.parquet"] * 2 + ["00001.parquet"]
+
+
+def killed_at_first(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> dict[str, Any]:
+    """Be killed from outside in the middle of a document, but for the first time only."""
+    known = Path(payload["log"]).read_text() if Path(payload["log"]).exists() else ""
+    with Path(payload["log"]).open("a") as log:
+        log.write(source.name + "\n")
+    lost = []
+    words = pq.read_table(source)["word"].to_pylist()
+    for word in words:
+        try:
+            if source.name == payload["kill"] and source.name not in known:
+                guard(word, os.kill, os.getpid(), signal.SIGKILL)
+            guard(word, str.upper, word)
+        except DocumentLost:
+            lost.append(word)
+    output.write_text("")
+    return {"words": len(words), "lost": lost}
+
+
+def greedy(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> dict[str, Any]:
+    """Take memory for a moment."""
+    with Path(payload["log"]).open("a") as log:
+        log.write(source.name + "\n")
+    taken = b"x" * payload["bytes"]
+    time.sleep(0.5)
+    output.write_text(f"{len(taken)}")
+    return {"words": pq.read_table(source).num_rows}
+
+
+def test_no_more_partitions_are_handed_out_than_the_workers_can_take(tmp_path: Path) -> None:
+    partitions = _partitions(tmp_path / "in", [["a"]] * 12)
+    stages: list[int] = []
+    scratch = tmp_path / "scratch"
+    counted = lambda *_: stages.append(sum(path.is_dir() for path in scratch.rglob("*.*")))  # noqa: E731
+    _context(tmp_path, progress=counted).map_partitions(shout, {"log": str(tmp_path / "log")}, partitions)
+    assert len(stages) == 12
+    assert max(stages) <= 2 * 2 + 1 + 2, "two workers, two waiting, and what is being published"
+    assert list(scratch.rglob("current")) == []
 
 
 def test_a_killed_build_goes_on_where_it_was(tmp_path: Path) -> None:

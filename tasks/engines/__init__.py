@@ -1,0 +1,1 @@
+"""What runs the work on partitions: processes of this machine, or a Ray cluster."""
