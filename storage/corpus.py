@@ -73,6 +73,8 @@ _DERIVED = "#"
 
 @dataclass(frozen=True)
 class Partition:
+HELD_OUT = "~validation"
+"""Ends the id of a page whose source is held out for validation as a whole."""
     """One file of a corpus."""
 
     name: str
@@ -124,14 +126,16 @@ class Examples(Corpus):
         return read_table(self.path(f"{name}.parquet"))
 
 
-def document_id(source: str, url: str) -> str:
+def document_id(source: str, url: str, held_out: bool = False) -> str:
     """Identity of a page and of the document made of it: 32 hexadecimal digits.
 
     ``url`` is the page's URL, or for files the POSIX path relative to the source's root
     (followed by ``#`` and the record's key, in a container).
     """
-    return digest_of_text(f"{source}\n{url}")[:32]
+    return digest_of_text(f"{source}\n{url}")[:32] + (HELD_OUT if held_out else "")
 
+
+    With ``held_out`` a mark follows, by which all steps know that it is for validation alone.
 
 def derived_id(document: str, number: int) -> str:
     """Identity of the ``number``-th text (from 1) made from a document, which stays on its side of every split."""
@@ -142,7 +146,8 @@ def is_validation(document: str, fraction: float) -> bool:
     """Whether the document with this id belongs to the validation split.
 
     Depends on the id alone, so growth never moves a document, and the validation split of a
-    smaller fraction is contained in that of a larger one. A text derived from a document is on
+    smaller fraction is contained in that of a larger one. Of a source with ``split: validation``
+    all documents do, whatever the fraction. A text derived from a document is on
     that document's side, so no paraphrase of what is held out is trained on.
     """
     origin = document.partition(_DERIVED)[0]
@@ -152,6 +157,8 @@ def is_validation(document: str, fraction: float) -> bool:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one Parquet file."""
+    if origin.endswith(HELD_OUT):
+        return True
     return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from storage.artifact import JsonValue
-from storage.corpus import Pages, document_id
+from storage.corpus import HELD_OUT, Pages, document_id
 from storage.errors import SourceError, StepFailed
 from storage.takedown import Takedowns
 from tasks.pages.compaction import compacted
@@ -104,7 +104,7 @@ class Collect(Task):
                 raise SourceError(f"no page came from {names} ({tally.said()}); correct the sources' paths")
             vanished = pages.vanished()
             if self.vanished == "keep":
-                pages.keep_vanished(list(terms), context.takedowns)
+                pages.keep_vanished({source.name: source.held_out for source in self.sources}, context.takedowns)
             found = pages.write(partitions, terms, context)
             found = compacted(found, context.output, size, self.compact_partitions, writer.number)
         write_index(found, context.output)
@@ -120,8 +120,8 @@ class Collect(Task):
             if limit == 0:
                 continue
             scratch = context.scratch / "sources" / source.name
-            forgotten = partial(_is_forgotten, context.takedowns, source.name)
-            past = Past(_versions(index, source.name), scratch, context.progress, forgotten)
+            forgotten = partial(_is_forgotten, context.takedowns, source)
+            past = Past(_versions(index, source), scratch, context.progress, forgotten)
             for item in source.pages(context.world, past):
                 if isinstance(item, (Page, Same)) and forgotten(item.url):
                     tally.dropped[FORGOTTEN] += 1
@@ -172,19 +172,21 @@ def _last_refresh(previous: Pages | None, index: pa.Table) -> int:
     return max(counted, pc.max(index["first_seen"]).as_py() or 0)
 
 
-def _versions(index: pa.Table, source: str) -> dict[str, str]:
-    """URL → version of this source's pages, for those that have one."""
-    mine = index.filter(pc.and_(pc.equal(index["source"], source), pc.is_valid(index["version"])))
+def _versions(index: pa.Table, source: Source) -> dict[str, str]:
+    """URL → version of this source's pages, for those that have one; none from before it changed sides."""
+    mine = pc.and_(pc.equal(index["source"], source.name), pc.is_valid(index["version"]))
+    same_side = pc.equal(pc.ends_with(index["id"], HELD_OUT), source.held_out)
+    mine = index.filter(pc.and_(mine, same_side))
     return dict(zip(mine["url"].to_pylist(), mine["version"].to_pylist(), strict=True))
 
 
-def _is_forgotten(takedowns: Takedowns, source: str, url: str) -> bool:
-    return takedowns.concern_page(document_id(source, url), url)
+def _is_forgotten(takedowns: Takedowns, source: Source, url: str) -> bool:
+    return takedowns.concern_page(document_id(source.name, url, source.held_out), url)
 
 
 def _taken(pages: Refresh, source: Source, terms: Terms, item: Page | Same) -> bool:
     """Hand on what came; False if a newer version of it came before."""
-    identity = document_id(source.name, item.url)
+    identity = document_id(source.name, item.url, source.held_out)
     if isinstance(item, Same):
         if not pages.knows(identity):
             raise StepFailed(f"source {source.name}: {item.url!r} is called the same, and was never there")

@@ -38,12 +38,12 @@ _EXAMPLE_CHARACTERS = 80
 class Dedup(Task):
     """Keep one document of every group of copies.
 
-    In the order (first_seen, id), a document is kept if and only if no kept document is a match of
-    it. Two documents match if their texts are equal but for case, compatibility forms and white
-    space, or if they agree in a band of their MinHash sketches and the true Jaccard similarity of their
-    word 5-grams (see ``tasks.copies.shingles``) is at least ``similarity``. So the result depends on
-    neither the order of arrival nor workers nor partitions, and of a chain A~B~C with A unlike C
-    both A and C stay.
+    In the order (first_seen, id), those of sources held out for validation before all others, a
+    document is kept if and only if no kept document is a match of it. Two documents match if their
+    texts are equal but for case, compatibility forms and white space, or if they agree in a band of
+    their MinHash sketches and the true Jaccard similarity of their word 5-grams (see
+    ``tasks.copies.shingles``) is at least ``similarity``. So the result depends on neither the order
+    of arrival nor workers nor partitions, and of a chain A~B~C with A unlike C both A and C stay.
 
     Signatures are made per partition, in worker processes, and so are the 5-grams of the documents
     that share a band with another; the comparisons themselves are made in order by one process,

@@ -19,6 +19,7 @@ from storage.artifact import JsonValue
 from storage.corpus import Documents, Partition, read_table, write_table
 from storage.identity import digest_of_bytes, digest_of_value
 from tasks.copies.passages import Unit, group_key, passages_of, repeated, save_keys, with_punctuation, without
+from tasks.copies.precedence import precedence
 from tasks.copies.shingles import mixed
 from tasks.gate import check_source_loss
 from tasks.tally import Tally, result_of
@@ -33,9 +34,10 @@ class DropPassages(Task):
     A passage is a line, a paragraph, or a run of words. It is *repeated* if at least
     ``min_documents`` documents and the share ``min_share`` of all documents of one site (or source,
     or the corpus) hold it. With ``keep: first`` it stays in the first of those documents in the
-    order (first_seen, id), so no passage is lost altogether. How often one document holds it does
-    not matter. With ``unit: words``, every run of at least ``words`` words that a passage's first
-    document shares with later ones is cut from these, wherever it begins and ends.
+    order (first_seen, id), those of sources held out for validation before all others, so no passage
+    is lost altogether. How often one document holds it does not matter. With ``unit: words``, every
+    run of at least ``words`` words that a passage's first document shares with later ones is cut
+    from these, wherever it begins and ends.
 
     So the result depends on neither the order of arrival nor workers nor partitions. Documents of
     which nothing is left are dropped (``dropped.repeated``).
@@ -82,7 +84,7 @@ class DropPassages(Task):
         tables = [read_table(result.files[f"{result.name}.about.parquet"]) for result in made]
         starts = np.cumsum([0, *(table.num_rows for table in tables)])
         about = pa.concat_tables(tables).combine_chunks()
-        in_order = pc.sort_indices(about, [("first_seen", "ascending"), ("id", "ascending")]).to_numpy()
+        in_order = precedence(about)
         rank = np.empty(len(in_order), np.int64)
         rank[in_order] = np.arange(len(in_order))
         _, group, sizes = np.unique(about["group"].to_numpy(), return_inverse=True, return_counts=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.corpus import Documents, Partition, read_table
 from storage.identity import digest_of_bytes, digest_of_value
+from tasks.copies.precedence import precedence
 from tasks.copies.shingles import Hashes, jaccard, shingles_of
 from tasks.rows import RowWork, Worked
 from tasks.tally import Tally
@@ -42,7 +42,7 @@ class Signatures:
     keys: Hashes
     """(bands × documents) band keys, memory-mapped."""
     order: Numbers
-    """Numbers of the documents in the order (first_seen, id)."""
+    """Numbers of the documents in the order in which they take precedence."""
     first_of: Numbers
     """For every document the first one, in that order, with the same normalised text: itself, most often."""
     sources: list[str]
@@ -64,8 +64,7 @@ class Signatures:
             start += part.num_rows
             parts.append(part.drop_columns(["keys"]))
         table = pa.concat_tables(parts)
-        by_age = pc.sort_indices(table, [("first_seen", "ascending"), ("id", "ascending")])
-        order = by_age.to_numpy().astype(np.int64)
+        order = precedence(table)
         group, _ = _numbered(table["exact"])
         source, distinct = _numbered(table["source"])
         names = distinct.to_pylist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.artifact import JsonValue
-from storage.corpus import Partition, read_table, write_table
+from storage.corpus import HELD_OUT, Partition, read_table, write_table
 from storage.identity import digest_of_value
 from storage.takedown import Takedowns
 from tasks.pages.index import digest_of_page, entry_of, is_older, name_of, table_of_entries
@@ -135,9 +136,14 @@ class Refresh:
         """How many came with another content than before."""
         return len(self._changed)
 
-    def keep_vanished(self, sources: Iterable[str], takedowns: Takedowns) -> None:
-        """Take the pages of these sources that did not come, and are not to be forgotten, for the same as before."""
-        ours = np.isin(self.index["source"].to_numpy(zero_copy_only=False), list(sources))
+    def keep_vanished(self, sources: Mapping[str, bool], takedowns: Takedowns) -> None:
+        """Take the pages of these sources that did not come, and are not to be forgotten, for the same as before.
+
+        ``sources`` says of each whether it is held out: what was collected while it was not, or the
+        other way round, goes.
+        """
+        names, held = self.index["source"].to_pylist(), pc.ends_with(self.index["id"], HELD_OUT).to_pylist()
+        ours = np.array([sources.get(name) == side for name, side in zip(names, held, strict=True)], np.bool_)
         for at in np.flatnonzero((self._fate == _GONE) & ours).tolist():
             if not takedowns.concern_page(self.index["id"][at].as_py(), self.index["url"][at].as_py()):
                 self._fate[at] = _SAME

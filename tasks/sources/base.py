@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -120,8 +120,15 @@ class Source(Settings):
         return Terms(self.license, self.language)
 
     @abstractmethod
+    split: Literal["validation"] | None = None
+    """``validation``: hold all pages of this source out. It is part of their ids; of copies, those trained on go."""
     def pages(self, world: World, past: Past = NO_PAST) -> Iterator[Item]:
         """The pages in a fixed order, one at a time: never all in memory.
+
+    @property
+    def held_out(self) -> bool:
+        """Whether all its pages are for validation."""
+        return self.split == "validation"
 
         ``past`` may save it work; what comes must not depend on it, but for pages that cannot be had now.
 
