@@ -9,38 +9,28 @@ from typing import TYPE_CHECKING, Any
 from flows.page.amounts import amounts_of, counted
 from flows.page.curves import Points, losses
 from flows.page.funnel import percent
-from storage.artifact import Artifact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from storage.shards import Shards
 
 BINS = 40
 """Bars of a histogram."""
 _KEPT, _DROPPED, _SECOND = "#2f6f4f", "#c9783c", "#a33b3b"
 
 
-def token_lengths(shards: Artifact) -> dict[str, list[float]]:
+def token_lengths(shards: Shards) -> dict[str, list[float]]:
     """Histogram of the documents' lengths in tokens: ``edges`` (one more than ``counts``) and ``counts``."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
-    lengths = []
-    for name in shards.names("*.arrow"):
-        with pa.memory_map(str(shards.path(name))) as file:
-            for batch in _batches(pa.ipc.open_file(file)):
-                lengths.append(pc.list_value_length(batch.column("tokens")).to_numpy(zero_copy_only=False))
-    values = np.concatenate(lengths) if lengths else np.zeros(0)
+    values = np.concatenate([shards.split("train").lengths, shards.split("validation").lengths])
     positive = values[values > 0]
     if not len(positive):
         return {"edges": [], "counts": []}
     edges = np.geomspace(positive.min(), positive.max() + 1, BINS + 1)
     counts, _ = np.histogram(positive, edges)
     return {"edges": edges.tolist(), "counts": counts.tolist()}
-
-
-def _batches(reader: Any) -> Any:
-    return (reader.get_batch(index) for index in range(reader.num_record_batches))
 
 
 def draw_token_lengths(histogram: Mapping[str, Sequence[float]], title: str) -> Figure:

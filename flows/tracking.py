@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flows.card import card_text, facts
 from flows.home import Home
@@ -22,6 +22,7 @@ from flows.recipe import Step
 from flows.servers import mlflow_environment
 from storage.artifact import JsonValue
 from storage.errors import AthanorError
+from storage.shards import Shards
 from storage.store import Build, Identity, Store, Work
 
 _LINK_SECONDS = 5.0
@@ -69,7 +70,7 @@ class Tracker:
         manifest = store.manifest(build.artifact)
         content: dict[str, JsonValue] = {}
         if manifest.kind == "shards":
-            content["token_lengths"] = token_lengths(store.open(build.artifact))
+            content["token_lengths"] = token_lengths(cast(Shards, store.open(build.artifact)))
         if manifest.kind == "report":
             content["report"] = json.loads(store.open(build.artifact).path("report.json").read_text())
         known = facts(store, build.artifact, build)
