@@ -67,14 +67,14 @@ EXAMPLES_SCHEMA = pa.schema(
 )
 """``document_id`` is the page an example was drawn from (else the example's own id): it decides the split."""
 
+HELD_OUT = "~validation"
+"""Ends the id of a page whose source is held out for validation as a whole."""
 _DERIVED = "#"
 """Stands in an id between that of a document and the number of a text made from it."""
 
 
 @dataclass(frozen=True)
 class Partition:
-HELD_OUT = "~validation"
-"""Ends the id of a page whose source is held out for validation as a whole."""
     """One file of a corpus."""
 
     name: str
@@ -129,13 +129,13 @@ class Examples(Corpus):
 def document_id(source: str, url: str, held_out: bool = False) -> str:
     """Identity of a page and of the document made of it: 32 hexadecimal digits.
 
+    With ``held_out`` a mark follows, by which all steps know that it is for validation alone.
+
     ``url`` is the page's URL, or for files the POSIX path relative to the source's root
     (followed by ``#`` and the record's key, in a container).
     """
     return digest_of_text(f"{source}\n{url}")[:32] + (HELD_OUT if held_out else "")
 
-
-    With ``held_out`` a mark follows, by which all steps know that it is for validation alone.
 
 def derived_id(document: str, number: int) -> str:
     """Identity of the ``number``-th text (from 1) made from a document, which stays on its side of every split."""
@@ -151,14 +151,14 @@ def is_validation(document: str, fraction: float) -> bool:
     that document's side, so no paraphrase of what is held out is trained on.
     """
     origin = document.partition(_DERIVED)[0]
+    if origin.endswith(HELD_OUT):
+        return True
     position = int(digest_of_text(f"split\n{origin}")[:13], 16) / 16**13
     return position < fraction
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one Parquet file."""
-    if origin.endswith(HELD_OUT):
-        return True
     return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
 
 
