@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from glob import glob
 from pathlib import Path
@@ -20,6 +20,7 @@ from storage.shard_index import write_index
 from storage.shards import Shards, index_of_files, token_type, write_shard
 from storage.token_files import Format, MegatronFile, NanoGPTFile, Range
 from storage.tokenizer import Tokenizer
+from tasks.packed import packing_metrics
 from tasks.task import Context, Guard, Input, Outside, Result, Task, World
 
 _PARTITION_TOKENS = 1 << 24
@@ -89,11 +90,10 @@ class ImportTokens(Task):
         payload = Payload(self, ranges, digests, str(tokenizer.folder.resolve()), tokenizer.manifest.model_dump_json())
         made = context.map_partitions(import_partition, payload, partitions, depends_on=[tokenizer])
         include(context.output, "tokenizer", tokenizer)
-        write_index(
-            context.output,
-            index_of_files({name: path for result in made for name, path in result.files.items()}),
-        )
-        return _result([result.stats for result in made])
+        index = index_of_files({name: path for result in made for name, path in result.files.items()})
+        write_index(context.output, index)
+        result = _result([result.stats for result in made])
+        return replace(result, metrics=result.metrics | packing_metrics(index))
 
     def _parts(self, world: World, split: str, eos: int) -> list[tuple[Partition, Range]]:
         """The files of a split, cut into parts; each becomes a shard file."""

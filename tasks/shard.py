@@ -21,6 +21,7 @@ from storage.errors import StepFailed
 from storage.shard_index import write_index
 from storage.shards import Shards, TokenType, index_of_files, shard_schema, token_type, write_shard
 from storage.tokenizer import Tokenizer
+from tasks.packed import packing_metrics
 from tasks.rows import Positions, RowWork, Worked
 from tasks.tally import Tally, counts_of
 from tasks.task import Context, Guard, Input, Result, Sample, Task
@@ -35,8 +36,9 @@ _SHOWN_CHARACTERS = 300
 class Shard(Task):
     """Encode every document and write memory-mapped shards, two for each partition: training and validation.
 
-    A document is on the validation side by its id alone, so growth never moves one. Tokens are
-    stored with the beginning and the end token, as 16-bit numbers where the vocabulary allows.
+    A document is on the validation side by its id alone, so growth never moves one; those of sources
+    with ``split: validation`` always are. Tokens are stored with the beginning and the end token, as
+    16-bit numbers where the vocabulary allows.
 
     Time grows linearly with the text; memory is that of one partition per worker.
     """
@@ -74,7 +76,7 @@ class Shard(Task):
         tokens = total["train.tokens"] + total["validation.tokens"]
         return Result(
             counts={"tokens": tokens, "documents": documents_made},
-            metrics=_metrics(total),
+            metrics=_metrics(total) | packing_metrics(index),
             headline=f"{tokens:,} tokens",
             samples=_samples(documents, tokenizer),
         )

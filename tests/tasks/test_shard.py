@@ -73,6 +73,11 @@ def test_every_document_is_there_whole_with_its_ends(tmp_path: Path, tokenizer: 
     assert metrics["bytes_per_token"] == pytest.approx(size / (tokens - 2 * len(TEXTS)))
     assert sum(count for name, count in metrics.items() if name.startswith("documents_up_to")) == len(TEXTS)
     assert metrics["validation_empty"] == 0
+    lengths = [len(shards.split("train").document(n)) - 1 for n in range(shards.split("train").documents)]
+    assert metrics["documents_cut.1024"] == sum(length > 1024 for length in lengths) / len(lengths)
+    assert 0 <= metrics["padding.1024"] < 0.5
+    sequences = sum(lengths) / (1 - metrics["padding.1024"]) / 1024
+    assert sequences == pytest.approx(round(sequences))
 
 
 def test_the_bytes_depend_on_neither_workers_nor_the_place(tmp_path: Path, tokenizer: Tokenizer) -> None:
