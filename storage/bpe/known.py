@@ -18,14 +18,14 @@ LONGEST_KEY = 15
 ABSENT = -1
 
 _LEAST_BITS, _MOST_BITS = 14, 20
-_MOST_POOLED = 1 << 22
-_MOST_NAMED_BYTES = 1 << 22
+_MOST_POOLED = 1 << 21
+_MOST_NAMED_BYTES = 1 << 21
 _LONGEST_NAMED = 256
 """Longer strings hardly come twice."""
 _COUNT_BITS = 32
 """A value holds where the ids begin, and in these lower bits how many there are."""
-MOST_MEGABYTES = 64
-"""What a full table takes, about: 24 bytes a place, the ids, and strings of more than 15 bytes."""
+MOST_MEGABYTES = 72
+"""What a full table takes at most: 24 bytes a place, the ids, and strings of more than 15 bytes."""
 
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(8)], np.uint64)
@@ -69,9 +69,7 @@ class Known:
     @property
     def full(self) -> bool:
         """Whether it has come to its bound and should be cleared before more is added."""
-        return (
-            self._count > 1 << (_MOST_BITS - 1) or self._pooled > _MOST_POOLED or self._named_bytes > _MOST_NAMED_BYTES
-        )
+        return self._count > 1 << (_MOST_BITS - 1) or self._pooled > _MOST_POOLED
 
     def find(self, low: Words, high: Words) -> Numbers:
         """The value of each key, or ``ABSENT``."""
@@ -122,6 +120,9 @@ class Known:
 
     def add_named(self, name: bytes, value: int) -> None:
         """Enter a string of more than 15 bytes, if it is short enough to be worth it."""
+        if self._named_bytes > _MOST_NAMED_BYTES:
+            self._named.clear()
+            self._named_bytes = 0
         if len(name) <= _LONGEST_NAMED:
             self._named[name] = value
             self._named_bytes += len(name)
