@@ -19,6 +19,16 @@ MIN_TOLERATED = 1
 
 
 @dataclass(frozen=True)
+class At:
+    """Where a page lies for good, so that its content need not be copied."""
+
+    container: str
+    """The file, by its name relative to the source's root."""
+    offset: int
+    """Where in it the page's record can be read from; what is counted is the source's business."""
+
+
+@dataclass(frozen=True)
 class Page:
     """One page as fetched; ``url`` is unique within its source."""
 
@@ -29,6 +39,8 @@ class Page:
     collected_at: datetime | None = None
     version: str | None = None
     """By what the source knows this version again at the next collection; None: it cannot tell."""
+    at: At | None = None
+    """Where it is to be left; None: its content is to be copied."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +120,15 @@ class Source(Settings):
     language: str | None = Field(None, pattern="^[a-z]{2,3}(-[a-z0-9]{2,8})*$")
     """Language of the pages, if it is known (``en``, ``zh-cn``): that of each document until ``filter`` identifies it,
     and its declared language where the page declares none."""
+    split: Literal["validation"] | None = None
+    """``validation``: hold all pages of this source out. It is part of their ids; of copies, those trained on go."""
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
     """The share of unreadable inputs from which the step fails. A single one never fails it, unless this is 0."""
+
+    @property
+    def held_out(self) -> bool:
+        """Whether all its pages are for validation."""
+        return self.split == "validation"
 
     @abstractmethod
     def fingerprint(self, world: World) -> JsonValue:
@@ -120,15 +139,8 @@ class Source(Settings):
         return Terms(self.license, self.language)
 
     @abstractmethod
-    split: Literal["validation"] | None = None
-    """``validation``: hold all pages of this source out. It is part of their ids; of copies, those trained on go."""
     def pages(self, world: World, past: Past = NO_PAST) -> Iterator[Item]:
         """The pages in a fixed order, one at a time: never all in memory.
-
-    @property
-    def held_out(self) -> bool:
-        """Whether all its pages are for validation."""
-        return self.split == "validation"
 
         ``past`` may save it work; what comes must not depend on it, but for pages that cannot be had now.
 
