@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from storage.artifact import Artifact
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Partition, table_of, write_table
 from tasks.context import PlainWorld, RunContext
+from tasks.rows import RowJob
 from tasks.task import PartitionResult, Task
 
 _PARTITION = 500
@@ -19,14 +21,16 @@ _PARTITION = 500
 class InProcess(RunContext):
     """A context whose workers are this process, so that all processor time is its own."""
 
-    def map_partitions(  # type: ignore[override]
+    def _map(
         self,
+        name: str,
         function: Callable[..., Any],
         payload: Any,
         partitions: Sequence[Partition],
-        *,
-        output: Path | None = None,
-        **_: Any,
+        depends_on: Sequence[Artifact],
+        seconds_per_document: float,
+        output: Path | None,
+        rows: RowJob | None = None,
     ) -> list[PartitionResult]:
         results, folder = [], output or self.output
         folder.mkdir(parents=True, exist_ok=True)

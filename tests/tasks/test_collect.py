@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from storage.corpus import Pages, document_id
 from storage.errors import SourceError
 from tasks.collect import Collect
 from tasks.context import PlainWorld
+from tasks.sources.places import LocalFile
 from tests.helpers import Outcome, run_task
 
 
@@ -212,3 +214,104 @@ def test_no_page_at_all_is_an_error_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no page came from files \(1 not_a_page\)") as caught:
         _collect(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_page_that_came_with_the_same_content_is_linked_not_written(tmp_path: Path) -> None:
+    site = {f"{name}.html": name for name in "abcdef"}
+    _site(tmp_path / "site", site)
+    first = _collect(tmp_path, "first")
+    _site(tmp_path / "site", site | {"b.html": "other words"})  # every file is written anew
+    second = _collect(tmp_path, "second", previous=first.artifact)
+    metrics = second.result.metrics
+    assert (metrics["partitions"], metrics["partitions_reused"]) == (2, 1)
+    assert (metrics["rows"], metrics["rows_reused"], metrics["pages_changed"]) == (6, 5, 1)
+    assert second.artifact.path("00001.parquet").resolve() == first.artifact.path("00001.parquet").resolve()
+
+
+def test_only_changed_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = {f"{name}.html": name for name in "abcdef"}
+    _site(tmp_path / "site", site)
+    first = _collect(tmp_path, "first")
+    (tmp_path / "site/c.html").write_bytes(_page("changed"))
+    opened: list[str] = []
+    original = LocalFile.open
+
+    def watched(self: LocalFile) -> Any:
+        opened.append(self.name)
+        return original(self)
+
+    monkeypatch.setattr(LocalFile, "open", watched)
+    second = _collect(tmp_path, "second", previous=first.artifact)
+    assert opened == ["c.html"]
+    assert _content(second.artifact)["c.html"] == _page("changed")  # type: ignore[arg-type]
+
+
+def test_vanished_pages_are_kept_if_asked_for(tmp_path: Path) -> None:
+    _site(tmp_path / "site", {f"{name}.html": name for name in "abcd"})
+    _site(tmp_path / "more", {"z.html": "z"})
+    both = [{"kind": "files", "path": "site"}, {"kind": "files", "path": "more", "name": "more"}]
+    first = _collect(tmp_path, "first", sources=both)
+    _site(tmp_path / "site", {"a.html": "a", "b.html": "changed", "e.html": "new"})
+    second = _collect(tmp_path, "second", previous=first.artifact, vanished="keep", sources=both)
+    assert _layout(second.artifact) == {
+        "00000.parquet": [("a.html", 1), ("b.html", 1), ("c.html", 1)],
+        "00001.parquet": [("d.html", 1), ("z.html", 1)],
+        "00002.parquet": [("e.html", 2)],
+    }
+    assert second.result.metrics["pages_vanished"] == 2
+    # A source that the recipe no longer names goes.
+    third = _collect(tmp_path, "third", previous=second.artifact, vanished="keep", sources=both[:1])
+    assert _layout(third.artifact)["00001.parquet"] == [("d.html", 1)]
+
+
+def test_terms_of_a_source_follow_its_pages_when_they_change(tmp_path: Path) -> None:
+    _site(tmp_path / "site", {f"{name}.html": name for name in "abcd"})
+    first = _collect(tmp_path, "first")
+    sources = [{"kind": "files", "path": "site", "license": "MIT", "language": "zh"}]
+    second = _collect(tmp_path, "second", previous=first.artifact, sources=sources)
+    fresh = _collect(tmp_path, "fresh", sources=sources)
+    assert second.artifact.digest == fresh.artifact.digest
+    assert {row["license"] for table in second.artifact.tables() for row in table.to_pylist()} == {"MIT"}  # type: ignore[attr-defined]
+
+
+def _records(folder: Path, name: str, rows: list[tuple[str, str, str | None]]) -> None:
+    folder.mkdir(exist_ok=True)
+    lines = [json.dumps({"url": url, "text": text, "date": date}) for url, text, date in rows]
+    (folder / name).write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("first_too", [False, True], ids=["all at once", "as a refresh"])
+def test_of_a_page_that_comes_more_than_once_the_newest_counts(tmp_path: Path, first_too: bool) -> None:
+    sources = [{"kind": "jsonl", "path": "daily", "url": "url", "date": "date"}]
+    _records(tmp_path / "daily", "1.jsonl", [("u/a", "old", "2024-01-01"), ("u/b", "b", "2024-01-01")])
+    previous = _collect(tmp_path, "first", sources=sources).artifact if first_too else None
+    _records(tmp_path / "daily", "2.jsonl", [("u/a", "newest", "2024-03-01"), ("u/c", "c", None)])
+    _records(tmp_path / "daily", "3.jsonl", [("u/a", "in between", "2024-02-01"), ("u/c", "later", None)])
+    outcome = _collect(tmp_path, "second", previous=previous, sources=sources)
+    texts = {url: content.decode() for url, content in _content(outcome.artifact).items()}  # type: ignore[arg-type]
+    assert texts == {"u/a": "newest", "u/b": "b", "u/c": "later"}
+    assert [url for rows in _layout(outcome.artifact).values() for url, _ in rows] == ["u/a", "u/b", "u/c"]
+    assert outcome.result.metrics["dropped.older_version"] >= 1
+
+
+def test_small_partitions_at_the_end_are_merged(tmp_path: Path) -> None:
+    site = {f"{number:03}.html": "a" for number in range(10)}
+    _site(tmp_path / "site", site)
+    settings = {"partition_pages": 10, "compact_partitions": 3}
+    outcome = _collect(tmp_path, "0", **settings)
+    shapes = []
+    for day in range(1, 8):
+        site[f"{100 + day}.html"] = f"day {day}"
+        _site(tmp_path / "site", site)
+        outcome = _collect(tmp_path, f"{day}", previous=outcome.artifact, **settings)
+        shapes.append([len(rows) for rows in _layout(outcome.artifact).values()])
+        assert _content(outcome.artifact) == {name: _page(text) for name, text in site.items()}  # type: ignore[arg-type]
+    assert shapes == [
+        *([10, 1], [10, 1, 1], [10, 1, 1, 1]),
+        *([10, 4], [10, 4, 1], [10, 4, 1, 1], [10, 7]),
+    ]
+    assert _layout(outcome.artifact)["00000.parquet"] == [(f"{number:03}.html", 1) for number in range(10)]
+    assert list(_layout(outcome.artifact).values())[1] == [(f"{100 + day}.html", 1 + day) for day in range(1, 8)]
+    # What was merged is settled: a full partition is no longer touched.
+    again = _collect(tmp_path, "again", previous=outcome.artifact, **settings)
+    assert again.artifact.digest == outcome.artifact.digest
