@@ -38,7 +38,7 @@ def body_of(chunks: Iterable[bytes], coding: str, most: int) -> bytes:
     if coding in ("gzip", "x-gzip"):
         return _gathered(inflated(chunks, GZIP, most), most)
     if coding == "deflate":
-        whole = _gathered(chunks, most)
+        whole = _gathered(chunks, most + most // 100 + 64)  # what cannot be packed grows a little
         try:
             return _gathered(inflated([whole], _ZLIB, most), most)
         except Broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -156,6 +157,8 @@ class Client:
         except httpcore.TimeoutException as error:
             raise Failed("timeout", f"{place}: {error or 'no answer'} ({seconds:g} s)", bad=True, again=True) from error
         except httpcore.NetworkError as error:
+            if isinstance(error.__context__, ssl.SSLError):
+                raise Failed("tls", f"{place}: {error}", bad=True) from error
             raise Failed("unreachable", f"{place}: {error}", bad=True, again=True) from error
         except httpcore.ProtocolError as error:
             cut = "peer closed" in str(error) or "incomplete" in str(error)

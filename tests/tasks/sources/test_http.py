@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -21,9 +22,9 @@ from tasks.collect import Collect
 from tasks.sources.http import addresses
 from tasks.sources.http.source import Http
 from tests.helpers import Outcome, run_task
-from tests.tasks.sources.web import Request, Web, closed_port, served
+from tests.tasks.sources.web import Request, Web, certificate, closed_port, served
 
-QUICK = {"requests_per_second": 10_000.0, "retry_seconds": 0.001, "timeout_seconds": 5.0, "max_bad_fraction": 1.0}
+QUICK = {"requests_per_second": 10_000.0, "retry_seconds": 0.001, "timeout_seconds": 20.0, "max_bad_fraction": 1.0}
 ROOT = Path(__file__).parents[3]
 
 
@@ -195,9 +196,8 @@ BAD: dict[str, tuple[Callable[[Request], None], str]] = {
 def test_a_bad_answer_is_counted_by_its_reason_and_stops_nothing(web: Web, tmp_path: Path, name: str) -> None:
     web.routes["/page"], reason = BAD[name]
     web.page("/good", "<p>good</p>")
-    outcome = collect(
-        tmp_path, urls=[web.url("/page"), web.url("/good")], timeout_seconds=0.5, retries=1, concurrency=2
-    )
+    urls = [web.url("/page"), web.url("/good")]
+    outcome = collect(tmp_path, urls=urls, timeout_seconds=1 if reason == "timeout" else 20, retries=1, concurrency=2)
     assert sorted(rows(outcome)) == ["good"]
     assert reasons(outcome) == {reason: 1}
 
@@ -445,6 +445,24 @@ def test_a_redirect_to_a_private_address_is_refused(web: Web, tmp_path: Path, mo
     outcome = collect(tmp_path, urls=[web.url("/leads"), web.url("/good")], allow_private=False)
     assert reasons(outcome) == {"private_address": 1}
     assert web.asked_for("/secret") == 0
+
+
+def test_certificates_are_checked_against_the_name_though_an_address_is_connected_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(host: str, port: int, *options: Any, **named: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", resolve)
+    trusted, context = certificate(tmp_path, "pages.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    with served(context) as web:
+        web.page("/a", "<p>x</p>")
+        urls = [f"https://{host}:{web.port}/a" for host in ("pages.test", "other.test")]
+        outcome = collect(tmp_path, urls=urls, respect_robots=False)
+        assert [row["url"] for row in rows(outcome).values()] == urls[:1]
+        assert reasons(outcome) == {"tls": 1}
+        assert web.conditions["/a"]["Host"] == f"pages.test:{web.port}"
 
 
 def test_robots_and_sitemaps_are_fetched_with_the_same_care(web: Web, tmp_path: Path) -> None:

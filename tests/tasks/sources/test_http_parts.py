@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import socket
 import time
+import zlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpcore
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.sources.http import network
 from tasks.sources.http.addresses import Refused, addresses_of, is_public
-from tasks.sources.http.bodies import GZIP, inflated
+from tasks.sources.http.bodies import GZIP, Broken, TooLarge, body_of, inflated
+from tasks.sources.http.journal import Fetched, Journal
 from tasks.sources.http.network import CheckedBackend, deadline
 from tasks.sources.http.pace import Pace, Stopped
 
@@ -108,8 +115,41 @@ def test_who_waits_is_let_go_when_all_is_over() -> None:
         pace.wait("a")
 
 
-def test_a_bomb_is_unpacked_in_small_pieces() -> None:
-    import gzip
+@given(st.binary(max_size=3000), st.integers(1, 50), st.sampled_from(["", "gzip", "deflate"]), st.integers(0, 4000))
+def test_a_body_is_what_was_packed_however_it_comes(content: bytes, step: int, coding: str, most: int) -> None:
+    packed = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[coding](content)
+    chunks = [packed[at : at + step] for at in range(0, len(packed), step)]
+    if len(content) > most:
+        with pytest.raises(TooLarge):
+            body_of(chunks, coding, most)
+    else:
+        assert body_of(chunks, coding, most) == content
 
+
+@given(st.binary(min_size=1, max_size=300), st.sampled_from(["gzip", "deflate"]))
+def test_what_is_not_packed_is_broken_and_nothing_worse(content: bytes, coding: str) -> None:
+    try:
+        body_of([content], coding, 1000)
+    except (Broken, TooLarge):
+        return
+    assert content[:1] in (b"\x1f", b"\x78") or coding == "deflate"
+
+
+def test_an_unfinished_journal_keeps_pages_for_a_day_and_failures_not_at_all(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    journal = Journal(tmp_path / "fetched.db")
+    for name, kind, age in (("a", "page", 1), ("b", "bad", 1), ("c", "same", 30), ("d", "page", 30)):
+        journal.add(f"http://e.org/{name}", "e.org")
+        journal.save([Fetched(f"http://e.org/{name}", kind, at=now - timedelta(hours=age))])  # type: ignore[arg-type]
+    journal.listing_is_done()
+    journal.close()
+    again = Journal(tmp_path / "fetched.db")
+    assert again.is_listed
+    assert again.missing("e.org", "", "z") == ["http://e.org/b", "http://e.org/c", "http://e.org/d"]
+    assert [fetched.url for fetched in again.results("", "z")] == ["http://e.org/a"]
+    again.close()
+
+
+def test_a_bomb_is_unpacked_in_small_pieces() -> None:
     pieces = inflated([gzip.compress(bytes(50_000_000))], GZIP, 1000)
     assert max(len(next(pieces)) for _ in range(5)) <= 1001
