@@ -83,7 +83,7 @@ def _quality(pages: Sequence[Page], texts: Mapping[str, Mapping[str, str]], refe
             "the other half just now; the one that ships is fitted to all.",
             f"Agreement: 4-grams of words shared with trafilatura on the {len(articles)} of these pages where it "
             "makes no fault by the snippets and finds at least 1,500 characters.",
-            versions("trafilatura", "resiliparse", "beautifulsoup4", "selectolax"),
+            versions("trafilatura", "resiliparse", "beautifulsoup4"),
         ),
     )
 

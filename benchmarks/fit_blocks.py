@@ -22,7 +22,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from benchmarks.article_pages import SHINGLE, Page, article_pages, words_of
 from tasks.html.blocks import outline_of
 from tasks.html.features import Floats, Measured, measure
-from tasks.html.markup import tags_of
 from tasks.html.scoring import LIMIT, pooling_weights
 
 TARGET = Path(__file__).parents[1] / "tasks" / "html" / "block_model.py"
@@ -89,27 +88,28 @@ class Network(nn.Module):
         self.drop = nn.Dropout(DROPOUT)
 
     def forward(self, page: Measured) -> Tensor:
-        features = ((torch.from_numpy(page.features) - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
+        features = ((torch.from_numpy(page.features.T) - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
         seen = torch.relu(self.first(self.drop(features)))
         count = len(seen)
         edge = torch.zeros(2, HIDDEN)
         padded = torch.cat([edge, seen, edge])
-        weights = torch.from_numpy(pooling_weights(page.chars))
+        weights = torch.from_numpy(pooling_weights(page.chars))[:, None]
         sums = torch.cat([edge[:1], torch.cumsum(seen * weights, 0)])
         totals = torch.cat([torch.zeros(1, 1), torch.cumsum(weights, 0)])
         views = [seen, *(padded[shift : shift + count] for shift in (0, 1, 3, 4))]
         for first, end in page.spans:
             views.append((sums[end] - sums[first]) / (totals[end] - totals[first]))
         views.append((sums[-1:] / totals[-1:]).expand(count, -1))
-        return self.last(torch.relu(self.second(self.drop(torch.cat(views, 1)))))[:, 0]
+        scores: Tensor = self.last(torch.relu(self.second(self.drop(torch.cat(views, 1)))))
+        return scores[:, 0]
 
 
 def fit(pages: Sequence[Labelled], seed: int = 0) -> Network:
     """Fit to the pages; deterministic on one thread."""
     torch.manual_seed(seed)
     order = np.random.default_rng(seed)
-    features = np.concatenate([page.measured.features for page in pages])
-    network = Network(torch.from_numpy(features.mean(0)), torch.from_numpy(1 / (features.std(0) + 0.05)))
+    features = np.concatenate([page.measured.features for page in pages], axis=1)
+    network = Network(torch.from_numpy(features.mean(1)), torch.from_numpy(1 / (features.std(1) + 0.05)))
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = EPOCHS * -(-len(pages) // PAGES_A_STEP)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05)
@@ -118,7 +118,7 @@ def fit(pages: Sequence[Labelled], seed: int = 0) -> Network:
         for start in range(0, len(pages), PAGES_A_STEP):
             losses = [_loss(network, pages[place]) for place in places[start : start + PAGES_A_STEP]]
             optimizer.zero_grad()
-            torch.stack(losses).mean().backward()
+            torch.autograd.backward(torch.stack(losses).mean())
             optimizer.step()
             schedule.step()
     return network.eval()
@@ -134,8 +134,8 @@ def _loss(network: Network, page: Labelled) -> Tensor:
 def packed(network: Network) -> tuple[str, tuple[tuple[int, ...], ...]]:
     """The fitted numbers in half precision as text, and their shapes, for ``scoring.unpacked``."""
     layers = (network.first, network.second, network.last)
-    first, second, last = ((layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in layers)
-    parts = [network.mean.numpy(), network.scale.numpy(), *first, *second, last[0][:, 0], last[1]]
+    first, second, last = ((layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers)
+    parts = [network.mean.numpy(), network.scale.numpy(), *first, *second, last[0][0], last[1]]
     numbers = np.concatenate([part.ravel() for part in parts]).astype(np.float16)
     return base64.b85encode(zlib.compress(numbers.tobytes(), 9)).decode(), tuple(part.shape for part in parts)
 
@@ -157,7 +157,7 @@ def labelled(page: Page, reference: str) -> Labelled | None:
     flat = " ".join(reference.split())
     if len(reference) < MIN_TEACHING or not all(" ".join(text.split()) in flat for text in page.present):
         return None
-    blocks = outline_of(tags_of(page.html))
+    blocks = outline_of(page.html)
     if not blocks.texts:
         return None
     kept, counts = label(page, blocks.texts, reference)

@@ -1,184 +1,233 @@
-"""A page's blocks of text, and what is measured of each: length, links, punctuation, names, neighbours, place.
+"""A page's blocks of text: what stands between two tags that start a new line, without what no reader sees.
 
-A block is the text between two tags that start a new line. Everything that depends on other blocks
-or on the elements around is computed in columns.
+Pages are bytes here, and tags are columns: text is gathered from all over the page in one step.
+T tags, E elements, I items (pieces of text, each begun by a tag), B blocks.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from html import unescape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.html.markup import LINK, LINK_END, Tags
-from tasks.html.names import names
+from tasks.html.gather import gathered
+from tasks.html.hints import hints_of
+from tasks.html.tokens import BLOCKS, BREAK, FIRST_RAW, KINDS, LINK, NAME_LENGTH, Tokens, tokens_of
+from tasks.html.tree import CLOSING, Elements, elements_of, nesting_of
+from tasks.html.visible import left_out, without_comments
+from tasks.text.unicode import without_controls
 
-Floats = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
-_NAMES = names(
-    "body div section article main header aside p h1 h2 h3 h4 h5 h6 ul ol li dl dt dd table tr td th caption "
-    "blockquote pre figure figcaption address details summary center hr hgroup menu search legend nav footer"
-)
-KINDS = {name: number for number, name in enumerate(_NAMES)}
-"""Elements that start a new line."""
+_INLINE, _LINK, _LINK_END, _BREAK, _BLOCK = 1, 2, 3, 4, 5
+"""Bytes that begin an item, by its tag. Pages do not hold them (``without_controls``)."""
+LINE_BREAK = "\x04"
+"""Stands for a ``br`` in a block's text."""
+NO_BREAK = "\x1d"
+"""Stands for a no-break space in a block's text."""
+STRONG, STRONG_END, SLANTED, SLANTED_END, CODE, CODE_END = "\x0e\x0f\x10\x11\x12\x13"
+"""Stand in a block's text, where emphasis is asked for."""
+_EMPHASIS = {
+    "b": STRONG, "strong": STRONG, "i": SLANTED, "em": SLANTED,
+    "code": CODE, "kbd": CODE, "samp": CODE, "tt": CODE,
+}  # fmt: skip
 
-_LEADING = frozenset(KINDS[name] for name in ("article", "main", "aside", "header", "nav", "footer"))
-
-HINTS = {
-    "comments": "comment|disqus|respond|reply|replies|discuss|feedback",
-    "share": "share|sharing|social|facebook|twitter|whatsapp|tweet|follow|addtoany|sns",
-    "navigation": "nav|menu|crumb|pagination|pager|paging|skip|jump|toc|tabs|topics?$|links?$|prev|next",
-    "footer": "foot|copyright|legal|imprint|colophon|disclaimer",
-    "header": "header|masthead|topbar|logo|brand|hero|site",
-    "side": "side|rail|widget|panel|column|block|module",
-    "related": "relat|recommend|more|similar|also|popular|trend|teaser|latest|promo|carousel|slider|card|list|grid"
-    "|item",
-    "advertising": "^ads?$|advert|sponsor|banner|dfp|outbrain|taboola|affiliate|shop|product|cart|price",
-    "signup": "newsletter|subscri|signup|login|register|registr|paywall|donat|member|account|^cta$",
-    "byline": "meta|byline|author|date|time|publish|tag|categor|info|bio|credit|source|avatar|dateline|label",
-    "caption": "caption|figure|image|img|photo|picture|gallery|media|video|player|legend",
-    "controls": "cookie|consent|popup|modal|overlay|dialog|tool|button|btn|print|search|form|rating|vote|hidden|alert",
-    "title": "title|headline|subtitle|heading",
-    "lead": "lead|intro|summary|excerpt|teaser|standfirst|dek|abstract|description|kicker",
-    "article": "article|story|^post|entry|blog|news|recipe",
-    "body": "content|body|text|^main|copy|paragraph|prose|rich|markdown|page|inner",
-}
-"""Words of classes, ids and roles, and what they speak of: a block's features, not yet a verdict."""
-_HINTS = [re.compile(pattern) for pattern in HINTS.values()]
-_NAMING = re.compile(r" (?:class|id|role|itemprop|data-component|data-testid)=\"([^\"]{1,300})")
-_WORD = re.compile(r"[a-z]{2,24}|[A-Z][a-z]{1,24}|[A-Z]{2,24}")
-_ENDS = re.compile(r"[.!?…。！？;；:：][\"'»”’)\]]?(?:\s|$)|[。！？]")
-
-
-@lru_cache(maxsize=1 << 16)
-def _hints_of_word(word: str) -> int:
-    lower = word.lower()
-    return sum(1 << bit for bit, pattern in enumerate(_HINTS) if pattern.search(lower))
-
-
-@lru_cache(maxsize=1 << 14)
-def _hints_of_names(names: str) -> int:
-    bits = 0
-    for word in _WORD.findall(names):
-        bits |= _hints_of_word(word)
-    return bits
-
-
-@lru_cache(maxsize=1 << 14)
-def hints_of(attributes: str) -> int:
-    """The hints in a tag's class, id and role, as bits in the order of :data:`HINTS`."""
-    bits = 0
-    for value in _NAMING.findall(attributes):
-        bits |= _hints_of_names(value)
-    return bits
+_MARK = np.full(256, _INLINE, np.uint8)
+_MARK[[KINDS[name] for name in BLOCKS]] = _BLOCK
+_MARK[[128 + KINDS[name] for name in BLOCKS]] = _BLOCK
+_MARK[[BREAK, 128 + BREAK]] = _BREAK
+_MARK[LINK], _MARK[128 + LINK] = _LINK, _LINK_END
+_MARK_EMPHASIS = _MARK.copy()
+for _name, _mark in _EMPHASIS.items():
+    _MARK_EMPHASIS[KINDS[_name]], _MARK_EMPHASIS[128 + KINDS[_name]] = ord(_mark), ord(_mark) + 1
+_IS_MARK, _IS_INLINE = np.zeros(256, np.bool_), np.zeros(256, np.bool_)
+_IS_MARK[[*range(1, 6), *range(0x0E, 0x14)]] = True
+_IS_INLINE[[*range(1, 4), *range(0x0E, 0x14)]] = True
+_DROPPED_MARKS = b"\1\2\3"
 
 
 @dataclass
 class Outline:
-    """Elements that start a new line, and blocks of text, both in the order of the page."""
+    """Elements that hold text, and blocks of text, both in the order of the page."""
 
-    kind: list[int] = field(default_factory=list)
-    """Per element: its :data:`KINDS`."""
-    parent: list[int] = field(default_factory=list)
-    hints: list[int] = field(default_factory=list)
-    """Of the element itself."""
-    within: list[int] = field(default_factory=list)
-    """Bits of the leading elements around (article, main, aside, header …)."""
-    depth: list[int] = field(default_factory=list)
-    first: list[int] = field(default_factory=list)
-    """Number of blocks before the element."""
-    end: list[int] = field(default_factory=list)
-    """Number of blocks before the element's end."""
+    tokens: Tokens
+    shown: NDArray[np.bool_]
+    """T: whether the tag is in no part of the page that is left out."""
+    kind: Integers
+    """E: its name, see ``tokens.KINDS``; only elements that hold text are here, and always first the body."""
+    opened: Integers
+    """E: the tag that opens it."""
+    closed: Integers
+    """E: the tag that ends it, or how many tags there are."""
+    parent: Integers
+    depth: Integers
+    first: Integers
+    """E: number of blocks before the element."""
+    end: Integers
+    """E: number of blocks before the element's end."""
+    hints: Integers
+    """E: what the element's own names speak of, as bits in the order of ``hints.HINTS``."""
 
-    element: list[int] = field(default_factory=list)
-    """Per block: the innermost element."""
-    start: list[int] = field(default_factory=list)
-    """The tag whose text begins the block …"""
-    stop: list[int] = field(default_factory=list)
-    """… and the one after the last."""
-    texts: list[str] = field(default_factory=list)
-    """White space collapsed; entities as in the source."""
-    linked: list[int] = field(default_factory=list)
-    """Characters within links."""
+    element: Integers
+    """B: the innermost element."""
+    tag: Integers
+    """B: the tag that begins the block."""
+    until: Integers
+    """B: the tag that ends it, or how many tags there are."""
+    texts: list[str]
+    """B: with white space as in the source; see :data:`LINE_BREAK` and the like."""
+    text: Bytes
+    """All text as bytes, without marks of inline tags."""
+    place: Integers
+    """B: where the block begins in that text."""
+    ink: Integers
+    """B: characters but white space."""
+    linked: Integers
+    """B: those within links."""
 
 
-_LINKED = re.compile(f"{LINK}([^{LINK_END}]*+)")
+def outline_of(html: str, emphasis: bool = False, whole: bool = False) -> Outline:
+    """The blocks of a page; with ``emphasis``, bold and slanted text is marked.
+
+    Navigation, footers and comments are left out, unless ``whole``. Linear time.
+    """
+    tokens = tokens_of(html)
+    kind = tokens.kind
+    makes = (kind > 0) & (kind < FIRST_RAW)
+    pictures = (kind == KINDS["svg"]).nonzero()[0]
+    makes[pictures[tokens.page[tokens.end[pictures] - 1] == ord("/")]] = False
+    codes = kind + tokens.closing * np.uint8(CLOSING)
+    length = np.maximum(np.append(tokens.start[1:], tokens.size) - tokens.end - 1, 0)
+    tags = _worth_a_look(makes.nonzero()[0], codes, length)
+    elements = elements_of(tags, codes, len(codes))
+    covered = left_out(tokens, elements, length, whole)
+    length[covered] = 0
+    mark = (_MARK_EMPHASIS if emphasis else _MARK)[codes]
+    inside = covered.copy()
+    inside[1:] &= covered[:-1]
+    items = np.flatnonzero(~inside & ((mark > _INLINE) | (length > 0)))
+    marks = mark[items]
+    empty = (marks[:-1] == _BLOCK) & (marks[1:] == _BLOCK) & (length[items[:-1]] == 0)
+    items = items[np.append(~empty, True)]
+    found = _blocks_of(tokens, ~inside, elements, items, mark[items], length[items], whole)
+    if found is None:  # a page with control characters
+        return outline_of(without_controls(html).translate(_NO_CONTROLS), emphasis, whole)
+    return found
 
 
-def outline_of(tags: Tags) -> Outline:
-    """Find elements and blocks in one pass."""
-    out = Outline()
-    add_kind, add_parent, add_hints = out.kind.append, out.parent.append, out.hints.append
-    add_within, add_depth, add_first, ends = out.within.append, out.depth.append, out.first.append, out.end
-    blocks, kinds = out.element, KINDS
-    stack: list[int] = []
-    pieces: list[str] = []
-    begun = breaks = current = within = 0
-    linking = False
+def _worth_a_look(tags: Integers, codes: Bytes, length: Integers) -> Integers:
+    """These tags without such pairs of start and end tag as hold nothing at all."""
+    sums = np.zeros(len(length) + 1, np.int64)
+    np.cumsum(length, out=sums[1:])
+    before, kinds = sums[tags], codes[tags]
+    pair = (kinds[:-1] + np.uint8(CLOSING) == kinds[1:]) & (kinds[:-1] < CLOSING) & (before[:-1] == before[1:])
+    pair[:1] = False  # the body
+    begins = pair.nonzero()[0]
+    kept = np.ones(len(tags), np.bool_)
+    kept[begins] = kept[begins + 1] = False
+    return tags[kept]
 
-    def flush(stop: int) -> None:
-        nonlocal linking
-        text = "".join(pieces)
-        pieces.clear()
-        linked = 0
-        if linking or LINK in text:
-            if linking:
-                text = LINK + text
-            linking = text.rfind(LINK) > text.rfind(LINK_END)
-            linked = sum(map(len, _LINKED.findall(text)))
-            text = text.replace(LINK, "")
-        text = " ".join(text.replace(LINK_END, "").split())
-        if text:
-            blocks.append(current)
-            out.start.append(begun)
-            out.stop.append(stop)
-            out.texts.append(text)
-            out.linked.append(min(linked, len(text)))
 
-    for number, (slash, name, attributes, text) in enumerate(tags):
-        kind = kinds.get(name)
-        if kind is None:
-            if name == "br" and pieces:
-                breaks += 1
-                if breaks > 1:
-                    flush(number)
-                    begun = number
-                else:
-                    pieces.append("\n")
-        else:
-            if pieces:
-                flush(number)
-            begun = number
-            breaks = 0
-            if slash:
-                if len(stack) > 1:
-                    ends[stack.pop()] = len(blocks)
-                    current = stack[-1]
-                    within = out.within[current]
-            elif name != "hr":
-                if kind in _LEADING:
-                    within |= 1 << kind
-                add_kind(kind)
-                add_parent(current)
-                add_hints(hints_of(attributes) if attributes else 0)
-                add_within(within)
-                add_depth(len(stack))
-                add_first(len(blocks))
-                current = len(ends)
-                ends.append(0)
-                stack.append(current)
-        if text:
-            if not text.isspace():
-                pieces.append(text)
-                breaks = 0
-            elif pieces:
-                pieces.append(text)
-    if pieces:
-        flush(len(tags))
-    for element in stack:
-        ends[element] = len(blocks)
-    return out
+def _hints(tokens: Tokens, tags: Integers) -> Integers:
+    """The hints in these start tags; none in the first, the body."""
+    start = tokens.start[tags] + 1 + NAME_LENGTH[tokens.kind[tags]]
+    end = tokens.end[tags]
+    named = (end > start).nonzero()[0]
+    named = named[named > 0]
+    found = np.zeros(len(tags), np.int64)
+    if len(named):
+        found[named] = hints_of(tokens.page, start[named], end[named])
+    return found
+
+
+_NO_CONTROLS = {code: " " for code in range(32) if code not in (9, 10, 12, 13)}
+
+
+def _plain(text: Bytes) -> Bytes:
+    """With character references decoded, and no-break spaces as :data:`NO_BREAK`."""
+    content = text.tobytes()
+    if b"&" not in content and b"\xc2\xa0" not in content:
+        return text
+    decoded = unescape(content.decode("utf-8", "surrogatepass")).replace("\xa0", NO_BREAK)
+    return np.frombuffer(decoded.encode("utf-8", "surrogatepass"), np.uint8).copy()
+
+
+def _blocks_of(
+    tokens: Tokens,
+    shown: NDArray[np.bool_],
+    elements: Elements,
+    items: Integers,
+    marks: Bytes,
+    length: Integers,
+    whole: bool,
+) -> Outline | None:
+    """The outline from items of text; None if marks were there before."""
+    text, offsets = gathered(tokens.page, tokens.end[items], length + 1)
+    text[offsets] = marks
+    text = _plain(text)
+    offsets = np.flatnonzero(_IS_MARK[text])
+    if len(offsets) != len(items):
+        return None
+    inline = _IS_INLINE[marks]
+    plain = text[~_IS_INLINE[text]]
+    places = offsets - np.cumsum(inline) + inline
+    inked = plain > 32
+    counted = np.zeros(len(plain) + 1, np.int32)
+    np.cumsum(inked & ((plain & 0xC0) != 0x80), out=counted[1:])
+    ink = np.diff(counted[np.append(places, len(plain))])
+    again = _second_breaks(marks, ink)
+    if len(again):
+        marks[again] = text[offsets[again]] = plain[places[again]] = _BLOCK
+    begin = np.flatnonzero(marks == _BLOCK)
+    ink_of = np.add.reduceat(ink, begin)
+    links = np.maximum.accumulate(np.where((marks == _LINK) | (marks == _LINK_END), np.arange(len(marks)), -1))
+    linked_of = np.add.reduceat(np.where((marks[links] == _LINK) & (links >= 0), ink, 0), begin)
+    blocks = ink_of.nonzero()[0]
+    for left_to_do in (not whole, False):
+        tag = items[begin[blocks]]
+        first, end = tag.searchsorted(elements.opened), tag.searchsorted(elements.closed)
+        kept = first < end
+        kept[0] = True
+        opened, closed, first, end = elements.opened[kept], elements.closed[kept], first[kept], end[kept]
+        hints = _hints(tokens, opened)
+        if not left_to_do:
+            break
+        article = without_comments(tokens, opened, first, end, hints, ink_of[blocks])
+        if article is None:
+            break
+        blocks = blocks[article]
+    nesting = nesting_of(opened, closed, tag)
+    chunks = text.tobytes().translate(None, _DROPPED_MARKS).decode("utf-8", "surrogatepass").split("\x05")
+    return Outline(
+        tokens,
+        shown,
+        elements.kind[kept],
+        opened,
+        closed,
+        nesting.parent,
+        nesting.depth,
+        first,
+        end,
+        hints,
+        nesting.innermost,
+        tag,
+        np.append(items[begin], len(tokens.start))[blocks + 1],
+        [chunks[place] for place in (blocks + 1).tolist()],
+        plain,
+        places[begin[blocks]],
+        ink_of[blocks],
+        linked_of[blocks],
+    )
+
+
+def _second_breaks(marks: Bytes, ink: Integers) -> Integers:
+    """The items begun by a ``br`` behind another one with nothing between: there a new block begins."""
+    if not (marks == _BREAK).any():
+        return np.zeros(0, np.int64)
+    matters = (marks >= _BREAK) | (ink > 0)
+    last = np.maximum.accumulate(np.where(matters, np.arange(len(marks)), 0))
+    before = last[:-1]
+    return 1 + np.flatnonzero((marks[1:] == _BREAK) & (marks[before] == _BREAK) & (ink[before] == 0))

@@ -77,7 +77,7 @@ class Layout:
         if self._pre:
             self._pre = 1
             self._end_preformatted()
-        self._end_line()
+        self.end_line()
         return "\n".join(self._lines)
 
     def begun(self) -> bool:
@@ -97,9 +97,27 @@ class Layout:
             if self._pre:
                 self._line.append("\n")
             else:
-                self._end_line(keep_blank=True)
+                self.end_line(keep_blank=True)
         elif self.markdown and name in _INLINE and not self._pre:
             self._line.append(_INLINE[name][0])
+
+    def element(self, name: str, text: str) -> None:
+        """A heading, a paragraph or an item that holds nothing but text: as ``open``, ``write``, ``close``."""
+        if self._line or self._pre or self._marker or self._cells or (self.markdown and name != "p"):
+            self.open(name)
+            self.write(text)
+            self.close(name)
+            return
+        if name == "li":
+            self._marker = self._next_marker()
+        else:
+            self._gap = True
+        self.write(text)
+        self.end_line()
+        if name == "li":
+            self._marker = ""
+        else:
+            self._gap = True
 
     def _open_block(self, name: str, start: str) -> None:
         if name == "li":
@@ -141,7 +159,7 @@ class Layout:
             self._line.append(_INLINE[name][1])
 
     def _set_off(self, name: str, in_list: bool, in_cell: bool) -> None:
-        self._end_line()
+        self.end_line()
         if name in SPACED and not self._marker:
             nested = (in_list and name in ("ul", "ol")) or (in_cell and name == "table")
             self._gap = self._gap or not nested
@@ -163,7 +181,7 @@ class Layout:
             self._lists[-1] = number + 1
         return "  " * min(len(self._lists) - 1, MAX_INDENTATION) + ("- " if number is None else f"{number}. ")
 
-    def _end_line(self, keep_blank: bool = False) -> None:
+    def end_line(self, keep_blank: bool = False) -> None:
         """Start a new line, unless one was just started."""
         if self._pre:
             return
@@ -173,7 +191,9 @@ class Layout:
             self._line.clear()
             if "\n" in line and not line.isascii():
                 line = WIDE_LINE_BREAK.sub("", line)
-            line = _SPACES.sub(" ", line).removeprefix(" ").replace("\xa0", " ").rstrip()
+            if "  " in line or "\n" in line or "\t" in line or "\r" in line or "\f" in line:
+                line = _SPACES.sub(" ", line)
+            line = line.removeprefix(" ").replace("\xa0", " ").rstrip()
         if line:
             self._add(self._row(_BETWEEN_CELLS.split(line)) if _CELL in line else self._marked(line))
         elif keep_blank and self._lines and self._lines[-1]:
@@ -209,7 +229,7 @@ class Layout:
         self._pre -= 1
         if self._pre:
             return
-        lines = "".join(self._line).replace("\xa0", " ").replace(_CELL, "\t").split("\n")
+        lines = _LEFT.sub("", "".join(self._line)).replace("\xa0", " ").replace(_CELL, "\t").split("\n")
         self._line.clear()
         while lines and not lines[0].strip():
             del lines[0]

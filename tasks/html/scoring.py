@@ -31,11 +31,11 @@ _SINGLE_THREAD = 1 << 18
 class Parameters(NamedTuple):
     """F features, H hidden units; the second layer takes nine views of H."""
 
-    mean: Floats
-    scale: Floats
-    weights_FH: Floats
+    mean_F: Floats
+    scale_F: Floats
+    weights_HF: Floats
     bias_H: Floats
-    weights_9HH: Floats
+    weights_H9H: Floats
     bias_2_H: Floats
     weights_H: Floats
     bias: Floats
@@ -56,38 +56,45 @@ def unpacked(numbers: str, shapes: tuple[tuple[int, ...], ...]) -> Parameters:
 
 
 def pooling_weights(chars: Floats) -> Floats:
-    """How much each block counts in a mean: B × 1."""
-    return (np.minimum(chars, MAX_CHARS) + MIN_CHARS)[:, None]
+    """How much each block counts in a mean."""
+    return np.minimum(chars, MAX_CHARS) + np.float32(MIN_CHARS)
 
 
-def _product(rows: Floats, matrix: Floats) -> Floats:
+def _product(matrix: Floats, columns: Floats) -> Floats:
     """Matrix product in slices so small that OpenBLAS computes each on this thread: waking others costs more."""
     step = max(_SINGLE_THREAD // matrix.size, 1)
-    out = np.empty((len(rows), matrix.shape[1]), np.float32)
-    for start in range(0, len(rows), step):
-        np.matmul(rows[start : start + step], matrix, out=out[start : start + step])
+    if columns.shape[1] <= step:
+        return matrix @ columns
+    out = np.empty((len(matrix), columns.shape[1]), np.float32)
+    for start in range(0, columns.shape[1], step):
+        np.matmul(matrix, columns[:, start : start + step], out=out[:, start : start + step])
     return out
 
 
 def scores_of(page: Measured, fitted: Parameters | None = None) -> Floats:
     """Per block, the log-odds that it is main text, by the network that ships or another one."""
     fitted = fitted or parameters()
-    features = (page.features - fitted.mean) * fitted.scale
+    features = page.features - fitted.mean_F[:, None]
+    features *= fitted.scale_F[:, None]
     np.maximum(features, -LIMIT, out=features)
     np.minimum(features, LIMIT, out=features)
-    count, hidden = len(features), len(fitted.bias_H)
-    views = np.zeros((count, 9, hidden), np.float32)
-    seen = views[:, 0]
-    np.maximum(_product(features, fitted.weights_FH) + fitted.bias_H, 0, out=seen)
+    hidden, count = len(fitted.bias_H), features.shape[1]
+    views = np.zeros((9, hidden, count), np.float32)
+    seen = views[0]
+    np.add(_product(fitted.weights_HF, features), fitted.bias_H[:, None], out=seen)
+    np.maximum(seen, 0, out=seen)
     for view, shift in enumerate((-2, -1, 1, 2), 1):
-        views[max(-shift, 0) : max(count - shift, 0), view] = seen[max(shift, 0) : max(count + shift, 0)]
+        views[view, :, max(-shift, 0) : max(count - shift, 0)] = seen[:, max(shift, 0) : max(count + shift, 0)]
     weights = pooling_weights(page.chars)
-    sums = np.zeros((count + 1, hidden + 1))
-    np.cumsum(np.hstack((seen * weights, weights)), axis=0, out=sums[1:])
+    sums = np.zeros((hidden + 1, count + 1))
+    np.cumsum(seen * weights, axis=1, out=sums[:-1, 1:])
+    np.cumsum(weights, out=sums[-1, 1:])
     for view, (first, end) in enumerate(page.spans, 5):
-        within = sums[end] - sums[first]
-        np.divide(within[:, :-1], within[:, -1:], out=views[:, view], casting="same_kind")
-    views[:, 8] = sums[-1, :-1] / sums[-1, -1]
-    second = np.maximum(_product(views.reshape(count, -1), fitted.weights_9HH) + fitted.bias_2_H, 0)
-    scores: Floats = second @ fitted.weights_H + fitted.bias
+        within = sums[:, end] - sums[:, first]
+        np.divide(within[:-1], within[-1], out=views[view], casting="same_kind")
+    views[8] = (sums[:-1, -1] / sums[-1, -1])[:, None]
+    second = _product(fitted.weights_H9H, views.reshape(-1, count))
+    second += fitted.bias_2_H[:, None]
+    np.maximum(second, 0, out=second)
+    scores: Floats = fitted.weights_H @ second + fitted.bias
     return scores

@@ -11,8 +11,7 @@ import pytest
 
 from tasks.html.blocks import outline_of
 from tasks.html.extractors import EXTRACTORS, extract
-from tasks.html.main_text import _with_headings
-from tasks.html.markup import tags_of
+from tasks.html.main_text import with_headings
 from tasks.html.scoring import _product
 from tests.helpers import SHARED
 
@@ -282,6 +281,6 @@ def test_a_heading_between_blocks_kept_is_kept() -> None:
     html = (
         "<body><h2>one</h2><p>a</p><h2>two</h2><p>b</p><h2><a href=x>three</a></h2><p>c</p><p>four</p><p>d</p></body>"
     )
-    outline = outline_of(tags_of(html))
+    outline = outline_of(html)
     kept = [number for number, text in enumerate(outline.texts) if text in "abcd"]
-    assert [outline.texts[number] for number in _with_headings(outline, kept)] == ["a", "two", "b", "c", "d"]
+    assert [outline.texts[number] for number in with_headings(outline, kept)] == ["a", "two", "b", "c", "d"]
