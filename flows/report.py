@@ -125,10 +125,20 @@ def seconds_text(seconds: float) -> str:
 
 
 def said_of(outcome: StepOutcome) -> str:
-    """The one number that matters, or why there is none."""
+    """The one number that matters and what was reused, or why there is none."""
     if outcome.status in ("failed", "skipped"):
         return outcome.why
-    return ", ".join(filter(None, [outcome.headline, outcome.verdict]))
+    return ", ".join(filter(None, [outcome.headline, reuse_words(outcome), outcome.verdict]))
+
+
+def reuse_words(outcome: StepOutcome) -> str:
+    """How much of a built step's work had been done before: ``39 of 40 partitions, 2,559 of 2,560 rows reused``."""
+    parts = [
+        f"{int(outcome.metrics[f'{what}_reused']):,} of {int(outcome.metrics[what]):,} {what}"
+        for what in ("partitions", "rows")
+        if outcome.status == "built" and outcome.metrics.get(f"{what}_reused")
+    ]
+    return f"{', '.join(parts)} reused" if parts else ""
 
 
 def run_table(outcomes: Sequence[StepOutcome]) -> str:
