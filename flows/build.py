@@ -159,6 +159,11 @@ class Builder:
             memory=memory,
             lock_fds=work.lock_fds,
             takedowns=self.planner.takedowns,
+            makers={
+                reference: self.planner.recipe.steps[reference.step].task
+                for reference in step.task.inputs().values()
+                if reference.step is not None
+            },
         )
         following = self.records.following(step, work) if step.task.trains else nullcontext()
         with following:

@@ -17,17 +17,24 @@ PAGES_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("url", pa.string(), nullable=False),
-        pa.field("content", pa.binary(), nullable=False),
+        pa.field("content", pa.binary()),
         pa.field("content_type", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("license", pa.string()),
         pa.field("language", pa.string()),
         pa.field("first_seen", pa.int32(), nullable=False),
         pa.field("collected_at", pa.timestamp("us", tz="UTC")),
+        pa.field("container", pa.string()),
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("digest", pa.binary(16)),
     ]
 )
-"""``content_type`` is a MIME type, with a charset where the source states one: ``text/html; charset=gb18030``.
-``language`` is what the recipe, or the source itself, says of all its pages."""
+"""The content of a page lies here, or was left where it is: then ``content`` is null, ``container`` a file of
+the source, ``offset`` the record's place in it (see ``tasks.sources``), ``length`` the content's bytes, and
+``digest`` shows whether it is still the same. ``content_type`` is a MIME type, with a charset where the source
+states one: ``text/html; charset=gb18030``. ``language`` is what the recipe, or the source itself, says of all its
+pages."""
 
 _TEXTS = pa.list_(pa.field("element", pa.string()))
 """Named as Parquet names it, so that a table that was read is written as the same bytes."""

@@ -20,6 +20,7 @@ from storage.takedown import Takedowns
 from tasks.html.extractors import MARKDOWN, all_text, extract, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.rows import RowWork, Worked
+from tasks.sources.in_place import Origins, Reader
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
 from tasks.text.encodings import decode, looks_binary
@@ -73,7 +74,8 @@ class CleanHtml(Task):
 
     def run(self, context: Context) -> Result:
         pages = context.open(self.pages)
-        work = CleanPages(self, context.takedowns)
+        origins = Origins.of(context.maker(self.pages), context.world.folder)
+        work = CleanPages(self, context.takedowns, origins)
         results = context.map_rows(work, pages.partitions, seconds_per_document=self.seconds_per_page)
         return result_of("clean_html", results)
 
@@ -101,6 +103,8 @@ class CleanPages(RowWork):
 
     task: CleanHtml
     takedowns: Takedowns = field(default_factory=Takedowns)
+    origins: Origins | None = None
+    """Where pages lie that were left in their files."""
 
     def outdated(self, files: Mapping[str, Path]) -> Sequence[int]:
         """The documents that are to be forgotten."""
@@ -115,12 +119,14 @@ class CleanPages(RowWork):
         """Clean the pages in their order."""
         warm_up(self.task.extractor)
         tally, documents, origin = Tally(), [], []
-        for number, page in enumerate(rows.to_pylist()):
-            tally.row = number
-            document = self._document(page, tally, guard)
-            if document is not None:
-                documents.append(document)
-                origin.append(number)
+        with Reader(self.origins) as reader:
+            for number, page in enumerate(rows.to_pylist()):
+                tally.row = number
+                page["content"] = reader.content(page)
+                document = self._document(page, tally, guard)
+                if document is not None:
+                    documents.append(document)
+                    origin.append(number)
         return Worked(table_of(documents, DOCUMENTS_SCHEMA), origin, tally)
 
     def _document(self, page: dict[str, Any], tally: Tally, guard: Guard) -> dict[str, Any] | None:

@@ -18,10 +18,10 @@ from storage.corpus import HELD_OUT, Pages, document_id
 from storage.errors import SourceError, StepFailed
 from storage.takedown import Takedowns
 from tasks.pages.compaction import compacted
-from tasks.pages.index import read_index, write_index
+from tasks.pages.index import digest_of_page, read_index, write_index
 from tasks.pages.refresh import Refresh
 from tasks.pages.writer import Size, Writer
-from tasks.sources.base import Bad, Page, Past, Same, Source, Terms, fingerprints, named
+from tasks.sources.base import At, Bad, Page, Past, Same, Source, Terms, fingerprints, named
 from tasks.sources.kinds import SOURCES, AnySource
 from tasks.spill import Spill
 from tasks.tally import FORGOTTEN
@@ -191,10 +191,11 @@ def _taken(pages: Refresh, source: Source, terms: Terms, item: Page | Same) -> b
         if not pages.knows(identity):
             raise StepFailed(f"source {source.name}: {item.url!r} is called the same, and was never there")
         return pages.same(identity)
+    left = _left(item, item.at) if item.at else {"content": item.content}
     row: dict[str, Any] = {
         "id": identity,
         "url": item.url,
-        "content": item.content,
+        **left,
         "content_type": item.content_type,
         "source": source.name,
         "license": terms.license,
@@ -202,6 +203,13 @@ def _taken(pages: Refresh, source: Source, terms: Terms, item: Page | Same) -> b
         "collected_at": item.collected_at,
     }
     return pages.add(identity, row, item)
+
+
+def _left(page: Page, at: At) -> dict[str, Any]:
+    """The columns of a page whose content stays where it is."""
+    digest = digest_of_page(page.content, page.content_type)
+    place = {"container": at.container, "offset": at.offset}
+    return {"content": None, **place, "length": len(page.content), "digest": digest}
 
 
 @dataclass

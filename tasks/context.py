@@ -14,7 +14,7 @@ from storage.memory import PartitionRecord
 from storage.takedown import Takedowns
 from tasks.parallel import PartitionJob, map_partitions
 from tasks.rows import RowJob, RowWork, remind, work_on_rows
-from tasks.task import Input, PartitionFunction, PartitionResult, Progress, Resources, World
+from tasks.task import Input, PartitionFunction, PartitionResult, Progress, Resources, Task, World
 
 PLUMBING = "it hands a task what the key already accounts for"
 

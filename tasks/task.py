@@ -261,6 +261,12 @@ class Context(Protocol):
     def open(self, reference: Input[A]) -> A:
         """The artifact that an input field refers to."""
 
+    def maker(self, reference: Input[Any]) -> Task | None:
+        """The step that made what an input field refers to, as the recipe has it now; None for the user's folders.
+
+        It may tell where things are, never what they are: it is no part of a key.
+        """
+
     def map_partitions(
         self,
         function: PartitionFunction,

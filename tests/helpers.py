@@ -66,8 +66,9 @@ def run_task(
     folder: Path | None = None,
     limit: int | None = None,
     previous: Artifact | None = None,
+    makers: Mapping[str, Task] | None = None,
 ) -> Outcome:
-    """Run ``task`` with ``inputs`` by slot (``documents``, ``models[1]``) in ``tmp_path/name``."""
+    """Run ``task`` with ``inputs``, made by ``makers``, by slot (``documents``, ``models[1]``) in ``tmp_path/name``."""
     output, scratch = tmp_path / name / "output", tmp_path / name / "scratch"
     output.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -81,6 +82,7 @@ def run_task(
         resources=resources or Resources(workers=workers),
         seed=seed,
         previous=previous,
+        makers={references[slot]: maker for slot, maker in (makers or {}).items()},
     )
     result = task.run(context)
     return Outcome(task.kind().of_folder(output, result.counts), result)

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from storage.corpus import Pages
+from tasks.sources.base import Page
 
 INDEX = "index.arrow"
 """Its file beside the partitions."""
@@ -49,10 +50,23 @@ def digest_of_page(content: bytes, content_type: str) -> bytes:
     return digest.digest()[:16]
 
 
+def digest_of_version(page: Page) -> bytes:
+    """As ``digest_of_page``; of a page that is left where it is, the place counts too."""
+    digest = digest_of_page(page.content, page.content_type)
+    if page.at is None:
+        return digest
+    return hashlib.sha256(digest + f"{page.at.offset} {page.at.container}".encode()).digest()[:16]
+
+
+def length_of(row: Mapping[str, Any]) -> int:
+    """Bytes of a page's content, wherever it lies."""
+    return len(row["content"]) if row["content"] is not None else int(row["length"])
+
+
 def entry_of(partition: int, page: Mapping[str, Any], version: str | None, digest: bytes) -> dict[str, Any]:
     """The row of the index for a row of a partition."""
     copied = {name: page[name] for name in _COPIED}
-    return {"partition": partition, **copied, "version": version, "digest": digest, "bytes": len(page["content"])}
+    return {"partition": partition, **copied, "version": version, "digest": digest, "bytes": length_of(page)}
 
 
 def table_of_entries(entries: Sequence[Mapping[str, Any]]) -> pa.Table:

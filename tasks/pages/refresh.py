@@ -17,7 +17,7 @@ from storage.artifact import JsonValue
 from storage.corpus import HELD_OUT, Partition, read_table, write_table
 from storage.identity import digest_of_value
 from storage.takedown import Takedowns
-from tasks.pages.index import digest_of_page, entry_of, is_older, name_of, table_of_entries
+from tasks.pages.index import digest_of_version, entry_of, is_older, name_of, table_of_entries
 from tasks.pages.writer import Writer
 from tasks.sources.base import Page, Terms
 from tasks.spill import Spill, spilt_rows
@@ -94,7 +94,7 @@ class Refresh:
         if identity in self._came and is_older(page.collected_at, self._came[identity]):
             return False
         self._came[identity] = page.collected_at
-        digest = digest_of_page(page.content, page.content_type)
+        digest = digest_of_version(page)
         at = self._position.get(identity)
         if at is not None and digest == self._digests[at]:
             self._stays(at)

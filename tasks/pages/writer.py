@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from storage.corpus import PAGES_SCHEMA, table_of, write_table
-from tasks.pages.index import entry_of, name_of
+from tasks.pages.index import entry_of, length_of, name_of
 
 _WRITTEN_BESIDE = 2
 """So many full partitions may wait for the thread that compresses and writes them."""
@@ -56,7 +56,7 @@ class Writer:
 
     def add(self, row: dict[str, Any], version: str | None, digest: bytes) -> int:
         """Put a page into the next place; returns its number among all that were added."""
-        size = len(row["content"])
+        size = length_of(row)
         if self._size.is_full(len(self._rows), self._bytes, size):
             self._flush()
         self._rows.append(row)

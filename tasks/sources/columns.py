@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from tasks.sources.base import Bad, Item, Page, PassedOver
-from tasks.sources.in_files import InFiles
+from tasks.sources.in_files import Containers
 from tasks.sources.sniff import TEXT, content_type_of
 
 MISSING = object()
@@ -17,7 +17,7 @@ MISSING = object()
 _UTF8 = "; charset=utf-8"
 
 
-class Columns(InFiles):
+class Columns(Containers):
     """A source of records. A column may lie within another: ``meta.url`` is the column ``url`` of ``meta``.
 
     A page's ``url`` is what the column ``url`` holds; without one, the file's path relative to the root, ``#``, and

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Annotated, ClassVar
+from typing import IO, Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -15,7 +15,7 @@ from storage.artifact import JsonValue
 from storage.code import code_of
 from storage.errors import SourceError
 from storage.identity import digest_of_value
-from tasks.sources.base import NO_PAST, Bad, Item, Page, PassedOver, Past, Same, Source
+from tasks.sources.base import NO_PAST, At, Bad, Item, Page, PassedOver, Past, Same, Source
 from tasks.sources.decompress import inner_name
 from tasks.sources.places import SourceFile, checked_path, files_of
 from tasks.task import Outside, World
@@ -63,8 +63,16 @@ class InFiles(Source):
             elif version in before:
                 yield from map(Same, before[version])
             else:
+                left = self.leaves(file)
                 for item in self.pages_of(file):
-                    yield replace(item, version=version) if isinstance(item, Page) else item
+                    if isinstance(item, Page):
+                        yield replace(item, version=version, at=item.at if left else None)
+                    else:
+                        yield item
+
+    def leaves(self, file: SourceFile) -> bool:
+        """Whether the pages of a file are left in it rather than copied."""
+        return False
 
     @property
     def holds_many(self) -> bool:
@@ -92,6 +100,28 @@ class InFiles(Source):
             endings = ", ".join(self.endings)
             raise SourceError(f"{place}, path {self.path!r}: no file there ends with {endings}; correct `path`")
         return taken
+
+
+class Containers(InFiles):
+    """A source whose files hold many pages each."""
+
+    in_place_megabytes: float = Field(256, ge=0)
+    """Pages of files from this size on are not copied: the collection notes their places and digests, and
+    ``clean_html`` reads them there. This needs files in which a record can be read alone, on a disk or in an object
+    store: Parquet, JSON lines that are not compressed, WARC files that are plain or have a gzip member a record."""
+
+    def leaves(self, file: SourceFile) -> bool:
+        """See ``InFiles.leaves``."""
+        return file.seekable and file.size >= self.in_place_megabytes * 1_000_000
+
+    @abstractmethod
+    def pages_at(self, raw: IO[bytes], name: str) -> Callable[[int], Item]:
+        """What reads the page at an offset of an open file called ``name``."""
+
+
+def placed(item: Item, container: str, offset: int) -> Item:
+    """The item; a page with its place."""
+    return replace(item, at=At(container, offset)) if isinstance(item, Page) else item
 
 
 def _by_version(versions: Mapping[str, str]) -> dict[str, list[str]]:

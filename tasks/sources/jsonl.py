@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator
+from typing import IO, Any, ClassVar, Literal
 
 from tasks.sources.base import Bad, Item
 from tasks.sources.columns import Columns
-from tasks.sources.lines import numbered_lines
+from tasks.sources.decompress import suffix_of
+from tasks.sources.in_files import placed
+from tasks.sources.lines import BOM, numbered_lines
 from tasks.sources.places import SourceFile
 
 
@@ -19,19 +21,32 @@ class Jsonl(Columns):
     endings: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json", ".jsonlines")
 
     def pages_of(self, file: SourceFile) -> Iterator[Item]:
-        # A letter takes up to six bytes in JSON (\u4e2d): a page within its limit fits into such a line.
-        for line in numbered_lines(file, 6 * self.max_page_bytes):
+        alone = not suffix_of(file.name)
+        for line in numbered_lines(file, self._most_line):
             if isinstance(line, Bad):
                 yield line
-            elif line[1].strip():
-                number, content = line
-                place = f"{file.name}:{number}"
-                record = record_of(content)
-                yield (
-                    Bad(place, "bad_line", record)
-                    if isinstance(record, str)
-                    else self.page(place, file.name, number, record)
-                )
+            elif line.content.strip():
+                found = self._found(file.name, line.number, line.content)
+                yield placed(found, file.name, line.start) if alone else found
+
+    def pages_at(self, raw: IO[bytes], name: str) -> Callable[[int], Item]:
+        def read(offset: int) -> Item:
+            raw.seek(offset)
+            return self._found(name, 0, raw.readline(self._most_line + 1).removeprefix(BOM))
+
+        return read
+
+    @property
+    def _most_line(self) -> int:
+        """A letter takes up to six bytes in JSON (``\\u4e2d``): a page within its limit fits into such a line."""
+        return 6 * self.max_page_bytes
+
+    def _found(self, name: str, number: int, line: bytes) -> Item:
+        place = f"{name}:{number}"
+        record = record_of(line)
+        if isinstance(record, str):
+            return Bad(place, "bad_line", record)
+        return self.page(place, name, number, record)
 
 
 def record_of(line: bytes) -> dict[str, Any] | str:

@@ -99,11 +99,10 @@ class JsonlPairs(PairFiles):
         for line in numbered_lines(file, _MOST_LINE):
             if isinstance(line, Bad):
                 yield 0, line
-            elif line[1].strip():
-                number, content = line
-                record = record_of(content)
-                bad = Bad(f"{file.name}, line {number}", "bad_line", record) if isinstance(record, str) else record
-                yield number, bad
+            elif line.content.strip():
+                record = record_of(line.content)
+                place = f"{file.name}, line {line.number}"
+                yield line.number, Bad(place, "bad_line", record) if isinstance(record, str) else record
 
 
 class CsvPairs(PairFiles):
@@ -150,7 +149,7 @@ class _Rows:
         while True:
             line = next(self._lines)
             if not isinstance(line, Bad):
-                return line[1].decode("utf-8", "replace")
+                return line.content.decode("utf-8", "replace")
             self._faults.append(line)
 
 

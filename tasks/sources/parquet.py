@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import accumulate
 from typing import IO, ClassVar, Literal
 
 import pyarrow as pa
@@ -12,6 +15,7 @@ from storage.artifact import JsonValue
 from tasks.sources.base import Bad, Item, Terms
 from tasks.sources.columns import Columns
 from tasks.sources.dataset_card import terms_in_card
+from tasks.sources.in_files import placed
 from tasks.sources.places import SourceFile
 from tasks.task import World
 
@@ -55,9 +59,26 @@ class Parquet(Columns):
                         yield Bad(f"{file.name}:{first}" if first else file.name, part.reason, str(part))
                         continue
                     for number, record in enumerate(part.to_pylist(), first):
-                        yield self.page(f"{file.name}:{number}", file.name, number, record)
+                        found = self.page(f"{file.name}:{number}", file.name, number, record)
+                        yield found if arrow else placed(found, file.name, number)
         except OSError as error:
             yield Bad(file.name, "unreadable", error.strerror or str(error))
+
+    def pages_at(self, raw: IO[bytes], name: str) -> Callable[[int], Item]:
+        file = pq.ParquetFile(raw, pre_buffer=False)
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        ends = list(accumulate(sizes))
+
+        @lru_cache(1)
+        def records(group: int) -> pa.Table:
+            return file.read_row_group(group, columns=self.wanted(), use_threads=False)
+
+        def read(number: int) -> Item:
+            group = bisect_left(ends, number)
+            record = records(group).slice(number - 1 - (ends[group] - sizes[group]), 1).to_pylist()[0]
+            return self.page(f"{name}:{number}", name, number, record)
+
+        return read
 
 
 class _Wrong(Exception):

@@ -15,6 +15,14 @@ _VISIBLE = r"(?!\.)"
 """No hidden name begins here."""
 
 
+def root_of(folder: Path, path: str) -> Path:
+    """The root of the files that ``path`` means: see ``files_at``."""
+    whole = folder / path
+    if whole.is_file():
+        return whole.parent.resolve()
+    return (whole if whole.is_dir() else folder / split_glob(path)[0]).resolve()
+
+
 @dataclass(frozen=True)
 class Listed:
     """A file that was found."""

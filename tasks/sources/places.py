@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from storage.errors import SourceError
 from tasks.sources.checked_client import checked_client
-from tasks.sources.paths import files_at, fitting, split_glob
+from tasks.sources.paths import files_at, fitting, root_of, split_glob
 from tasks.task import World
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -47,6 +48,19 @@ class LocalFile:
     def path(self) -> Path:
         return Path(f"{self.root}/{self.name}")
 
+    @property
+    def size(self) -> int:
+        """Bytes; 0 where the system says no."""
+        try:
+            return os.stat(f"{self.root}/{self.name}").st_size
+        except OSError:
+            return 0
+
+    @property
+    def seekable(self) -> bool:
+        """Whether it can be read from any place in it, now and later."""
+        return True
+
     def open(self) -> IO[bytes]:
         """Its bytes; OSError where the system says no."""
         return open(f"{self.root}/{self.name}", "rb")
@@ -73,6 +87,16 @@ class RemoteFile:
     fs: Any = field(repr=False, compare=False)
     info: Mapping[str, Any] = field(repr=False, compare=False)
     allowed: bool = True
+
+    @property
+    def size(self) -> int:
+        """Bytes; 0 if that is not known."""
+        return int(self.info.get("size") or 0)
+
+    @property
+    def seekable(self) -> bool:
+        """Whether it can be read from any place in it, now and later: servers on the web need not offer that."""
+        return urlsplit(self.url).scheme not in _WEB
 
     def open(self) -> IO[bytes]:
         """Its bytes, fetched in blocks as they are read. SourceError where the network fails."""
@@ -103,6 +127,22 @@ def files_of(world: World, path: str, place: str, allow_private: bool = False) -
     root, listed = files_at(world.folder, path, place)
     alone = (world.folder / path).is_file()  # a file that the recipe names may lie anywhere
     return [LocalFile(file.name, str(root), alone or not file.link or _is_below(root, file.name)) for file in listed]
+
+
+def file_of(folder: Path, path: str, name: str, place: str) -> SourceFile:
+    """The file called ``name`` among those that ``path`` means, without looking for the others.
+
+    SourceError, beginning with ``place``, if it cannot be reached. A local one may turn out to be gone when opened.
+    """
+    place = f"{place}, path {path!r}"
+    if is_address(path):
+        with _reached(place):
+            fs, whole = _filesystem(path, place, False)
+            alone = _one_file(fs, whole, path) is not None
+            root = whole.rpartition("/")[0] if alone else split_glob(whole)[0].rstrip("/")
+        return RemoteFile(name, fs.unstrip_protocol(f"{root}/{name}"), place, fs, {})
+    local = root_of(folder, path)
+    return LocalFile(name, str(local), _is_below(local, name))
 
 
 def _is_below(root: Path, name: str) -> bool:

@@ -43,7 +43,7 @@ class Text(InFiles):
                     block, size = [], 0
                 yield line
                 continue
-            number, content = line
+            number, _, content = line
             empty = not content.strip()
             if block and (empty or self.each == "line"):
                 yield self._piece(file, first, block, size)

@@ -186,7 +186,8 @@ class _Reader:
         if "response" not in self._wanted:
             return None
         date = _arc_date(fields[2])
-        return Record(self.place, self._alone, "response", fields[0], f"arc; {fields[3]}", date, block)
+        alone = self._alone and self._arc_fields == _ARC_FIELDS  # which other files' first record would have to tell
+        return Record(self.place, alone, "response", fields[0], f"arc; {fields[3]}", date, block)
 
 
 def _iso_date(text: str) -> datetime | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterator
+from typing import IO, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.sources.base import Bad, Item, Page, PassedOver
 from tasks.sources.decompress import Unreadable
-from tasks.sources.in_files import InFiles
+from tasks.sources.in_files import Containers, placed
 from tasks.sources.places import SourceFile
 from tasks.sources.sniff import content_type_of
 from tasks.sources.warc.message import body_of, parsed
@@ -20,7 +20,7 @@ _ARC = "arc;"
 _WEB = ("http://", "https://", "ftp://")
 
 
-class Warc(InFiles):
+class Warc(Containers):
     """WARC and ARC files, plain or compressed: gzip, Zstandard (with a dictionary or without), LZ4, bzip2, xz.
 
     Pages are the bodies of responses with a status of 2xx, and the records ``resource`` and ``conversion`` (WET files),
@@ -45,13 +45,26 @@ class Warc(InFiles):
         try:
             with file.open() as raw:
                 for record in records_of(raw, self.max_page_bytes, frozenset(self.records)):
-                    place = f"{file.name}:{record.place}"
-                    if isinstance(record, Fault):
-                        yield Bad(place, record.reason, record.detail)
-                    else:
-                        yield self._page(place, record)
+                    found = self._found(file.name, record)
+                    alone = isinstance(record, Record) and record.alone
+                    yield placed(found, file.name, record.place) if alone else found
         except OSError as error:
             yield Bad(file.name, "unreadable", error.strerror or str(error))
+
+    def pages_at(self, raw: IO[bytes], name: str) -> Callable[[int], Item]:
+        def read(offset: int) -> Item:
+            raw.seek(offset)
+            for record in records_of(raw, self.max_page_bytes, frozenset(self.records)):
+                return self._found(name, record)
+            return Bad(f"{name}:{offset}", "truncated", "the file ends there")
+
+        return read
+
+    def _found(self, name: str, record: Record | Fault) -> Page | Bad | PassedOver:
+        place = f"{name}:{record.place}"
+        if isinstance(record, Fault):
+            return Bad(place, record.reason, record.detail)
+        return self._page(place, record)
 
     def _page(self, place: str, record: Record) -> Page | Bad | PassedOver:
         if not record.url.lower().startswith(_WEB):

@@ -36,7 +36,7 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(NAMES, PATTERNS)
 def test_a_glob_fits_what_its_parts_fit(parts: list[str], pattern: list[str]) -> None:
     assert fitting("/".join(pattern))("/".join(parts)) == _matches(parts, pattern)
