@@ -16,6 +16,9 @@ META_BYTES = 4096
 DETECTION_BYTES = 100_000
 """How much of a page (tags taken out) the statistical detection looks at."""
 
+MENDED_BYTES = 20_000
+"""How much of that is looked at for text in an East Asian encoding with malformed bytes."""
+
 MOST_MALFORMED = 0.05
 """Malformed characters among a page's non-ASCII ones up to which its encoding is still taken for the stated one, or
 for UTF-8: pages are cut in the middle of characters, and glued together from parts in several encodings."""
@@ -39,6 +42,7 @@ _SURELY_UTF8 = 12
 _RUNS_FROM = 20
 _SHARE_IN_RUNS = 0.4
 """From so many non-ASCII bytes, and with this share of them in runs, text is in no Western European language."""
+_WIDE_CODECS = ("gb18030", "big5hkscs", "cp932", "euc_jp", "cp949")
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([JI])")
 
 _SIGNATURES = tuple(
@@ -209,9 +213,34 @@ def _seven_bit_codec(content: bytes, stated: list[str]) -> str:
 def _detected(content: bytes) -> Iterator[str]:
     """Encodings that the bytes may be in, likeliest first."""
     yield "utf-8"
-    import chardet
-
     sample = _TAGS.sub(b" ", content[: 4 * DETECTION_BYTES])[:DETECTION_BYTES]
-    codec = python_codec(chardet.detect(sample)["encoding"] or "") or "cp1252"
+    codec = _guessed(sample) or "cp1252"
+    if codec not in _WIDE_CODECS and (wide := _wide_but_malformed(sample[:MENDED_BYTES])):
+        yield wide
     # ISO-8859-15 differs from windows-1252 in little but the euro sign.
     yield "cp1252" if codec == "iso8859-15" and b"\xa4" not in content else codec
+
+
+def _guessed(sample: bytes) -> str | None:
+    """The codec that the statistics of the bytes speak for."""
+    import chardet
+
+    return python_codec(chardet.detect(sample)["encoding"] or "")
+
+
+def _wide_but_malformed(sample: bytes) -> str | None:
+    """The codec of Chinese, Japanese or Korean text that a few malformed bytes hide from the detection.
+
+    That takes them for proof against all such codecs. One is taken that decodes most of the bytes, and that
+    the detection finds once the others are left out.
+    """
+    if _count_high(sample) < _RUNS_FROM or _share_in_runs(sample) <= _SHARE_IN_RUNS:
+        return None
+    for codec in _WIDE_CODECS:
+        text = sample.decode(codec, "replace")
+        malformed = text.count("\ufffd")
+        if 0 < malformed <= MOST_MALFORMED * sum(map(len, _NOT_ASCII.findall(text))):
+            mended = text.replace("\ufffd", "").encode(codec)
+            if _guessed(mended) == codec:
+                return codec
+    return None

@@ -168,3 +168,23 @@ def test_text_is_not_taken_for_binary() -> None:
 
 def test_byte_order_marks_are_not_text() -> None:
     assert decode(codecs.BOM_UTF8 + b"plain", "text/plain", is_html=False).text == "plain"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (CHINESE, "gb18030"),
+        (TAIWAN, "big5"),
+        (JAPANESE, "shift_jis"),
+        (JAPANESE, "euc-jp"),
+        (KOREAN, "euc-kr"),
+        (RUSSIAN, "windows-1251"),
+        (ARABIC, "windows-1256"),
+    ],
+)
+@pytest.mark.parametrize("at", [2, 5])
+def test_a_malformed_byte_hides_no_encoding_that_nothing_states(text: str, encoding: str, at: int) -> None:
+    before, after = page(text[: at * 4] * at), page(text * 9)
+    decoded = decode(before.encode(encoding, "replace") + b"\xff " + after.encode(encoding, "replace")).text
+    assert decoded.endswith(after)
+    assert decoded.startswith(before)
