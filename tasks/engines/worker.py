@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import pickle
 import signal
@@ -69,6 +70,8 @@ def work_on(work: Work, payload: bytes) -> Done:
     with (work.stage / "current").open("wb", buffering=0) as marker:
         guard = _Guard(marker, work.seconds, work.lost)
         stats = work.function(pickle.loads(payload), work.source, output / work.name, guard)  # noqa: S301 - our own
+    # Cycles hold a partition's texts until Python looks for them, which it may do only after many more partitions.
+    gc.collect()
     return Done(stats, _peak_bytes())
 
 
