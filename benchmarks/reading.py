@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Table, compare, rate, ratio
-from model.batches import ShardRows, collate
+from model.batches import collate
 from model.order import Order
+from model.shard_rows import ShardRows
 from storage.shard_index import index_of, write_index
 from storage.shards import Shards, write_shard
 

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from model.packing import Ints, Packing
 from model.transformer import IGNORED, PADDING
-from storage.shards import Split
 
 Tokens = npt.NDArray[np.integer]
 
@@ -105,25 +104,8 @@ class Rows(Protocol):
     def read(self, rows: Ints) -> Sequences:
         """The sequences with these numbers, in this order."""
 
-
-class ShardRows:
-    """The sequences of a split: documents of all its files, packed together."""
-
-    def __init__(self, split: Split, context: int) -> None:
-        self._split = split
-        self._packing = Packing(split.lengths, context)
-
-    def __len__(self) -> int:
-        return len(self._packing)
-
-    @property
-    def blocks(self) -> Ints:
-        return np.array([0, len(self)], np.int64)
-
-    def read(self, rows: Ints) -> Sequences:
-        found = self._packing.pieces(rows)
-        views = self._split.pieces(found.documents, found.starts, found.lengths + 1)
-        return Sequences(views, found.lengths, np.zeros(len(views), np.int64), found.bounds)
+    def expect(self, block: int) -> None:
+        """Be told which block comes next."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +130,9 @@ class TextRows:
     @property
     def blocks(self) -> Ints:
         return np.array([0, len(self)], np.int64)
+
+    def expect(self, block: int) -> None:
+        """All is in memory already."""
 
     def read(self, rows: Ints) -> Sequences:
         found = self._packing.pieces(rows)

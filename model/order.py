@@ -52,14 +52,19 @@ def permuted(indices: Ints, size: int, key: int) -> Ints:
     return values.astype(np.int64)
 
 
+def turns_of(blocks: Ints, key: int) -> tuple[Ints, Ints]:
+    """The numbers of the blocks in the order of a pass, and where in the pass each one ends."""
+    order = permuted(np.arange(len(blocks) - 1), len(blocks) - 1, key)
+    return order, np.cumsum(np.diff(blocks)[order])
+
+
 def shuffled(positions: Ints, blocks: Ints, key: int) -> Ints:
     """The rows that a pass over a part has at these positions.
 
     ``blocks`` (blocks + 1) says where each block of rows begins. Blocks come in a shuffled order,
     and each is read to its end, shuffled too; a single block is one permutation of all rows.
     """
-    order = permuted(np.arange(len(blocks) - 1), len(blocks) - 1, key)
-    ends = np.cumsum(np.diff(blocks)[order])
+    order, ends = turns_of(blocks, key)
     turns = np.searchsorted(ends, positions, side="right")
     rows = np.empty(len(positions), np.int64)
     for turn in np.unique(turns).tolist():
@@ -172,6 +177,21 @@ class Order:
             passes, positions = np.divmod(given[part] + np.arange(len(mine)), len(source))
             for number in np.unique(passes).tolist():
                 now = passes == number
-                key = int(mixed(number, self._seed * 1_000_003 + part))
-                rows[mine[now]] = shuffled(positions[now], source.blocks, key)
+                rows[mine[now]] = shuffled(positions[now], source.blocks, self._key(part, number))
+            if len(source.blocks) > 2:
+                source.expect(self._next_block(part, int(given[part]) + len(mine) - 1))
         return chosen, rows
+
+    def _key(self, part: int, number: int) -> int:
+        """By which a pass over a part is shuffled."""
+        return int(mixed(number, self._seed * 1_000_003 + part))
+
+    def _next_block(self, part: int, given: int) -> int:
+        """The block that is read after the one in which a part's row number ``given`` of all passes lies."""
+        blocks = self._parts[part].blocks
+        number, position = divmod(given, int(blocks[-1]))
+        order, ends = turns_of(blocks, self._key(part, number))
+        turn = int(np.searchsorted(ends, position, side="right")) + 1
+        if turn == len(order):
+            order, turn = turns_of(blocks, self._key(part, number + 1))[0], 0
+        return int(order[turn])

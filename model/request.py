@@ -56,6 +56,8 @@ class ShardsData(Frozen):
     """Documents from token shards, in proportion to the weights."""
 
     parts: tuple[ShardsPart, ...] = Field(min_length=1)
+    shuffle_tokens: int | None = Field(None, ge=1)
+    """Tokens of a block that is shuffled by itself; None: each part as a whole."""
 
 
 class ExamplesData(Frozen):

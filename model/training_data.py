@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.batches import Rows, Sequences, ShardRows, Text, TextRows, joined
+from model.batches import Rows, Sequences, Text, TextRows, joined
 from model.order import Order, permuted
 from model.request import ExamplesData, Request, ShardsData
+from model.shard_rows import ShardRows, check_room
 from storage.corpus import Examples
 from storage.errors import UserError
 from storage.shards import Shards, SplitName
@@ -26,7 +27,9 @@ def make_data(request: Request) -> tuple[Order, Sequences, int]:
     if isinstance(request.data, ShardsData):
         opened = [Shards(part.shards.folder, part.shards.manifest) for part in request.data.parts]
         weights: Sequence[float] = [part.weight for part in request.data.parts]
-        parts = [ShardRows(shards.split("train"), request.context) for shards in opened]
+        splits, block = [shards.split("train") for shards in opened], request.data.shuffle_tokens
+        check_room(splits, block)
+        parts = [ShardRows(split, request.context, block, request.seed) for split in splits]
         held_out = [ShardRows(shards.split("validation"), request.context) for shards in opened]
     else:
         weights = [1.0]

@@ -47,6 +47,23 @@ class Manifest(BaseModel):
         return sum(entry.bytes for entry in self.files.values())
 
 
+STORED = ".stored.json"
+"""In the folder of an opened artifact some files of which are fetched when they are asked for: where from."""
+
+
+class Stored(BaseModel):
+    """Where an artifact's files lie that have not been fetched."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    """Of the store."""
+    cache: Path
+    """Folder of local copies."""
+    cache_limit: int
+    """Bytes that all copies may take."""
+
+
 class Artifact:
     """An opened artifact; its subclasses, one per kind, add typed access to the files."""
 
@@ -64,6 +81,11 @@ class Artifact:
     @property
     def digest(self) -> str:
         return self.manifest.digest
+
+    @classmethod
+    def is_fetched_later(cls, name: str) -> bool:
+        """Whether the file ``name`` of a remote store's artifact is fetched only when it is asked for."""
+        return False
 
     def path(self, name: str) -> Path:
         """Local path of the file called ``name``; KeyError if the artifact has none."""

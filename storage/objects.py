@@ -183,6 +183,11 @@ class Objects:
 
     # Reading
 
+    @property
+    def cache_folder(self) -> Path:
+        """Where copies of remote objects are kept."""
+        return self._cache.folder
+
     def address(self, entry: FileEntry) -> Path:
         """Where the object's file lies, or its copy will once it is asked for."""
         if self._place.local:

@@ -7,8 +7,11 @@ below ``tokenizer/``. Every document is stored with its beginning and end tokens
 
 from __future__ import annotations
 
+import os
+import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.artifact import Artifact, FileEntry, Manifest
+from storage.artifact import STORED, Artifact, FileEntry, Manifest, Stored
 from storage.errors import SourceError
+from storage.objects import StoredFile
 from storage.shard_index import INDEX, Index, Ints, index_of, read_index
 
 if TYPE_CHECKING:
@@ -31,6 +35,8 @@ Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 _MOST_OPEN = 16_384
 """Files mapped at a time: a quarter of what Linux allows a process by default."""
+_FETCHED_AT_ONCE = 8
+"""Files of a remote store."""
 _ARROW_TYPES = {"uint16": pa.uint16(), "uint32": pa.uint32()}
 
 
@@ -131,15 +137,21 @@ class Split:
     """The documents of one split, in the order of files and rows.
 
     How many there are, and of how many tokens, is known from the index; a file is opened when a
-    document of it is read. Of very many files the one opened longest ago is closed again.
+    document of it is read. Of very many files the one opened longest ago is closed again. Files of a
+    remote store are fetched side by side.
     """
 
-    def __init__(self, index: Index, path_of: Callable[[str], Path]) -> None:
-        """``path_of`` gives the local path of a file by its name."""
+    def __init__(self, index: Index, path_of: Callable[[str], Path], remote: int = 0, size: int = 0) -> None:
+        """``path_of`` gives the local path of a file by its name, ``size`` the files' bytes.
+
+        ``remote``: how many bytes of a remote store's files the local disk is to hold; 0 for local files.
+        """
         self.index = index
+        self.remote, self.bytes = remote, size
         self._path_of = path_of
         self._values: list[Tokens | None] = [None] * len(index.files)
         self._opened: deque[int] = deque()
+        self._coming: dict[int, Future[Tokens]] = {}
 
     @property
     def documents(self) -> int:
@@ -181,16 +193,59 @@ class Split:
         files = np.searchsorted(bounds, documents, side="right") - 1
         begin = where[documents] - where[bounds[files]] + starts
         values = self._values
+        if self.remote:
+            self._fetch(np.unique(files).tolist())
         made = []
         for file, start, stop in zip(files.tolist(), begin.tolist(), (begin + lengths).tolist(), strict=True):
             tokens = values[file]
             made.append((self._open(file) if tokens is None else tokens)[start:stop])
         return made
 
+    def prefetch(self, files: Sequence[int]) -> None:
+        """Begin to fetch these files, by their numbers; nothing for local ones."""
+        wanted = [number for number in files if self._values[number] is None and number not in self._coming]
+        if self.remote:
+            # Processes that fetch the same files each begin at others, and find what the others have fetched.
+            random.Random(os.getpid()).shuffle(wanted)  # noqa: S311
+            self._coming |= {number: self._background.submit(self._load, number) for number in wanted}
+
+    def release(self, files: Sequence[int]) -> None:
+        """Close these files; their copies may make room for others."""
+        gone = set(files)
+        for number in gone:
+            self._values[number] = None
+            if (coming := self._coming.pop(number, None)) is not None:
+                coming.cancel()
+        self._opened = deque(number for number in self._opened if number not in gone)
+
+    def _fetch(self, files: Sequence[int]) -> None:
+        """Open these files, all of them fetched at a time; what was to be fetched later comes first now."""
+        missing = [number for number in files if self._values[number] is None]
+        coming: dict[int, Future[Tokens]] = {}
+        for number in missing:
+            begun = self._coming.pop(number, None)
+            coming[number] = self._urgent.submit(self._load, number) if begun is None or begun.cancel() else begun
+        for number, future in coming.items():
+            self._keep(number, future.result())
+
+    @cached_property
+    def _background(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_FETCHED_AT_ONCE, thread_name_prefix="prefetch")
+
+    @cached_property
+    def _urgent(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_FETCHED_AT_ONCE, thread_name_prefix="fetch")
+
+    def _load(self, number: int) -> Tokens:
+        return self._file(number).values
+
     def _open(self, number: int) -> Tokens:
+        return self._keep(number, self._load(number))
+
+    def _keep(self, number: int, values: Tokens) -> Tokens:
         if len(self._opened) >= _MOST_OPEN:
             self._values[self._opened.popleft()] = None
-        values = self._values[number] = self._file(number).values
+        self._values[number] = values
         self._opened.append(number)
         return values
 
@@ -232,7 +287,26 @@ class Shards(Artifact):
 
     def split(self, name: SplitName) -> Split:
         """The split's documents; a split may be empty."""
-        return Split(self.index.only(f"{name}-"), self.path)
+        index = self.index.only(f"{name}-")
+        size = sum(self.manifest.files[file].bytes for file in index.files)
+        return Split(index, self.path, self._stored.cache_limit if self._stored else 0, size)
+
+    def path(self, name: str) -> Path:
+        """Local path of the file called ``name``, fetched now if it is a remote store's."""
+        if self._stored is None or not self.is_fetched_later(name):
+            return super().path(name)
+        entry = self.manifest.files[name]
+        return StoredFile(self._stored.url, self._stored.cache, self._stored.cache_limit, entry).path()
+
+    @cached_property
+    def _stored(self) -> Stored | None:
+        path = self.folder / STORED
+        return Stored.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @classmethod
+    def is_fetched_later(cls, name: str) -> bool:
+        """Tokens are; what says how many there are, and the tokenizer, are small and needed at once."""
+        return name.endswith(".arrow") and name != INDEX and "/" not in name
 
 
 def index_of_files(paths: Mapping[str, Path]) -> Index:

@@ -24,7 +24,17 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
-from storage.artifact import Artifact, FileEntry, JsonValue, Manifest, copy_folder, files_below
+from storage.artifact import (
+    STORED,
+    Artifact,
+    FileEntry,
+    JsonValue,
+    Manifest,
+    Stored,
+    check_new,
+    copy_folder,
+    files_below,
+)
 from storage.cache import ObjectCache, cache_limit
 from storage.code import SymbolDigests
 from storage.errors import NotFound, StoreCorrupted, UserError
@@ -183,11 +193,16 @@ class Store:
         return manifest
 
     def open(self, digest: str) -> Artifact:
-        """The artifact as a folder of links to read-only files, each checked against its digest."""
+        """The artifact as a folder of links to read-only files, each checked against its digest.
+
+        Large files of a remote store's artifact may be left there until they are asked for.
+        """
         manifest = self.manifest(digest)
+        kind = artifact_class(manifest.kind)
         folder = self.home / "views" / digest
-        targets = self.place.each(self.objects.local_path, manifest.files.values(), CONCURRENT_TRANSFERS)
-        for name, target in zip(manifest.files, targets, strict=True):
+        now = [name for name in manifest.files if self.place.local or not kind.is_fetched_later(name)]
+        targets = self.place.each(self.objects.local_path, [manifest.files[name] for name in now], CONCURRENT_TRANSFERS)
+        for name, target in zip(now, targets, strict=True):
             link = folder / name
             if not (link.is_symlink() and link.readlink() == target):
                 link.parent.mkdir(parents=True, exist_ok=True)
@@ -196,12 +211,14 @@ class Store:
                 beside.symlink_to(target)
                 beside.replace(link)
         folder.mkdir(parents=True, exist_ok=True)
-        return artifact_class(manifest.kind)(folder, manifest)
+        if len(now) < len(manifest.files):
+            stored = Stored(url=self.place.url, cache=self.objects.cache_folder, cache_limit=cache_limit())
+            (folder / STORED).write_text(stored.model_dump_json(), encoding="utf-8")
+        return kind(folder, manifest)
 
     def export(self, digest: str, folder: Path) -> None:
         """Copy an artifact's files, writable, into a new or empty folder; UserError if it holds anything."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder}: not an empty folder; name a new one to export to")
+        check_new(folder)
         artifact = self.open(digest)
         with explained(str(folder)):
             copy_folder(artifact, folder)

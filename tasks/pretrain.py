@@ -37,6 +37,9 @@ class Pretrain(Task):
     """Token shards, or a mixture of several: ``[{shards: web, weight: 0.8}, {shards: code, weight: 0.2}]``."""
     model: ModelConfig
     """Shape of the network."""
+    shuffle_tokens: int | None = Field(None, ge=1)
+    """Shuffle blocks of about so many tokens instead of all data together: for shards at a remote store that the local
+    disk is not to hold all at once. While one block is trained on, the next is fetched."""
     tokens: int = Field(ge=1)
     """Tokens to train on, rounded up to whole batches; more than the data hold means several passes."""
     batch_tokens: int = Field(ge=2)
@@ -79,7 +82,8 @@ class Pretrain(Task):
                 parts=tuple(
                     ShardsPart(shards=Opened.of(shards), weight=part.weight)
                     for part, shards in zip(parts, opened, strict=True)
-                )
+                ),
+                shuffle_tokens=self.shuffle_tokens,
             ),
             context=self.model.context,
             batch_tokens=self.batch_tokens,

@@ -45,6 +45,7 @@ def documents_of(data: Shards, split: SplitName, tokenizer: Tokenizer) -> HeldOu
     if documents.documents == 0:
         remedy = "raise validation_fraction or give more documents" if split == "validation" else "give more documents"
         raise SourceError(f"data: the {split} split of the shards is empty: {remedy}")
+    documents.prefetch(range(len(documents.index.files)))
     texts = [Text(documents.document(index)) for index in range(documents.documents)]
     if not same_tokenizer(data.tokenizer, tokenizer):
         texts = _encoded_again(texts, data.tokenizer, tokenizer, documents.utf8_bytes)

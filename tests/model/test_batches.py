@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.batches import Sequences, ShardRows, Text, TextRows, collate, joined, share
+from model.batches import Sequences, Text, TextRows, collate, joined, share
+from model.shard_rows import ShardRows
 from model.transformer import IGNORED, PADDING
 from storage.shards import Shards, write_shard
 
