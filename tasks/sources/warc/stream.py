@@ -28,7 +28,9 @@ class Stream:
         self._compression = suffix_by_content(cast(io.BufferedReader, raw).peek(6)[:6])
         self._members = _Gunzipped(raw) if self._compression == ".gz" else None
         self._pieces = iter(self._members) if self._members else _pieces(raw, self._compression)
-        self._buffer = bytearray()
+        self._data = b""
+        """Decompressed and, from ``_next`` on, not yet given."""
+        self._next = 0
         self.position = 0
         """Decompressed bytes given so far."""
 
@@ -49,16 +51,17 @@ class Stream:
 
     def line(self, most: int) -> bytes:
         """The next line with its end; empty at the end of the file. At most ``most`` bytes of it."""
-        while (end := self._buffer.find(b"\n", 0, most)) < 0 and len(self._buffer) < most:
-            if not self._more():
-                break
-        return self._take(end + 1 if end >= 0 else most)
+        while (end := self._data.find(b"\n", self._next, self._next + most)) < 0:
+            there = len(self._data) - self._next
+            if there >= most or not self._fill(there + 1):
+                return self._take(most)
+        return self._take(end + 1 - self._next)
 
     def read(self, size: int) -> bytes:
         """The next ``size`` bytes. Raises Unreadable (``truncated``) if there are fewer."""
-        self._fill(size)
-        if len(self._buffer) < size:
-            raise Unreadable("truncated", f"{size:,} bytes announced, {len(self._buffer):,} there")
+        if not self._fill(size):
+            there = len(self._data) - self._next
+            raise Unreadable("truncated", f"{size:,} bytes announced, {there:,} there")
         return self._take(size)
 
     def skip(self, size: int) -> None:
@@ -70,23 +73,28 @@ class Stream:
         """After a fault of the compression: go on with the next compressed member, if there is one."""
         if self._members is None:
             return False
-        self._buffer.clear()
+        self._data, self._next = b"", 0
         self._pieces = iter(self._members)
         return self._members.resume(self.position)
 
-    def _fill(self, size: int) -> None:
-        while len(self._buffer) < size and self._more():
-            pass
-
-    def _more(self) -> bool:
-        with faults_of(self._compression):
-            piece = next(self._pieces, b"")
-        self._buffer += piece
-        return bool(piece)
+    def _fill(self, size: int) -> bool:
+        """Have ``size`` bytes at hand; whether there are so many. What came before a fault is kept."""
+        there = len(self._data) - self._next
+        if there >= size:
+            return True
+        parts = [self._data[self._next :]]
+        try:
+            with faults_of(self._compression):
+                while there < size and (piece := next(self._pieces, b"")):
+                    parts.append(piece)
+                    there += len(piece)
+        finally:
+            self._data, self._next = b"".join(parts), 0
+        return there >= size
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
+        taken = self._data[self._next : self._next + size]
+        self._next += len(taken)
         self.position += len(taken)
         return taken
 
