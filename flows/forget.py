@@ -25,9 +25,16 @@ from tasks.pages.index import INDEX, read_index, write_index
 Json = dict[str, Any]
 
 _TEXT = ("pages", "documents")
-_BUILT = ("shards", "examples", "model", "adapter")
-"""What a person has to know of: the data that models are trained on, and the models."""
-_TRAINED = ("model", "adapter")
+_LOOKED_AT = {
+    "pages": ("url",),
+    "documents": ("url", "text", "title"),
+    "examples": ("source", "response", "prompt"),
+}
+"""By kind: the column that says where something is from, and those that requests to forget texts are about."""
+_DATA = ("shards", "examples")
+"""What models are trained on."""
+_TRAINED = ("tokenizer", "classifier", "model", "adapter")
+"""What is trained, on these or on documents; from it the documents cannot be taken out again."""
 _SPLITS = ("train-", "validation-")
 """How the names of the files begin that hold tokens."""
 
@@ -89,8 +96,10 @@ def forget(store: Store, wanted: Wanted) -> Json:
             if build is not None:
                 store.record(build)
                 store.append_history(recipe, step, build.key, build.artifact)
-        freed = destroy(store, list(holders.objects.values()), set(holders.documents.values()), request.number)
-        content["destroyed"] = {"files": len(holders.objects), "bytes": freed}
+        entries = list(holders.objects.values())
+        running = destroy(store, entries, set(holders.documents.values()), request.number)
+        freed = sum(entry.bytes for entry in entries)
+        content["destroyed"] = {"files": len(entries), "bytes": freed, "running": running}
     return content
 
 
@@ -98,12 +107,13 @@ def concerned(store: Store, takedowns: Takedowns) -> dict[str, str]:
     """Id → URL of the pages and documents in the store, of all versions, that requests concern."""
     found: dict[str, str] = {}
     for kind, entry in _text_files(store):
-        table = _columns(store, entry, ["id", "url", *(["text", "title"] if kind == "documents" else [])])
+        place, *texts = _LOOKED_AT[kind]
+        table = _columns(store, entry, ["id", place, *texts])
         if table is None:
             continue
-        texts = takedowns.concern_texts(table["text"], table["title"]) if kind == "documents" else None
-        for row, (identity, url) in enumerate(zip(table["id"].to_pylist(), table["url"].to_pylist(), strict=True)):
-            if takedowns.concern_page(identity, url) or (texts is not None and texts[row]):
+        held = takedowns.concern_texts(*(table[name] for name in texts)) if texts else None
+        for row, (identity, url) in enumerate(zip(table["id"].to_pylist(), table[place].to_pylist(), strict=True)):
+            if takedowns.concern_page(identity, url) or (held is not None and held[row]):
                 found[_origin(identity)] = url
     return found
 
@@ -124,9 +134,12 @@ def holders_of(store: Store, documents: Mapping[str, str]) -> Holders:
 
 
 def built_with(store: Store, holders: Holders) -> list[str]:
-    """Names of the shards, examples and models that were built with the documents: ``RECIPE/STEP@NUMBER``."""
-    tainted = {digest for digest, manifest in holders.artifacts.items() if manifest.kind in _BUILT}
+    """Names of what holds the documents for training or was trained with them: ``RECIPE/STEP@NUMBER``.
+
+    What is trained is followed from model to adapter; a tokenizer that knows their words taints no shards.
+    """
     builds = list(store.builds())
+    tainted = set(holders.artifacts)
     while True:
         grown = {
             build.artifact
@@ -136,11 +149,12 @@ def built_with(store: Store, holders: Holders) -> list[str]:
         if not grown:
             break
         tainted |= grown
+    shown = tainted & {build.artifact for build in builds if build.kind in (*_DATA, *_TRAINED)}
     return [
         f"{recipe}/{step}@{entry.number}"
         for recipe, step in store.steps()
         for entry in store.history(recipe, step)
-        if entry.artifact in tainted
+        if entry.artifact in shown
     ]
 
 
@@ -163,9 +177,14 @@ def said(content: Json) -> str:
     if "destroyed" in content:
         lines.append(
             f"destroyed: {content['destroyed']['files']} files of pages, documents, shards and examples "
-            f"({content['destroyed']['bytes']:,} bytes); models, exported copies, and excerpts in Prefect and MLflow "
-            "are not; run the recipes to build without the documents"
+            f"({content['destroyed']['bytes']:,} bytes); models, exported copies, and excerpts in Prefect, MLflow "
+            "and the pages of runs are not; run the recipes to build without the documents"
         )
+        if content["destroyed"]["running"]:
+            lines.append(
+                f"{content['destroyed']['running']} builds are running, which may hold the documents: ask again when "
+                "they have ended"
+            )
     return "\n".join(lines)
 
 
@@ -204,11 +223,11 @@ def _manifests(store: Store) -> Iterator[tuple[str, Manifest]]:
 
 
 def _text_files(store: Store) -> Iterator[tuple[str, FileEntry]]:
-    """Every file of pages and documents, once."""
+    """Every file of pages, documents and examples, once."""
     seen: set[str] = set()
     for _, manifest in _manifests(store):
         for name, entry in manifest.files.items():
-            if manifest.kind in _TEXT and name.endswith(".parquet") and entry.object not in seen:
+            if manifest.kind in _LOOKED_AT and name.endswith(".parquet") and entry.object not in seen:
                 seen.add(entry.object)
                 yield manifest.kind, entry
 
@@ -226,6 +245,10 @@ def _ids_in(store: Store, kind: str, name: str, entry: FileEntry) -> Collection[
         columns = ["id"] if kind in _TEXT else ["id", "document_id"]
         table = _columns(store, entry, columns)
         return [] if table is None else [identity for column in columns for identity in table[column].to_pylist()]
+    if kind == "pages" and name == INDEX and store.objects.has(entry):
+        with pa.memory_map(str(store.objects.local_path(entry))) as file:
+            noted: list[str] = pa.ipc.open_file(file).read_all()["id"].to_pylist()
+            return noted
     if kind == "shards" and name.endswith(".arrow") and name.startswith(_SPLITS) and store.objects.has(entry):
         ids: list[str] = ShardFile.open(store.objects.local_path(entry)).ids.to_pylist()
         return ids

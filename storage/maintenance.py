@@ -203,7 +203,9 @@ def _abandoned(store: Store, running: set[str]) -> Iterator[Path]:
 
 
 def destroy(store: Store, entries: Sequence[FileEntry], urls: Collection[str], request: int) -> int:
-    """Destroy objects on request, leaving tombstones, and all that repeats a part of them; returns the bytes freed.
+    """Destroy objects on request, leaving tombstones, and all that repeats a part of them.
+
+    Returns how many builds are running in this home, which may hold the same.
 
     That is: results of partitions that refer to them, samples of documents at these URLs in records
     of builds, and the scratch of builds that nobody goes on with.
@@ -218,10 +220,10 @@ def destroy(store: Store, entries: Sequence[FileEntry], urls: Collection[str], r
                 store.record(build.model_copy(update={"samples": samples}))
         for entry in entries:
             store.objects.destroy(entry)
-        running = {path.name for path in locks.iterdir() if held_since(path)}
+        running = {path.name for path in locks.iterdir() if held_since(path)} - {COLLECTOR}
         for folder in _abandoned(store, running):
             shutil.rmtree(folder, ignore_errors=True)
-    return sum(entry.bytes for entry in entries)
+    return len(running)
 
 
 def _destroy_partitions(store: Store, objects: Collection[str], urls: Collection[str]) -> None:

@@ -3,7 +3,8 @@
     takedowns/NUMBER.json    one request each; nothing changes or removes them
 
 A request that names documents by what is known of a page (its URL, its domain, its id) is obeyed
-when pages are collected, one that names a text when texts have been extracted. Since requests are
+when pages are collected, one that names a text when texts have been extracted, and both when
+examples are made, which may come from elsewhere. Since requests are
 only ever added, what obeys them today does so tomorrow.
 """
 
@@ -26,8 +27,8 @@ from pydantic import BaseModel, ConfigDict
 from storage.identity import canonical_json, digest_of_value
 
 Mask = npt.NDArray[np.bool_]
-Where = Literal["pages", "texts"]
-"""Where requests are obeyed: when pages are collected, or when texts have been extracted."""
+Where = Literal["pages", "texts", "pairs"]
+"""Where requests are obeyed: when pages are collected, when texts have been extracted, or when examples are made."""
 
 _FOLDER = "takedowns"
 
@@ -74,6 +75,7 @@ class Takedowns:
         self._urls = {_url(url) for request in self.requests for url in request.urls}
         self._domains = {domain.lower() for request in self.requests for domain in request.domains}
         self._ids = {*purged, *(identity for request in self.requests for identity in request.ids)}
+        self._found = {identity for request in self.requests for identity in request.found} | self._ids
         self._texts = sorted({text for request in self.requests for text in request.texts})
 
     @classmethod
@@ -84,7 +86,8 @@ class Takedowns:
 
     def digest(self, where: Where) -> str | None:
         """Stands for all requests that are obeyed there; None if there are none."""
-        said = [self._texts] if where == "texts" else [sorted(self._urls), sorted(self._domains), sorted(self._ids)]
+        pages = [sorted(self._urls), sorted(self._domains), sorted(self._ids)]
+        said = {"pages": pages, "texts": [self._texts], "pairs": [sorted(self._found), self._texts]}[where]
         return digest_of_value(said) if any(said) else None
 
     def concern_page(self, identity: str, url: str) -> bool:
@@ -97,6 +100,10 @@ class Takedowns:
         """Whether a document with this text and title is to be left out."""
         found = self.concern_texts(pa.array([text]), pa.array([title], pa.string())) if self._texts else None
         return found is not None and bool(found[0])
+
+    def concern_pair(self, identities: Sequence[str], prompt: str, response: str) -> bool:
+        """Whether an example with these ids, its own and its document's, is to be left out."""
+        return not self._found.isdisjoint(identities) or self.concern_text(response, prompt)
 
     def concern_texts(self, texts: pa.Array | pa.ChunkedArray, titles: pa.Array | pa.ChunkedArray) -> Mask | None:
         """Which of these documents are to be left out, as concern_text says; None if no request names a text."""

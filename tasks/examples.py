@@ -14,6 +14,7 @@ from storage.identity import digest_of_text
 from tasks.sources.base import fingerprints, named
 from tasks.sources.pair_files import CsvPairs, JsonlPairs
 from tasks.sources.pairs import Pair, PydocPairs, TitlePairs
+from tasks.tally import FORGOTTEN
 from tasks.task import Context, Result, Sample, Task, World
 
 AnyPairs = Annotated[PydocPairs | JsonlPairs | CsvPairs | TitlePairs, Field(discriminator="kind")]
@@ -31,6 +32,7 @@ class MakeExamples(Task):
     """
 
     makes = Examples
+    forgets = "pairs"
 
     sources: list[AnyPairs] = Field(min_length=1)
     """Where the pairs come from."""
@@ -64,6 +66,9 @@ class MakeExamples(Task):
                     dropped[item.reason] += 1
                     continue
                 row = self._row(source.name, item)
+                if context.takedowns.concern_pair([row["id"], row["document_id"]], row["prompt"], row["response"]):
+                    dropped[FORGOTTEN] += 1
+                    continue
                 known = digest_of_text(f"{row['prompt']}\n{row['response']}")
                 if known in rows:
                     dropped["repeated"] += 1

@@ -102,7 +102,7 @@ def test_what_was_asked_to_be_forgotten_leaves_everything(
     assert gone in ids(home, before, "shards")
     status, said = athanor("forget", *asked, "--reason", "they asked", "--json")
     assert (status, said["request"], list(said["documents"])) == (0, 1, [gone])
-    assert said["built_with"] == ["toy/base@1", "toy/shards@1"]
+    assert said["built_with"] == ["toy/base@1", "toy/shards@1", "toy/tokenizer@1"]
 
     after = run(home)
     assert "documents are to be forgotten" in after[first_changed].why
@@ -118,7 +118,7 @@ def test_what_was_asked_to_be_forgotten_leaves_everything(
 
     assert built(run(home)) == []
     fresh = run(home, rebuild=frozenset({"documents"}))
-    assert {n: o.artifact for n, o in fresh.items()} == {n: o.artifact for n, o in after.items()}
+    assert fresh["documents"].artifact == after["documents"].artifact
 
 
 def test_a_domain_stands_for_all_below_it(home: Home, athanor: Command) -> None:
@@ -164,7 +164,7 @@ def test_the_run_says_what_was_built_with_the_documents(home: Home, site: Path, 
     planner = planner_of(home, RECIPE)
     metrics = [outcome.metrics for outcome in make_all(planner).values()]
     told = forgotten_text(planner.store, planner.takedowns, metrics)
-    assert told == "forgotten: 1 document; built with them: toy/base@1, toy/shards@1"
+    assert told == "forgotten: 1 document; built with them: toy/base@1, toy/shards@1, toy/tokenizer@1"
     assert forgotten_text(planner.store, planner.takedowns, [{"documents_out": 3.0}]) == ""
 
 
@@ -173,7 +173,7 @@ def test_a_purge_destroys_what_held_them_and_says_so(home: Home, site: Path, ath
     held = {step: ids(home, before, step) for step in ("pages", "shards")}
     status, said = athanor("forget", "--match", "Lovelace", "--purge", "--json")
     assert (status, list(said["documents"])) == (0, [FIVE])
-    assert said["destroyed"]["files"] == 3  # of pages, of documents, and of shards
+    assert (said["destroyed"]["files"], said["destroyed"]["running"]) == (4, 0)  # pages, their index, documents, shards
     everything = [path for path in home.folder.rglob("*") if path.is_file() and path.parent.name != "takedowns"]
     assert [path for path in everything if b"Lovelace" in path.read_bytes() or _holds(path, "Lovelace")] == []
 
@@ -183,7 +183,7 @@ def test_a_purge_destroys_what_held_them_and_says_so(home: Home, site: Path, ath
     assert "by request 1 to forget" in told
     assert told.count("\n") == 1
     assert athanor("verify")[0] == 0
-    assert athanor("verify")[1].strip().endswith("but for 3 files that were destroyed on request")
+    assert athanor("verify")[1].strip().endswith("but for 4 files that were destroyed on request")
     assert athanor("gc", "--dry-run")[0] == 0
 
     after = run(home)
@@ -203,6 +203,27 @@ def _holds(path: Path, text: str) -> bool:
     except pa.ArrowInvalid:
         return False
     return text in str(table.to_pylist())
+
+
+def test_examples_are_left_out_by_text_and_by_page(home: Home, site: Path, athanor: Command) -> None:
+    pairs = [{"q": f"Question {n}", "a": "Ask Ada Lovelace" if n == 3 else f"Answer {n}"} for n in range(8)]
+    (home.folder.parent / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    text = """\
+name: toy
+steps:
+  pages: {task: collect, sources: [{kind: files, path: site}]}
+  documents: {task: clean_html, pages: pages, extractor: beautifulsoup}
+  questions:
+    task: examples
+    sources: [{kind: jsonl, path: pairs.jsonl, prompt: q, response: a}, {kind: titles, documents: documents}]
+"""
+    before = run(home, text)
+    said = athanor("forget", "--match", "Lovelace", "--url", "07.html", "--json")[1]
+    assert said["built_with"] == ["toy/questions@1"]
+    after = run(home, text)
+    assert before["questions"].metrics["examples"] - after["questions"].metrics["examples"] == 3
+    assert after["questions"].metrics["dropped.forgotten"] == 1  # the others are not in the documents any more
+    assert FIVE not in ids(home, after, "documents")
 
 
 def test_requests_are_listed_and_numbered(home: Home, site: Path, athanor: Command) -> None:
