@@ -1,7 +1,8 @@
 """The tags of a page, found in its bytes by NumPy: where each begins and ends, and what kind it is.
 
 What a browser's tokenizer does is kept: text of scripts, style sheets and comments holds no tags, a
-``>`` within quotes ends none. Python sees only the few tags where that matters. Linear time.
+``>`` within quotes ends none (unless another tag in quotes follows in the same tag). Python sees only
+the few tags where that matters. Linear time.
 
 N bytes of the page, T tags.
 """
