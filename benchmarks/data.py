@@ -26,6 +26,7 @@ PARTS = (
     "near_copies",
     "passages",
     "overlap",
+    "tokens",
     "reading",
 )
 # datatrove tells every stage's progress; a table is easier to find without.

@@ -6,6 +6,8 @@ a hash: it only says where to look first. Places are searched one behind the oth
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,7 +29,8 @@ _COUNT_BITS = 32
 MOST_MEGABYTES = 72
 """What a full table takes at most: 24 bytes a place, the ids, and strings of more than 15 bytes."""
 
-_FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_FIRST, _SECOND = (np.uint64(int.from_bytes(os.urandom(8)) | 1) for _ in range(2))
+"""Drawn for each process, so that no page can be written to make the search slow. No id depends on them."""
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(8)], np.uint64)
 _LENGTHS = np.arange(LONGEST_KEY + 1, dtype=np.uint64) << np.uint64(56)
 
