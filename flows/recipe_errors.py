@@ -14,6 +14,9 @@ from storage.errors import RecipeError
 
 M = TypeVar("M", bound=BaseModel)
 
+_SECRETS = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<=[?&])([^=&\s'\"]+)=[^&\s'\"]+")
+"""In an address: who it logs in as, and the values in its query."""
+
 
 def validate(model: type[M], value: Any, tree: Tree, at: Path, what: str) -> M:
     """``model.model_validate`` with pydantic's errors turned into one line each place has, nearest name included."""
@@ -117,7 +120,8 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def shortened(value: Any) -> str:
-    text = repr(value)
+    """The value in few characters, without the secrets that an address may carry."""
+    text = _SECRETS.sub(lambda found: "…@" if found[1] is None else f"{found[1]}=…", repr(value))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

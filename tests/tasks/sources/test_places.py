@@ -14,7 +14,8 @@ import fsspec
 import pytest
 from pydantic import ValidationError
 
-from storage.errors import SourceError
+from flows.recipe import parse_recipe
+from storage.errors import RecipeError, SourceError
 from tasks.context import PlainWorld
 from tasks.sources.files import Files
 from tasks.sources.jsonl import Jsonl
@@ -144,6 +145,15 @@ def test_secrets_in_an_address_are_refused_and_not_repeated(path: str) -> None:
     with pytest.raises(ValidationError, match="carries credentials") as caught:
         Files(path=path)
     assert not any(secret in caught.value.errors()[0]["msg"] for secret in (":SECRET", "word@", "=abc"))
+
+
+def test_a_recipe_error_does_not_repeat_them_either(tmp_path: Path) -> None:
+    for path in ("s3://KEY:WORD@bucket/x", "https://host/x?a=1&X-Amz-Signature=WORD"):
+        text = f"name: x\nsteps:\n  pages: {{task: collect, sources: [{{kind: files, path: '{path}'}}]}}\n"
+        with pytest.raises(RecipeError, match=r"pages\.sources\[0\]\.path = .*carries credentials") as caught:
+            parse_recipe(text, "x.yaml", tmp_path)
+        assert "WORD@" not in str(caught.value)
+        assert "=WORD" not in str(caught.value)
 
 
 def test_what_could_reach_elsewhere_is_refused() -> None:
