@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +19,7 @@ from storage.errors import SourceError
 from tasks.overlap.index import MOST_SETS, Matches, NgramIndex
 from tasks.overlap.items import items_of
 from tasks.overlap.spans import Span, excerpt, merged, pieces_around, spans_of_words
+from tasks.rows import RowWork, Worked
 from tasks.tally import Tally, result_of
 from tasks.task import Context, Guard, Input, Result, Task
 
@@ -95,9 +96,7 @@ class Decontaminate(Task):
         if self.common_in is not None:
             payload["common"], ignored = str(folder / "common.npy"), self._find_common(context, payload)
         whole = [] if self.common_in is None else [documents]
-        made = context.map_partitions(
-            decontaminate_partition, payload, documents.partitions, depends_on=[*sets, *whole]
-        )
+        made = context.map_rows(Cleanse(payload), documents.partitions, depends_on=[*sets, *whole])
         return self._result(result_of("decontaminate", made), counts, ignored)
 
     def _find_common(self, context: Context, payload: dict[str, Any]) -> int:
@@ -153,34 +152,39 @@ def count_partition(payload: dict[str, Any], source: Path, output: Path, guard: 
     return {}
 
 
-def decontaminate_partition(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Drop or cut the documents of one partition that overlap; the others stay as they are, in their order."""
-    task, tally = payload["task"], Tally()
-    table = read_table(source)
-    texts, urls = table["text"].to_pylist(), table["url"].to_pylist()
-    kept = []
-    for number, matches in enumerate(_find(payload, texts)):
-        text = texts[number]
-        size = len(text.encode())
-        if not len(matches):
-            tally.keep(size, text)
+@dataclass(frozen=True)
+class Cleanse(RowWork):
+    """The work of ``Decontaminate`` on documents."""
+
+    payload: dict[str, Any]
+    """The task, where the index lies, and the file with the n-grams that are ignored."""
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        """Drop or cut the documents that overlap; the others stay as they are, in their order."""
+        task, tally = self.payload["task"], Tally()
+        texts, urls = rows["text"].to_pylist(), rows["url"].to_pylist()
+        kept = []
+        for number, matches in enumerate(_find(self.payload, texts)):
+            tally.row, text = number, texts[number]
+            size = len(text.encode())
+            if not len(matches):
+                tally.keep(size, text)
+                kept.append(number)
+                continue
+            first = _count(self.payload, tally, urls[number], text, matches)
+            reason, remains = ("overlap", "") if task.action == "drop" else _cut(self.payload, text, matches)
+            if reason is not None:
+                tally.drop(reason, size, urls[number], excerpt(text, first))
+                continue
+            tally.keep(size, remains)
+            tally.count("cut")
+            tally.count("characters_cut", len(text) - len(remains))
+            tally.show("cut", text, remains, urls[number], after_is="cut")
+            texts[number] = remains
             kept.append(number)
-            continue
-        first = _count(payload, tally, urls[number], text, matches)
-        reason, remains = ("overlap", "") if task.action == "drop" else _cut(payload, text, matches)
-        if reason is not None:
-            tally.drop(reason, size, urls[number], excerpt(text, first))
-            continue
-        tally.keep(size, remains)
-        tally.count("cut")
-        tally.count("characters_cut", len(text) - len(remains))
-        tally.show("cut", text, remains, urls[number], after_is="cut")
-        texts[number] = remains
-        kept.append(number)
-    column = table.schema.get_field_index("text")
-    table = table.set_column(column, table.schema.field("text"), pa.array(texts, pa.string()))
-    write_table(table.take(pa.array(kept, pa.int64())).combine_chunks(), output)
-    return tally.stats()
+        column = rows.schema.get_field_index("text")
+        changed = rows.set_column(column, rows.schema.field("text"), pa.array(texts, pa.string()))
+        return Worked(changed.take(pa.array(kept, pa.int64())), kept, tally)
 
 
 def _count(payload: dict[str, Any], tally: Tally, url: str, text: str, matches: Matches) -> Span:

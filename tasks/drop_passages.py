@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from storage.artifact import JsonValue
@@ -22,10 +19,14 @@ from tasks.copies.passages import Unit, group_key, passages_of, repeated, save_k
 from tasks.copies.precedence import precedence
 from tasks.copies.shingles import mixed
 from tasks.gate import check_source_loss
-from tasks.tally import Tally, result_of
+from tasks.rows import RowWork, Worked
+from tasks.tally import Tally, counts_of, result_of
 from tasks.task import Context, Guard, Input, PartitionResult, Result, Task
 
 _EXAMPLE_CHARACTERS = 80
+_CUTS = "cuts"
+_OF_SOURCE, _LEFT_OF_SOURCE = "documents_of.", "left_of."
+"""Counted by source, for the check that none loses too much."""
 
 
 class DropPassages(Task):
@@ -74,9 +75,11 @@ class DropPassages(Task):
         folder = context.scratch / "passages"
         made = context.map_partitions(find_passages, self, documents.partitions, output=folder)
         work = self._cuts(documents.partitions, made, folder)
-        results = context.map_partitions(cut_passages, (self, folder), work)
-        self._check(results)
-        return result_of("drop_passages", results)
+        results = context.map_rows(Cut(self, folder), work)
+        self._check(documents, counts_of(results), results)
+        result = result_of("drop_passages", results)
+        by_source = (_OF_SOURCE, _LEFT_OF_SOURCE)
+        return replace(result, metrics={n: c for n, c in result.metrics.items() if not n.startswith(by_source)})
 
     def _cuts(self, partitions: Sequence[Partition], made: Sequence[PartitionResult], folder: Path) -> list[Partition]:
         """Lay down per partition what to cut, and return partitions whose digests speak for that too."""
@@ -101,25 +104,29 @@ class DropPassages(Task):
                     file.write(np.stack([(numbers[mine] - starts[at]).astype(np.uint64), keys[mine]], axis=1))
         return [_with_cuts(partition, path) for partition, path in zip(partitions, cuts, strict=True)]
 
-    def _check(self, results: Sequence[PartitionResult]) -> None:
-        before: Counter[str] = Counter()
-        after: Counter[str] = Counter()
-        examples: dict[str, str] = {}
-        for result in results:
-            for source, (documents, left, example) in result.stats["sources"].items():  # type: ignore[union-attr]
-                before[source] += documents
-                after[source] += left
-                if example and source not in examples:
-                    examples[source] = example
+    def _check(self, documents: Documents, total: Mapping[str, int], results: Sequence[PartitionResult]) -> None:
+        def of(prefix: str) -> dict[str, int]:
+            return {name.removeprefix(prefix): count for name, count in total.items() if name.startswith(prefix)}
+
+        def example(source: str) -> str:
+            """A document of the source of which nothing is left."""
+            for partition, result in zip(documents.partitions, results, strict=True):
+                table = read_table(partition.path, ["id", "source", "url", "text"])
+                left = set(read_table(result.files[result.name], ["id"])["id"].to_pylist())
+                for row in table.to_pylist():
+                    if row["source"] == source and row["id"] not in left:
+                        return f"{row['url']}: {' '.join(row['text'].split())[:_EXAMPLE_CHARACTERS]!r}"
+            return "none"
+
         check_source_loss(
             "drop_passages",
-            before,
-            after,
+            of(_OF_SOURCE),
+            of(_LEFT_OF_SOURCE),
             most=self.max_source_loss,
             smallest=self.min_source_documents,
             cause="for holding nothing but repeated passages",
             remedy="look whether its documents are copies of each other (`dedup` first), raise `min_documents`",
-            example=examples.__getitem__,
+            example=example,
         )
 
 
@@ -152,40 +159,52 @@ def find_passages(task: DropPassages, source: Path, output: Path, guard: Guard) 
     return {"documents": len(texts)}
 
 
-def cut_passages(payload: tuple[DropPassages, Path], source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Write the documents without the passages to be cut."""
-    task, folder = payload
-    table, tally = read_table(source), Tally()
-    rows = table.select(["text", "url", "source"]).to_pylist()
-    cut = _texts_after(task, rows, np.fromfile(folder / f"{output.name}.cuts", np.uint64).reshape(-1, 2), tally)
-    texts, sources = [], _Sources()
-    for number, row in enumerate(rows):
-        text, size = cut.get(number, row["text"]), len(row["text"].encode())
-        dropped = number in cut and not text
-        sources.count(row, dropped)
-        if dropped:
-            tally.drop("repeated", size, row["url"], row["text"])
-        else:
+@dataclass(frozen=True)
+class Cut(RowWork):
+    """The documents without the passages to be cut; what to cut from a row is a column of it."""
+
+    task: DropPassages
+    folder: Path
+    """Where it is laid down what to cut."""
+
+    def load(self, source: Path, name: str) -> pa.Table:
+        table = read_table(source)
+        cuts = np.fromfile(self.folder / f"{name}.cuts", np.uint64).reshape(-1, 2)
+        starts = np.searchsorted(cuts[:, 0], np.arange(len(table) + 1, dtype=np.uint64))
+        column = pa.LargeListArray.from_arrays(pa.array(starts, pa.int64()), pa.array(np.ascontiguousarray(cuts[:, 1])))
+        return table.append_column(_CUTS, column)
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        table, tally = rows.drop_columns([_CUTS]), Tally()
+        documents = rows.select(["text", "url", "source", _CUTS]).to_pylist()
+        cut = _texts_after(self.task, documents, tally)
+        kept, texts = [], []
+        for number, row in enumerate(documents):
+            tally.row = number
+            text, size = cut.get(number, row["text"]), len(row["text"].encode())
+            tally.count(f"{_OF_SOURCE}{row['source']}")
+            if number in cut and not text:
+                tally.drop("repeated", size, row["url"], row["text"])
+                continue
+            tally.count(f"{_LEFT_OF_SOURCE}{row['source']}")
             tally.keep(size, text)
-        texts.append(None if dropped else text)
-    column = pa.array(texts, pa.string())
-    changed = table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), column)
-    write_table(changed.filter(pc.is_valid(column)).combine_chunks(), output)
-    return tally.stats() | {"sources": sources.stats}
+            kept.append(number)
+            texts.append(text)
+        left = table.take(pa.array(kept, pa.int64()))
+        place = table.schema.get_field_index("text")
+        changed = left.set_column(place, table.schema.field("text"), pa.array(texts, pa.string()))
+        return Worked(changed, kept, tally)
 
 
-def _texts_after(
-    task: DropPassages, rows: Sequence[dict[str, Any]], cuts: npt.NDArray[np.uint64], tally: Tally
-) -> dict[int, str]:
-    """What is left of the rows that something is cut from; ``cuts`` is (cuts × 2) row numbers and keys, sorted."""
-    touched, starts = np.unique(cuts[:, 0], return_index=True)
-    numbers, bounds = touched.tolist(), [*starts.tolist(), len(cuts)]
+def _texts_after(task: DropPassages, rows: Sequence[dict[str, Any]], tally: Tally) -> dict[int, str]:
+    """What is left of the rows that something is cut from."""
+    numbers = [number for number, row in enumerate(rows) if row[_CUTS]]
     texts = [rows[number]["text"] for number in numbers]
     left = {}
-    for at, passages in enumerate(passages_of(texts, task.unit, task.words, task.min_characters)):
-        row = rows[numbers[at]]
+    for number, passages in zip(numbers, passages_of(texts, task.unit, task.words, task.min_characters), strict=True):
+        tally.row, row = number, rows[number]
         group = group_key(group_of(task.per, row["source"], row["url"]))
-        spans = passages.spans(np.isin(mixed(passages.keys ^ group), cuts[bounds[at] : bounds[at + 1], 1]))
+        spans = passages.spans(np.isin(mixed(passages.keys ^ group), np.array(row[_CUTS], np.uint64)))
         if task.unit == "words":
             spans = with_punctuation(row["text"], spans)
         text = without(row["text"], spans)
@@ -193,18 +212,5 @@ def _texts_after(
         tally.count("cut.bytes", len(row["text"].encode()) - len(text.encode()))
         if text:
             tally.show(f"repeated {task.unit} cut", row["text"], text, row["url"])
-        left[numbers[at]] = text
+        left[number] = text
     return left
-
-
-class _Sources:
-    """Counts by source: documents, documents of which something is left, and a text of which nothing is."""
-
-    def __init__(self) -> None:
-        self.stats: dict[str, JsonValue] = {}
-
-    def count(self, row: dict[str, Any], dropped: bool) -> None:
-        documents, left, example = self.stats.get(row["source"], [0, 0, ""])  # type: ignore[misc]
-        if dropped and not example:
-            example = f"{row['url']}: {' '.join(row['text'].split())[:_EXAMPLE_CHARACTERS]!r}"
-        self.stats[row["source"]] = [documents + 1, left + (not dropped), example]  # type: ignore[operator]
