@@ -54,6 +54,9 @@ class SegmentEncoder:
             if not ends.size:
                 window *= 2
                 continue
+            if window > _WINDOW_BYTES:
+                # Behind a long segment no more than usual: the table has room for one window's segments.
+                ends = ends[: np.searchsorted(ends, ends[0] + _WINDOW_BYTES, side="right")]
             ids, counts = self._segments(around, ends)
             parts.append(ids)
             last = np.searchsorted(offsets, place + ends[-1], side="right")
