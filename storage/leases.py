@@ -82,7 +82,7 @@ class Lease:
         now = held(self._place.stats(self._folder))
         if now.number != self.number or now.ended:
             raise LeaseLost(
-                f"{self._place.url}/{self._folder}: another host took this over, since this one was not heard "
+                f"{self._place.shown}/{self._folder}: another host took this over, since this one was not heard "
                 f"of for {self._seconds:.0f} s; run again to go on from what that host makes"
             )
 

@@ -19,8 +19,9 @@ from storage.artifact import FileEntry
 from storage.cache import ObjectCache
 from storage.disk import flush_all
 from storage.errors import AthanorError, Destroyed, StoreCorrupted, StoreUnavailable
+from storage.faults import explained
 from storage.identity import digest_of_file
-from storage.place import Place, beside, explained
+from storage.place import Place, beside
 from storage.tombstones import epitaph
 
 PLUMBING = "it keeps files by their content; it makes none"
@@ -156,7 +157,7 @@ class Objects:
         there = self._place.size(name)
         if there != entry.bytes:
             raise StoreUnavailable(
-                f"{self._place.url}: {name} has {there} bytes after an upload of {entry.bytes}; run again, and if it "
+                f"{self._place.shown}: {name} has {there} bytes after an upload of {entry.bytes}; run again, and if it "
                 "stays so, ask whoever runs the object storage"
             )
         self._seen[entry.object] = (entry.bytes, time.monotonic())
@@ -234,7 +235,7 @@ class Objects:
             except StoreCorrupted:
                 if attempt == 2:  # the first may have been cut short on its way
                     raise StoreCorrupted(
-                        f"{self._place.url}/{self.name(entry.object)}: content differs from its digest, so the store "
+                        f"{self._place.shown}/{self.name(entry.object)}: content differs from its digest, so the store "
                         "was changed from outside; delete it, then `athanor run RECIPE --rebuild STEP` makes it anew"
                     ) from None
             finally:
@@ -254,7 +255,7 @@ class Objects:
         if why is not None:
             return Destroyed(why)
         return StoreUnavailable(
-            f"object {entry.object[:12]} is gone from {self._place.url}; run the recipe again to rebuild it"
+            f"object {entry.object[:12]} is gone from {self._place.shown}; run the recipe again to rebuild it"
         )
 
     def _check(self, path: Path, entry: FileEntry) -> None:

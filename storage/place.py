@@ -8,15 +8,13 @@ fault is asked again, with growing pauses; what does not pass becomes one line.
 
 from __future__ import annotations
 
-import errno
 import os
 import random
-import sys
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from storage.disk import flush
 from storage.errors import StoreUnavailable, UserError
+from storage.faults import explained, faults, hopeless, in_short, is_precondition
 
 PLUMBING = "it moves bytes; it makes none"
 
@@ -59,7 +58,8 @@ _S3_OPTIONS = {
         "max_pool_connections": CONCURRENT_REQUESTS,
     }
 }
-_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP)
+_USER = r"//[^/@]*@"
+"""A user's name and password in a URL."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Place:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.shown = re.sub(_USER, "//", url)
+        """The address for messages, without a user's name and password."""
         self.fs, root = _filesystem(url)
         self.root = str(root).rstrip("/")
         self.local = isinstance(self.fs, LocalFileSystem)
@@ -227,7 +229,7 @@ class Place:
             return False
         except FileNotFoundError as error:
             raise StoreUnavailable(
-                f"{self.url}: cannot write {name}: {_short(error)}; create the bucket, or correct the address"
+                f"{self.shown}: cannot write {name}: {in_short(error)}; create the bucket, or correct the address"
             ) from error
         return True
 
@@ -243,17 +245,17 @@ class Place:
         while True:
             try:
                 return request()
-            except _faults() as error:
-                if isinstance(error, FileExistsError) or _is_precondition(error):
+            except faults() as error:
+                if isinstance(error, FileExistsError) or is_precondition(error):
                     raise FileExistsError(what) from error
                 if isinstance(error, FileNotFoundError):
                     raise
-                if (hopeless := _hopeless(error)) is not None:
-                    raise StoreUnavailable(f"{self.url}: cannot {what}: {_short(error)}; {hopeless}") from error
+                if (remedy := hopeless(error)) is not None:
+                    raise StoreUnavailable(f"{self.shown}: cannot {what}: {in_short(error)}; {remedy}") from error
                 waited = time.monotonic() - started
                 if waited + pause > PATIENCE_SECONDS:
                     raise StoreUnavailable(
-                        f"{self.url}: cannot {what} for {waited:.0f} s: {_short(error)}; check the network and the "
+                        f"{self.shown}: cannot {what} for {waited:.0f} s: {in_short(error)}; check the network and the "
                         "endpoint, then run again: what is finished is kept"
                     ) from error
             # Many clients that were throttled together must not come back together.
@@ -264,16 +266,16 @@ class Place:
 def _filesystem(url: str) -> tuple[Any, str]:
     # Listings are never remembered: other hosts write to the same store.
     options: dict[str, Any] = {"use_listings_cache": False}
-    protocol = fsspec.utils.get_protocol(url)
+    protocol, shown = fsspec.utils.get_protocol(url), re.sub(_USER, "//", url)
     if protocol in ("s3", "s3a"):
         options |= _S3_OPTIONS
     try:
         filesystem, root = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = "pip install 'athanor[s3]'" if protocol in ("s3", "s3a") else str(error)
-        raise UserError(f"store {url}: {protocol}:// needs a library that is not installed: {extra}") from error
+        raise UserError(f"store {shown}: {protocol}:// needs a library that is not installed: {extra}") from error
     except ValueError as error:
-        raise UserError(f"store {url}: {error}; give a path, or a URL such as s3://BUCKET/FOLDER") from error
+        raise UserError(f"store {shown}: {error}; give a path, or a URL such as s3://BUCKET/FOLDER") from error
     if _is_s3(filesystem):
         filesystem.retries = 1  # its own pauses, on top of the client's and ours
     return filesystem, str(root)
@@ -286,50 +288,6 @@ def _parts_of(size: int) -> dict[str, int]:
 
 def _is_s3(filesystem: Any) -> bool:
     return "s3" in filesystem.protocol
-
-
-def _faults() -> tuple[type[Exception], ...]:
-    """What object storage's libraries raise, as far as they are loaded."""
-    found: list[type[Exception]] = [OSError]  # TimeoutError and fsspec's own timeout are among these
-    for module, name in (
-        ("botocore.exceptions", "BotoCoreError"),
-        ("botocore.exceptions", "ClientError"),
-        ("aiohttp.client_exceptions", "ClientError"),
-    ):
-        if module in sys.modules:
-            found.append(getattr(sys.modules[module], name))
-    return tuple(found)
-
-
-def _is_precondition(error: Exception) -> bool:
-    """Whether a conditional put was refused, as stores say it that leave out which condition failed."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
-    return response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
-
-
-def _hopeless(error: Exception) -> str | None:
-    """The remedy for a fault that does not pass; None for one that may."""
-    if isinstance(error, PermissionError) or type(error).__name__ in (
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "ProfileNotFound",
-        "TokenRetrievalError",
-    ):
-        return "check the credentials (for S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full; free some space, or lower ATHANOR_CACHE_GB, and run again"
-    if isinstance(error, OSError) and error.errno in _UNSUPPORTED:
-        return "this storage knows no conditional put, so it cannot hold a store that several hosts write to"
-    if isinstance(error, OSError) and error.errno == errno.EINVAL:
-        return "correct the address, the region or the endpoint"
-    if type(error).__name__ in ("InvalidRegionError", "UnknownEndpointError", "NoRegionError", "ParamValidationError"):
-        return "correct the address, the region or the endpoint"
-    return None
-
-
-def _short(error: Exception) -> str:
-    """What a library says, in one line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def _modified(info: dict[str, Any]) -> float:
@@ -354,21 +312,6 @@ def _unfinished_uploads(filesystem: Any, bucket: str, prefix: str) -> list[dict[
         if not answer.get("IsTruncated"):
             return found
         marks = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
-
-
-@contextmanager
-def explained(place: str) -> Iterator[None]:
-    """Turn what an operating system says about a failed write into one line with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreUnavailable(
-                f"{place}: the disk is full; free some space (`athanor gc`) and run again"
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise StoreUnavailable(f"{place}: no permission to write; check the owner or set ATHANOR_HOME") from error
-        raise
 
 
 def beside(path: Path) -> Path:

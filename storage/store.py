@@ -38,12 +38,13 @@ from storage.artifact import (
 from storage.cache import ObjectCache, cache_limit
 from storage.code import SymbolDigests
 from storage.errors import NotFound, StoreCorrupted, UserError
+from storage.faults import explained
 from storage.identity import canonical_json, digest_of_value
 from storage.kinds import artifact_class
 from storage.leases import Held, Lease, held, leased, wait_until_free
 from storage.locks import locked
 from storage.objects import Objects
-from storage.place import CONCURRENT_TRANSFERS, Place, explained
+from storage.place import CONCURRENT_TRANSFERS, Place
 
 MIN_PREFIX = 6
 """Shortest beginning of a digest that names an artifact."""
