@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import count
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from storage.artifact import JsonValue
-from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of
+from storage.corpus import DOCUMENTS_SCHEMA, Documents
 from tasks.rows import RowWork, Worked
-from tasks.rules.batch import Batch
 from tasks.rules.chosen import ChosenRule
 from tasks.rules.rule import Rule
+from tasks.rules.verdicts import Verdict, apply
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Settings, Task, World
-from tasks.text.languages import UNKNOWN, Language, identify, without_other_languages
+from tasks.text.languages import Language, identify, without_other_languages
 
 BATCH_CHARACTERS = 500_000
 """So much text is judged at once, what a processor's cache holds of its columns (a longer document is judged alone)."""
@@ -77,7 +76,8 @@ class Filter(Task):
     """Probability that the identification must give the language, at least; counts only with ``languages``."""
     language_of: Literal["document", "paragraphs"] = "document"
     """Whether whole documents are judged, or, after that, each of their paragraphs too: those surely in other
-    languages are then left out (with ``action: tag``: recorded as ``language.paragraphs``)."""
+    languages are then left out (with ``action: tag``: recorded as ``language.paragraphs``). What remains is judged
+    again, so that the language recorded is that of the text kept."""
     sources: Choice = Choice()
     """Names of the sources to keep and to drop."""
     licenses: LicenseChoice | None = None
@@ -119,24 +119,6 @@ class Filter(Task):
         return result_of("filter", results)
 
 
-@dataclass
-class Verdict:
-    """What was found out about one document."""
-
-    text: str
-    """What the rules leave of it."""
-    language: Language = UNKNOWN
-    reasons: list[str] = field(default_factory=list)
-    """Why it should not be kept, in the order of the checks."""
-    found: dict[str, str] = field(default_factory=dict)
-    """Reason → what was found, for a person to read."""
-
-    def add(self, reason: str, found: str = "") -> None:
-        self.reasons.append(reason)
-        if found:
-            self.found[reason] = found
-
-
 @dataclass(frozen=True)
 class Judge:
     """A filter's settings with what its rules have made ready in this process."""
@@ -157,29 +139,14 @@ class Judge:
         verdicts = [Verdict(row["text"]) for row in rows]
         for row, verdict in zip(rows, verdicts, strict=True):
             _judge_origin(self.task, row, verdict)
-        asked = [verdict for verdict in verdicts if not verdict.reasons or self.task.action == "tag"]
-        for verdict in asked:
+        for verdict in self._asked(verdicts):
             _judge_language(self.task, verdict)
-        for (name, rule), ready in zip(self.task.named_rules, self.ready, strict=True):
-            asked = [verdict for verdict in asked if not verdict.reasons or self.task.action == "tag"]
-            self._apply(name, rule, ready, asked)
+        rules = [(name, rule, ready) for (name, rule), ready in zip(self.task.named_rules, self.ready, strict=True)]
+        apply(rules, self._asked(verdicts), one_fault_settles=self.task.action == "drop")
         return verdicts
 
-    def _apply(self, name: str, rule: Rule, ready: Any, verdicts: Sequence[Verdict]) -> None:
-        batch = _batch(tuple(verdict.text for verdict in verdicts), tuple(v.language.code for v in verdicts))
-        judged = rule.judge(batch, ready)
-        for fault, faulty in judged.faults.items():
-            reason = fault if fault == name else f"{name}.{fault}"
-            for index in np.flatnonzero(faulty).tolist():
-                verdicts[index].add(reason, (judged.found or {}).get(index, ""))
-        for index, text in (judged.texts or {}).items():
-            verdicts[index].text = text
-
-
-@lru_cache(maxsize=1)
-def _batch(texts: tuple[str, ...], languages: tuple[str, ...]) -> Batch:
-    """The columns of these texts; the next rule finds them worked out, if none was dropped or changed."""
-    return Batch(texts, languages)
+    def _asked(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        return [verdict for verdict in verdicts if not verdict.reasons or self.task.action == "tag"]
 
 
 def _judge_origin(task: Filter, row: dict[str, Any], verdict: Verdict) -> None:
@@ -199,15 +166,19 @@ def _judge_language(task: Filter, verdict: Verdict) -> None:
     verdict.language = identify(verdict.text)
     if not task.languages:
         return
-    code, confidence = verdict.language
-    if code not in task.languages or confidence < task.language_confidence:
-        verdict.add("language", f"{code}, {confidence:.2f}")
-    elif task.language_of == "paragraphs":
+    if task.language_of == "paragraphs" and _is_wanted(task, verdict.language):
         text = without_other_languages(verdict.text, task.languages, task.language_confidence)
         if text != verdict.text and task.action == "tag":
             verdict.add("language.paragraphs")
-        else:
-            verdict.text = text
+        elif text != verdict.text:
+            verdict.text, verdict.language = text, identify(text)
+    if not _is_wanted(task, verdict.language):
+        code, confidence = verdict.language
+        verdict.add("language", f"{code}, {confidence:.2f}")
+
+
+def _is_wanted(task: Filter, language: Language) -> bool:
+    return language.code in task.languages and language.confidence >= task.language_confidence
 
 
 @lru_cache(maxsize=2)
@@ -231,13 +202,31 @@ class Judging(RowWork):
         judge = judge_of(self.payload)
         tally, kept, origin = Tally(), [], []
         numbers = count()
-        for batch in _batches(rows.to_pylist(), judge.batch_characters):
+        read = rows.select([name for name in _READ if name in rows.column_names])
+        for batch in _batches(read.to_pylist(), judge.batch_characters):
             for row, verdict in zip(batch, _guarded(judge, batch, guard), strict=True):
                 tally.row = next(numbers)
                 if _settle(judge.task, row, verdict, tally):
                     kept.append(row)
                     origin.append(tally.row)
-        return Worked(table_of(kept, DOCUMENTS_SCHEMA), origin, tally)
+        return Worked(_table(rows.take(pa.array(origin, pa.int64())), kept), origin, tally)
+
+
+_READ = ("id", "text", "url", "source", "license", "ai_opt_out", "tags")
+_WRITTEN = ("text", "language", "language_confidence", "tags")
+
+
+def _table(rows: pa.Table, kept: Sequence[dict[str, Any]]) -> pa.Table:
+    """Documents with the columns that a filter writes, and all the others as they were."""
+    columns = []
+    for column in DOCUMENTS_SCHEMA:
+        if column.name in _WRITTEN:
+            columns.append(pa.array([row[column.name] for row in kept], column.type))
+        elif column.name in rows.column_names:
+            columns.append(rows.column(column.name).combine_chunks().cast(column.type))
+        else:
+            columns.append(pa.nulls(len(kept), column.type))
+    return pa.Table.from_arrays(columns, schema=DOCUMENTS_SCHEMA)
 
 
 def _batches(rows: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
@@ -279,6 +268,7 @@ def _settle(task: Filter, row: dict[str, Any], verdict: Verdict, tally: Tally) -
         tally.drop(reasons[0], size, row["url"], text, verdict.found.get(reasons[0], ""))
         return False
     row["language"], row["language_confidence"] = verdict.language
+    row["tags"] = row.get("tags")
     if task.action == "tag":
         row["tags"] = list(dict.fromkeys([*(row["tags"] or ()), *verdict.reasons])) or None
         for reason in verdict.reasons:

@@ -21,14 +21,23 @@ from tasks.rules.vocabulary import LETTER, PUNCTUATION, SENTENCE_END, SYMBOL, WI
 class Batch:
     """Documents' texts, and their languages (ISO codes) where rules depend on them."""
 
-    def __init__(self, texts: Sequence[str], languages: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, texts: Sequence[str], languages: Sequence[str] | None = None, *, one_fault_settles: bool = False
+    ) -> None:
         self.texts = list(texts)
         self.asked = np.ones(len(texts), dtype=bool)
+        """Documents on which a verdict is asked; what a rule says of the others does not matter."""
+        self._one_fault_settles = one_fault_settles
         self.languages = np.array(languages if languages is not None else ["und"] * len(texts), dtype=object)
         self._shared = vocabulary()
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def settle(self, faulty: np.ndarray) -> None:
+        """Ask no more about documents with a fault, if one is enough."""
+        if self._one_fault_settles:
+            self.asked &= ~faulty
 
     @cached_property
     def content(self) -> Content:

@@ -35,6 +35,7 @@ class Classified(Rule):
     """
 
     shorthand: ClassVar[str] = "model"
+    only_asked: ClassVar[bool] = True
 
     model: Input[Classifier]
     """The classifier: a step that makes one, or ``{path: FOLDER}`` with one, or with a text classifier of

@@ -41,6 +41,9 @@ class Rule(Settings):
     shorthand: ClassVar[str] = ""
     """The setting that may stand for all: with ``path``, ``{words: FILE}`` is ``{words: {path: FILE}}``."""
 
+    only_asked: ClassVar[bool] = False
+    """Whether its work is too dear to be done for documents on which no verdict is asked any more."""
+
     def libraries(self) -> tuple[str, ...]:
         """Distributions that shape the verdicts, beside those that every filter uses."""
         return ()
@@ -74,7 +77,11 @@ class RuleSet(Rule):
     """Rules together: those that a subclass inherits, in their order."""
 
     def judge(self, batch: Batch, ready: Any = None) -> Judged:
-        return Judged({rule.fault: rule.faulty(self, batch) for rule in self.rules()})
+        faults = {}
+        for rule in self.rules():
+            faults[rule.fault] = rule.faulty(self, batch) & batch.asked
+            batch.settle(faults[rule.fault])
+        return Judged(faults)
 
     @classmethod
     def rules(cls) -> list[type[Rule]]:

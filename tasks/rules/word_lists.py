@@ -58,7 +58,7 @@ class Words(Rule):
             entries = ready.get(language, ready.get(""))
             if entries is None:
                 continue
-            for index in entries.suspects(batch, np.flatnonzero(batch.languages == language)):
+            for index in entries.suspects(batch, np.flatnonzero((batch.languages == language) & batch.asked)):
                 matches = entries.matches(batch.texts[index])
                 words = sum(len(match.split()) or 1 for match in matches)
                 if words > self.max_share * max(int(batch.word_counts[index]), 1):

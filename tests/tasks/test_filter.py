@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from storage.corpus import Documents
 from storage.errors import StepFailed
-from tasks.filter import Filter, Verdict, judge_of
+from tasks.filter import Filter, judge_of
 from tasks.rules import RULES
 from tasks.rules.batch import Batch
+from tasks.rules.verdicts import Verdict
 from tasks.text.languages import identify
 from tests.helpers import SHARED, Outcome, run_task
 from tests.tasks.corpora import make_documents, rows_of
