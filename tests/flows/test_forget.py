@@ -18,6 +18,7 @@ from flows.home import Home
 from storage.corpus import document_id
 from storage.shards import Shards
 from tests.flows.conftest import built, make_all, planner_of
+from tests.s3 import S3
 
 RECIPE = """\
 name: toy
@@ -193,6 +194,22 @@ def test_a_purge_destroys_what_held_them_and_says_so(home: Home, site: Path, ath
     assert after["documents"].metrics["partitions_reused"] == 3
     assert built(run(home)) == []
     assert athanor("show", "toy/base@1")[0] == 0  # a model is named, not destroyed
+    assert athanor("verify")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_purge_reaches_a_store_elsewhere_and_the_copies_of_it_here(
+    home: Home, site: Path, athanor: Command, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATHANOR_STORE", f"{s3.url}/store")
+    text = RECIPE.partition("  tokenizer:")[0] + "resources: {workers: 1}\n"
+    before = run(home, text)
+    held = ids(home, before, "documents")
+    said = athanor("forget", "--url", "05.html", "--purge", "--json")[1]
+    assert (list(said["documents"]), said["destroyed"]["files"]) == ([FIVE], 3)
+    assert [path for path in home.folder.rglob("*") if path.is_file() and _holds(path, "Lovelace")] == []
+    assert "was destroyed on" in athanor("export", "toy/documents@1", str(home.folder / "copy"))[1]
+    assert ids(home, run(home, text), "documents") == held - {FIVE}
     assert athanor("verify")[0] == 0
 
 
