@@ -96,8 +96,8 @@ def _judge(documents: Sequence[str]) -> Faults:
 
 def _datatrove(documents: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, float]]:
     """For each filter its reason against each document (empty: none), and its seconds of processor time."""
-    from datatrove.data import Document
-    from datatrove.pipeline.filters import (
+    from datatrove.data import Document  # type: ignore[import-untyped]
+    from datatrove.pipeline.filters import (  # type: ignore[import-untyped]
         C4QualityFilter,
         FineWebQualityFilter,
         GopherQualityFilter,
