@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import json
 import os
@@ -165,7 +166,7 @@ def answers(url: str, seconds: float = 2.0) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=seconds) as response:  # noqa: S310 - http addresses of servers
             return bool(response.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last: something else listens there
         return False
 
 
