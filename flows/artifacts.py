@@ -122,6 +122,8 @@ def collect(store: Store, keep: int, dry_run: bool) -> str:
     """Free what is not needed; says what was, or would be, freed."""
     garbage = collect_garbage(store, keep=keep, dry_run=True)
     said = f"{garbage.artifacts} artifacts, {len(garbage.files)} files, {bytes_text(garbage.bytes)}"
+    if garbage.uploads:
+        said += f", the parts of {garbage.uploads} uploads that were cut off"
     if dry_run:
         return "\n".join([*garbage.files, f"would free {said}"])
     collect_garbage(store, keep=keep)
