@@ -150,49 +150,43 @@ def collate(sequences: Sequences, context: int) -> Batch:
     shared = np.diff(sequences.bounds) > 1
     if (shared[:-1] > shared[1:]).any():
         sequences = sequences.take(np.argsort(shared, kind="stable"))
-    padding = context - np.diff(np.concatenate([[0], np.cumsum(sequences.lengths)])[sequences.bounds])
+    lengths, bounds, count = sequences.lengths, sequences.bounds, len(sequences)
+    if not count:
+        lengths, bounds, count = np.zeros(0, np.int64), np.zeros(2, np.int64), 1
+    padding = context - np.diff(np.concatenate([[0], np.cumsum(lengths)])[bounds])
+    # Segments: the pieces of each sequence, and its padding behind them.
+    of_piece = np.arange(len(lengths)) + np.repeat(np.arange(count), np.diff(bounds))
+    of_padding = bounds[1:] + np.arange(count)
+    sizes, numbers = np.empty((2, len(lengths) + count), np.int64)
+    sizes[of_piece], sizes[of_padding] = lengths, padding
+    numbers[of_piece] = np.arange(len(lengths)) - np.repeat(bounds[:-1], np.diff(bounds))
+    numbers[of_padding] = PADDING
+    ends = np.cumsum(sizes)
     # One array for all: small ones are given back to the system and have to be mapped anew every time.
-    made = np.empty((4, max(len(sequences), 1) * context), np.int64)
+    made = np.empty((4, count * context), np.int64)
     tokens, targets, documents, positions = made
-    ramp = np.arange(context)
-    inner = (
-        (tokens, [piece[:-1] for piece in sequences.pieces], 0),
-        (targets, [piece[1:] for piece in sequences.pieces], IGNORED),
-        (positions, [ramp[:length] for length in sequences.lengths.tolist()], 0),
-    )
-    for array, views, filler in inner:
-        np.concatenate(_with_padding(views, sequences.bounds, padding, np.full(context, filler)), out=array)
-    _number(documents, sequences, padding)
+    np.concatenate(_with_padding([piece[:-1] for piece in sequences.pieces], bounds, padding, context), out=tokens)
+    targets[:-1] = tokens[1:]
+    targets[ends[of_piece] - 1] = [piece[-1] for piece in sequences.pieces]
+    documents[:] = np.repeat(numbers, sizes)
+    np.subtract(np.arange(count * context), np.repeat(ends - sizes, sizes), out=positions)
+    empty = documents == PADDING
+    targets[empty], positions[empty] = IGNORED, 0
     if sequences.masked.any():
-        sizes = np.insert(sequences.lengths, sequences.bounds[1:], padding)
-        masked = np.insert(sequences.masked, sequences.bounds[1:], 0)
+        masked = np.zeros(len(sizes), np.int64)
+        masked[of_piece] = sequences.masked
         targets[positions < np.repeat(masked, sizes)] = IGNORED
-    return Batch(*torch.from_numpy(made).view(4, -1, context).unbind())
+    return Batch(*torch.from_numpy(made).view(4, count, context).unbind())
 
 
-def _with_padding(views: Sequence[Tokens], bounds: Ints, padding: Ints, filler: Tokens) -> list[Tokens]:
-    """The views, and behind those of each sequence so much of the filler."""
-    if not len(padding):
-        return [filler]
+def _with_padding(views: Sequence[Tokens], bounds: Ints, padding: Ints, context: int) -> list[Tokens]:
+    """The views, and behind those of each sequence so many zeros."""
+    zeros = np.zeros(context, np.int64)
     made: list[Tokens] = []
     for (start, stop), places in zip(itertools.pairwise(bounds.tolist()), padding.tolist(), strict=True):
         made += views[start:stop]
-        made.append(filler[:places])
+        made.append(zeros[:places])
     return made
-
-
-def _number(documents: Ints, sequences: Sequences, padding: Ints) -> None:
-    """Write at each place the number of its piece in its sequence, or PADDING."""
-    bounds, lengths = sequences.bounds, sequences.lengths
-    if not len(padding):
-        documents[:] = PADDING
-        return
-    numbers = np.insert(np.arange(len(lengths)) - np.repeat(bounds[:-1], np.diff(bounds)), bounds[1:], PADDING)
-    sizes = np.insert(lengths, bounds[1:], padding)
-    there = np.flatnonzero(sizes)
-    documents[:] = 0
-    documents[np.cumsum(sizes)[there] - sizes[there]] = np.diff(numbers[there], prepend=0)
-    np.cumsum(documents, out=documents)
 
 
 def share(count: int, rank: int, processes: int, micro_batch: int) -> list[range]:
