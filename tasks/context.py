@@ -46,14 +46,15 @@ class Reuse:
     partitions: dict[str, bool] = field(default_factory=dict)
     """Name of a partition → whether its results were all there."""
     rows: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Name of a partition → its rows, and how many of them did not have to be worked on."""
+    """Name of a partition → its rows, and how many of them had to be worked on."""
 
     def add(self, result: PartitionResult) -> None:
         """Take account of what became of a partition."""
         self.partitions[result.name] = result.reused and self.partitions.get(result.name, True)
         if "rows" in result.stats:
-            rows, reused = result.stats["rows"], result.stats["rows"] if result.reused else result.stats["rows_reused"]
-            self.rows[result.name] = (rows, min(reused, self.rows.get(result.name, (rows, rows))[1]))
+            rows, worked = self.rows.get(result.name, (0, 0))
+            new = 0 if result.reused else result.stats["rows"] - result.stats["rows_reused"]
+            self.rows[result.name] = (max(rows, result.stats["rows"]), max(worked, new))
 
     def metrics(self) -> dict[str, float]:
         """``partitions_reused`` and ``rows_reused``, beside how many there were."""
