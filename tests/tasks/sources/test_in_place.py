@@ -69,10 +69,10 @@ def _collect(tmp_path: Path, name: str, *, previous: Artifact | None = None, **s
     return task, run_task(task, {}, tmp_path, name=name, previous=previous)
 
 
-def _clean(tmp_path: Path, name: str, collected: tuple[Collect, Outcome] | tuple[None, Outcome]) -> Outcome:
+def _clean(tmp_path: Path, name: str, collected: tuple[Collect, Outcome]) -> Outcome:
     task, outcome = collected
     clean = CleanHtml(pages=Input("pages"), extractor="beautifulsoup")
-    makers = {"pages": task} if task else {}
+    makers = {"pages": task}
     return run_task(clean, {"pages": outcome.artifact}, tmp_path, name=name, workers=1, makers=makers)
 
 
@@ -147,17 +147,23 @@ def test_what_is_left_costs_no_room_and_a_refresh_follows_it(tmp_path: Path) -> 
 def test_a_file_that_changes_behind_a_collection_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(_lines(PAGES))
-    collected = _collect(tmp_path, "pages", kind="jsonl", path="x.jsonl", in_place_megabytes=0, **COLUMNS)
+    task, outcome = _collect(tmp_path, "pages", kind="jsonl", path="x.jsonl", in_place_megabytes=0, **COLUMNS)
+
+    def read(task: Collect | None) -> list[bytes]:
+        with Reader(Origins.of(task, tmp_path)) as reader:
+            return [reader.content(row) for row in _rows(outcome)]
+
+    assert [content.decode() for content in read(task)] == list(PAGES.values())
     said = r"^source web: x\.jsonl has changed since its pages were collected \(.*\); run again"
-    for number, content in enumerate((_lines(PAGES).replace(b"lang=zh", b"lang=en"), b"", _lines(PAGES)[9:])):
+    for content in (_lines(PAGES).replace(b"lang=zh", b"lang=en"), b"", _lines(PAGES)[9:]):
         path.write_bytes(content)
         with pytest.raises(SourceError, match=said):
-            _clean(tmp_path, f"clean-{number}", collected)
+            read(task)
+    with pytest.raises(SourceError, match="no source of that name is at hand"):
+        read(None)
     path.unlink()
     with pytest.raises(SourceError, match=said):
-        _clean(tmp_path, "gone", collected)
-    with pytest.raises(SourceError, match="no source of that name is at hand"):
-        _clean(tmp_path, "unknown", (None, collected[1]))
+        _clean(tmp_path, "gone", (task, outcome))
 
 
 def test_pages_are_left_in_an_object_store(s3: S3, tmp_path: Path) -> None:
