@@ -1,0 +1,67 @@
+"""A recipe whose store is on S3, run by the command line on two hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.s3 import S3
+
+RECIPE = """\
+name: remote
+store: {store}
+steps:
+  pages:     {{task: collect, sources: [{{kind: files, path: "site/*.html"}}]}}
+  documents: {{task: clean_html, pages: pages, extractor: beautifulsoup}}
+  unique:    {{task: dedup, documents: documents}}
+  tokenizer: {{task: train_tokenizer, documents: unique, vocab_size: 330}}
+  shards:    {{task: shard, documents: unique, tokenizer: tokenizer, validation_fraction: 0.2}}
+resources: {{workers: 1}}
+"""
+
+
+def athanor(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "athanor"), *arguments]
+    environment = {**os.environ, "ATHANOR_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def run(home: Path, recipe: Path) -> dict[str, Any]:
+    done = athanor(home, "run", str(recipe), "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "something-secret" not in done.stdout + done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary["steps"]
+
+
+@pytest.mark.slow
+def test_what_one_host_has_built_another_reuses(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ATHANOR_STORE", raising=False)
+    site = tmp_path / "site"
+    site.mkdir()
+    for number in range(30):
+        words = " ".join(f"{number % 25 * n % 97}furnace heat 炉火纯青" for n in range(40))
+        (site / f"{number}.html").write_text(f"<html><body><h1>{number % 25}</h1><p>{words}.</p></body></html>")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(store=f"{s3.url}/team"))
+    first = run(tmp_path / "one", recipe)
+    assert {step["status"] for step in first.values()} == {"built"}
+    second = run(tmp_path / "two", recipe)
+    assert {name: step["artifact"] for name, step in second.items()} == {
+        name: step["artifact"] for name, step in first.items()
+    }
+    assert {step["status"] for step in second.values()} == {"reused"}
+    monkeypatch.setenv("ATHANOR_STORE", f"{s3.url}/team")
+    checked = athanor(tmp_path / "three", "verify")
+    assert "all 5 artifacts are what was written" in checked.stdout
+    freed = athanor(tmp_path / "three", "gc")
+    assert freed.stdout.startswith("freed 0 artifacts")
+    exported = athanor(tmp_path / "three", "export", "remote/tokenizer", str(tmp_path / "out"))
+    assert exported.returncode == 0
+    assert (tmp_path / "out" / "tokenizer.model").exists()
