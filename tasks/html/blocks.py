@@ -82,7 +82,9 @@ class Outline:
     text: Bytes
     """All text as bytes, without marks of inline tags."""
     place: Integers
-    """B: where the block begins in that text."""
+    """B: where the block begins in that text …"""
+    stop: Integers
+    """… and where it ends."""
     ink: Integers
     """B: characters but white space."""
     linked: Integers
@@ -186,14 +188,14 @@ def _blocks_of(
     links = np.maximum.accumulate(np.where((marks == _LINK) | (marks == _LINK_END), np.arange(len(marks)), -1))
     linked_of = np.add.reduceat(np.where((marks[links] == _LINK) & (links >= 0), ink, 0), begin)
     blocks = ink_of.nonzero()[0]
-    for left_to_do in (not whole, False):
+    for may_have_comments in (not whole, False):
         tag = items[begin[blocks]]
         first, end = tag.searchsorted(elements.opened), tag.searchsorted(elements.closed)
         kept = first < end
         kept[0] = True
         opened, closed, first, end = elements.opened[kept], elements.closed[kept], first[kept], end[kept]
         hints = _hints(tokens, opened)
-        if not left_to_do:
+        if not may_have_comments:
             break
         article = without_comments(tokens, opened, first, end, hints, ink_of[blocks])
         if article is None:
@@ -218,6 +220,7 @@ def _blocks_of(
         [chunks[place] for place in (blocks + 1).tolist()],
         plain,
         places[begin[blocks]],
+        np.append(places[begin], len(plain))[blocks + 1],
         ink_of[blocks],
         linked_of[blocks],
     )
@@ -227,7 +230,7 @@ def _second_breaks(marks: Bytes, ink: Integers) -> Integers:
     """The items begun by a ``br`` behind another one with nothing between: there a new block begins."""
     if not (marks == _BREAK).any():
         return np.zeros(0, np.int64)
-    matters = (marks >= _BREAK) | (ink > 0)
+    matters = (marks == _BREAK) | (marks == _BLOCK) | (ink > 0)
     last = np.maximum.accumulate(np.where(matters, np.arange(len(marks)), 0))
     before = last[:-1]
     return 1 + np.flatnonzero((marks[1:] == _BREAK) & (marks[before] == _BREAK) & (ink[before] == 0))

@@ -48,8 +48,11 @@ def wording_of(page: Outline) -> Floats:
     if int(text.max()) > 0x7F:
         commas[:-2] |= _is(text, *_WIDE_COMMAS[0]) | _is(text, *_WIDE_COMMAS[1])
         stops[:-2] |= _is(text, *_WIDE_STOP)
-    # The blocks are followed by chunks without ink, so what is counted up to the next block is the block's.
-    words, commas_in, stops_in = (np.add.reduceat(each, place, dtype=np.int64) for each in (begins, commas, stops))
+    borders = np.stack((place, page.stop), axis=1).ravel()
+    borders = borders[: len(borders) - (borders[-1] == len(text))]
+    words, commas_in, stops_in = (
+        np.add.reduceat(each, borders, dtype=np.int64)[::2] for each in (begins, commas, stops)
+    )
     spaces = words - 1
     chars = page.ink + spaces
     texts = [chunk.strip(_EDGES) for chunk in page.texts]

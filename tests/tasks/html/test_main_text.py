@@ -13,6 +13,7 @@ from tasks.html.blocks import outline_of
 from tasks.html.extractors import EXTRACTORS, extract
 from tasks.html.main_text import with_headings
 from tasks.html.scoring import _product
+from tasks.html.wording import wording_of
 from tests.helpers import SHARED
 
 ENGLISH = (
@@ -284,3 +285,18 @@ def test_a_heading_between_blocks_kept_is_kept() -> None:
     outline = outline_of(html)
     kept = [number for number, text in enumerate(outline.texts) if text in "abcd"]
     assert [outline.texts[number] for number in with_headings(outline, kept)] == ["a", "two", "b", "c", "d"]
+
+
+def test_comments_below_an_article_change_nothing_in_it() -> None:
+    prose = f"<p>{ENGLISH[0]}</p>" * 20
+    with_comments = outline_of(
+        f"{prose}<div id=comments><p>Very nice, indeed.</p><p>So it is.</p></div><p>The end.</p>"
+    )
+    without = outline_of(f"{prose}<p>The end.</p>")
+    assert with_comments.texts == without.texts
+    np.testing.assert_array_equal(wording_of(with_comments), wording_of(without))
+
+
+def test_markdown_keeps_the_blocks_that_text_keeps() -> None:
+    html = f"<p>{ENGLISH[0]}<br><b></b><br>{ENGLISH[1]} <em>{ENGLISH[2]}</em></p>"
+    assert len(outline_of(html, emphasis=True).texts) == len(outline_of(html).texts) == 2
