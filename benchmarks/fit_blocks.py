@@ -1,8 +1,9 @@
 """Fit the network that tells main text from what surrounds it, and write ``tasks/html/block_model.py``.
 
 A block counts as main text by the share of its words that trafilatura keeps, taken only from pages
-where trafilatura finds all snippets that must be there; a snippet overrules it. What ships is fitted to
-all labelled pages; ``benchmarks/extraction.py`` fits to one half and judges by the other.
+where trafilatura finds all snippets that must be there; a snippet overrules it, weighs more, and is all
+that the other pages teach. What ships is fitted to all labelled pages; ``benchmarks/extraction.py`` fits
+to one half and judges by the other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ WEIGHT_DECAY = 1e-2
 DROPOUT = 0.2
 MIN_TEACHING = 200
 """Characters that trafilatura must find on a page to teach."""
+SNIPPET_WEIGHT = 2.0
+"""How much more a block counts that holds a snippet."""
 
 
 @dataclass
@@ -48,30 +51,34 @@ def _flat(text: str) -> str:
     return " ".join(words_of(text))
 
 
-def label(page: Page, texts: Sequence[str], reference: str) -> tuple[Floats, Floats]:
-    """Per block: what should be kept, and its number of words."""
+def label(page: Page, texts: Sequence[str], reference: str, is_teacher: bool) -> tuple[Floats, Floats]:
+    """Per block: what should be kept, and its weight, by the root of its number of words.
+
+    Where the reference ``is_teacher`` is false, only blocks with snippets weigh anything.
+    """
     words = words_of(reference)
     known = {tuple(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)}
     lines = {_flat(line) for line in reference.split("\n")}
     present, absent = [_flat(text) for text in page.present], [_flat(text) for text in page.absent]
-    kept, counts = np.zeros(len(texts), np.float32), np.zeros(len(texts), np.float32)
+    kept, weights = np.zeros(len(texts), np.float32), np.zeros(len(texts), np.float32)
     for number, text in enumerate(texts):
         block = words_of(unescape(text))
         flat = " ".join(block)
-        counts[number] = len(block)
+        weight = float(np.sqrt(1 + len(block)))
+        weights[number] = weight * is_teacher
         if len(block) >= SHINGLE:
             shingles = [tuple(block[at : at + SHINGLE]) for at in range(len(block) - SHINGLE + 1)]
             kept[number] = sum(shingle in known for shingle in shingles) / len(shingles)
         elif block:
             kept[number] = flat in lines
         if any(snippet and snippet in flat for snippet in present):
-            kept[number], counts[number] = 1, 2 * len(block)
+            kept[number], weights[number] = 1, SNIPPET_WEIGHT * np.sqrt(2) * weight
         elif any(
             snippet and (snippet == flat or (" " in snippet and snippet in flat and len(block) < 60))
             for snippet in absent
         ):
-            kept[number] = 0
-    return kept, counts
+            kept[number], weights[number] = 0, SNIPPET_WEIGHT * weight
+    return kept, weights
 
 
 class Network(nn.Module):
@@ -87,19 +94,28 @@ class Network(nn.Module):
         )
         self.drop = nn.Dropout(DROPOUT)
 
-    def forward(self, page: Measured) -> Tensor:
-        features = ((torch.from_numpy(page.features.T) - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
-        seen = torch.relu(self.first(self.drop(features)))
-        count = len(seen)
-        edge = torch.zeros(2, HIDDEN)
-        padded = torch.cat([edge, seen, edge])
-        weights = torch.from_numpy(pooling_weights(page.chars))[:, None]
-        sums = torch.cat([edge[:1], torch.cumsum(seen * weights, 0)])
-        totals = torch.cat([torch.zeros(1, 1), torch.cumsum(weights, 0)])
-        views = [seen, *(padded[shift : shift + count] for shift in (0, 1, 3, 4))]
-        for first, end in page.spans:
-            views.append((sums[end] - sums[first]) / (totals[end] - totals[first]))
-        views.append((sums[-1:] / totals[-1:]).expand(count, -1))
+    def forward(self, pages: Sequence[Measured]) -> Tensor:
+        """The scores of the blocks of several pages, one page behind the other."""
+        features = torch.from_numpy(np.concatenate([page.features.T for page in pages]))
+        seen = torch.relu(self.first(self.drop(((features - self.mean) * self.scale).clamp(-LIMIT, LIMIT))))
+        counts = [len(page.chars) for page in pages]
+        starts = np.cumsum(counts) - counts
+        number = np.repeat(np.arange(len(pages)), counts)
+        views, blocks = [seen], np.arange(len(number))
+        for shift in (-2, -1, 1, 2):
+            beside = np.clip(blocks + shift, 0, len(blocks) - 1)
+            is_there = (number[beside] == number) & (beside == blocks + shift)
+            views.append(seen[torch.from_numpy(beside)] * torch.from_numpy(is_there)[:, None])
+        weights = torch.from_numpy(pooling_weights(np.concatenate([page.chars for page in pages])))[:, None].double()
+        sums = torch.cat([torch.zeros(1, HIDDEN, dtype=torch.float64), torch.cumsum(seen.double() * weights, 0)])
+        totals = torch.cat([torch.zeros(1, 1, dtype=torch.float64), torch.cumsum(weights, 0)])
+        spans = [
+            np.concatenate([np.stack(page.spans[level]) + start for page, start in zip(pages, starts, strict=True)], 1)
+            for level in range(3)
+        ]
+        spans.append(np.stack((starts[number], (starts + counts)[number])))
+        for first, end in map(torch.from_numpy, spans):
+            views.append(((sums[end] - sums[first]) / (totals[end] - totals[first])).float())
         scores: Tensor = self.last(torch.relu(self.second(self.drop(torch.cat(views, 1)))))
         return scores[:, 0]
 
@@ -116,19 +132,19 @@ def fit(pages: Sequence[Labelled], seed: int = 0) -> Network:
     for _ in range(EPOCHS):
         places = order.permutation(len(pages))
         for start in range(0, len(pages), PAGES_A_STEP):
-            losses = [_loss(network, pages[place]) for place in places[start : start + PAGES_A_STEP]]
             optimizer.zero_grad()
-            torch.autograd.backward(torch.stack(losses).mean())
+            torch.autograd.backward(_loss(network, [pages[place] for place in places[start : start + PAGES_A_STEP]]))
             optimizer.step()
             schedule.step()
     return network.eval()
 
 
-def _loss(network: Network, page: Labelled) -> Tensor:
-    """A page counts the same whatever its length, its blocks by the root of their words."""
-    weights = torch.from_numpy(np.sqrt(1 + page.weights))
-    losses = binary_cross_entropy_with_logits(network(page.measured), torch.from_numpy(page.kept), reduction="none")
-    return (losses * weights).sum() / weights.sum()
+def _loss(network: Network, pages: Sequence[Labelled]) -> Tensor:
+    """The mean over pages: each counts the same whatever its length."""
+    weights = torch.from_numpy(np.concatenate([page.weights / page.weights.sum() for page in pages]))
+    kept = torch.from_numpy(np.concatenate([page.kept for page in pages]))
+    scores = network([page.measured for page in pages])
+    return (binary_cross_entropy_with_logits(scores, kept, reduction="none") * weights).sum() / len(pages)
 
 
 def packed(network: Network) -> tuple[str, tuple[tuple[int, ...], ...]]:
@@ -153,15 +169,14 @@ def source_of(network: Network) -> str:
 
 
 def labelled(page: Page, reference: str) -> Labelled | None:
-    """What a page teaches; None where the reference is no good teacher."""
+    """What a page teaches; None where that is nothing."""
     flat = " ".join(reference.split())
-    if len(reference) < MIN_TEACHING or not all(" ".join(text.split()) in flat for text in page.present):
-        return None
+    is_teacher = len(reference) >= MIN_TEACHING and all(" ".join(text.split()) in flat for text in page.present)
     blocks = outline_of(page.html)
     if not blocks.texts:
         return None
-    kept, counts = label(page, blocks.texts, reference)
-    return Labelled(measure(blocks), kept, counts)
+    kept, weights = label(page, blocks.texts, reference, is_teacher)
+    return Labelled(measure(blocks), kept, weights) if weights.any() else None
 
 
 def fit_to(pages: Sequence[Page], reference: Mapping[str, str]) -> Network:
