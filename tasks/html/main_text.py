@@ -19,7 +19,7 @@ from tasks.html.names import names
 from tasks.html.scoring import Parameters, scores_of
 from tasks.html.tokens import BREAK, KINDS, NAMES, RULE
 
-THRESHOLD = 0.0
+THRESHOLD = 0.4
 """Log-odds from which a block is kept."""
 MIN_CHARACTERS = 200
 """With less main text than this, or …"""
