@@ -18,5 +18,5 @@ def precedence(about: pa.Table) -> npt.NDArray[np.int64]:
     """
     trained_on = pc.invert(pc.match_substring(about["id"], HELD_OUT)).cast(pa.int8())
     table = pa.table({"trained_on": trained_on, "first_seen": about["first_seen"], "id": about["id"]})
-    order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names])
-    return order.to_numpy().astype(np.int64)
+    order: npt.NDArray[np.uint64] = pc.sort_indices(table, [(n, "ascending") for n in table.column_names]).to_numpy()
+    return order.astype(np.int64)

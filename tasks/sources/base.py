@@ -91,7 +91,7 @@ class Past:
     """A folder of the source's own, which survives a kill of this collection; None if there is none."""
     progress: Progress = unheard
     forgotten: Callable[[str], bool] = never
-    """Whether the page at a URL is to be left out; it need not be asked for. What comes all the same is left out too."""
+    """Whether the page at a URL is to be left out: it need not be asked for, and is left out if it comes."""
 
 
 NO_PAST = Past()
