@@ -166,7 +166,11 @@ def is_validation(document: str, fraction: float) -> bool:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one Parquet file."""
-    return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
+    # Without datasets and threads: a partition is small, and is read by one of many workers.
+    with pq.ParquetFile(path) as file:
+        if columns is None:
+            return file.read(use_threads=False)
+        return file.read(columns=list(columns), use_threads=False).select(list(columns))
 
 
 def table_of(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -64,7 +64,7 @@ class Reuse:
         if self.rows:
             found |= {
                 "rows": sum(n for n, _ in self.rows.values()),
-                "rows_reused": sum(n for _, n in self.rows.values()),
+                "rows_reused": sum(n - worked for n, worked in self.rows.values()),
             }
         return found
 

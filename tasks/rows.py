@@ -107,11 +107,11 @@ class Record:
     def packed(self) -> str:
         """As text; some 20 bytes a row."""
         content = {"keys": b"".join(self.keys).hex(), "origin": self.origin, "counts": self.counts}
-        return base64.b85encode(zlib.compress(canonical_json(content).encode(), 1)).decode()
+        return base64.b64encode(zlib.compress(canonical_json(content).encode(), 1)).decode()
 
     @classmethod
     def unpacked(cls, text: str) -> Record:
-        content = json.loads(zlib.decompress(base64.b85decode(text)))
+        content = json.loads(zlib.decompress(base64.b64decode(text)))
         keys, step = bytes.fromhex(content["keys"]), _KEY_BYTES
         return cls([keys[at : at + step] for at in range(0, len(keys), step)], content["origin"], content["counts"])
 
