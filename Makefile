@@ -25,6 +25,7 @@ test-slow: $(STAMP)
 # Every data task beside its peers, which are an extra; writes benchmarks/results/data.md (PARTS="rules …": those).
 bench-data: $(STAMP)
 	@$(PIP) install --constraint $(LOCK) --editable ".[bench]"
+	@$(PIP) install --no-deps mistral-common  # for the models in it; it asks for an older NumPy
 	@$(BIN)/python -m benchmarks.data $(PARTS)
 
 # Time and peak memory as a corpus grows to 1 GB of HTML, whole and refreshed; writes benchmarks/results/scale.md.
