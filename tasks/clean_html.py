@@ -46,7 +46,7 @@ class CleanHtml(Task):
 
     makes = Documents
     forgets = "texts"
-    libraries = ("beautifulsoup4", "chardet", "ftfy", "lxml", "resiliparse", "selectolax", "trafilatura")
+    libraries = ("beautifulsoup4", "chardet", "ftfy", "lxml", "resiliparse", "trafilatura")
 
     pages: Input[Pages]
     """Pages as collected, HTML or text."""
