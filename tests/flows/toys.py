@@ -101,7 +101,8 @@ class Keep(Task):
             write_table(table_of(rows, Documents.schema), context.output / partition.name)
         if not kept:
             raise StepFailed("keep: no documents left; lower `letters`")
-        metrics = {"documents_in": documents.rows, "documents_out": kept, "dropped.short": documents.rows - kept}
+        short = documents.rows - kept
+        metrics: dict[str, float] = {"documents_in": documents.rows, "documents_out": kept, "dropped.short": short}
         return Result({"documents": kept}, metrics, f"{kept} documents", samples)
 
 
