@@ -60,7 +60,9 @@ def test_a_page_carries_what_its_record_says(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("pack", [gzipped, zstd, lz4, bz2.compress, lzma.compress, bytes], ids=str)
+@pytest.mark.parametrize(
+    "pack", [gzipped, zstd, lz4, bz2.compress, lzma.compress, bytes], ids=["gz", "zst", "lz4", "bz2", "xz", "plain"]
+)
 @pytest.mark.parametrize("apart", [True, False])
 def test_every_compression_gives_the_same_pages_whatever_the_file_is_called(
     tmp_path: Path, pack: object, apart: bool
