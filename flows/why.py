@@ -23,7 +23,7 @@ def differences(store: Store, old: Identity, new: Identity) -> list[str]:
         *_code(old, new),
         *_libraries(old, new),
         *_inputs(store, old, new),
-        *_outside(old.outside, new.outside),
+        *outside_differences(old.outside, new.outside),
     ]
 
 
@@ -101,19 +101,37 @@ def _files_changed(store: Store, before: str, after: str) -> str:
     return f": {len(changed)} of {len(looked_at)} {unit}"
 
 
-def _outside(old: Any, new: Any) -> list[str]:
+def outside_differences(old: Any, new: Any) -> list[str]:
     """How the sources' fingerprints differ: by file where they list files."""
-    requests = ["documents are to be forgotten"] if _forgotten(old) != _forgotten(new) else []
-    before, after = _leaves(found_outside(old)), _leaves(found_outside(new))
+    told = ["documents are to be forgotten"] if _forgotten(old) != _forgotten(new) else []
+    was, now = _sources(found_outside(old)), _sources(found_outside(new))
+    for name in [name for name in was.keys() & now.keys() if _counts_files(was[name]) and _counts_files(now[name])]:
+        first, then = was.pop(name), now.pop(name)
+        if first["files"] != then["files"]:
+            told.append(f"source {name} changed: {first['files']:,} → {then['files']:,} files")
+        elif first != then:
+            told.append(f"source {name} changed: what its files hold")
+    before, after = _leaves(was), _leaves(now)
     if before == after:
-        return requests
+        return told
     added = len(after.keys() - before.keys())
     removed = len(before.keys() - after.keys())
     changed = sum(before[place] != after[place] for place in before.keys() & after.keys())
     counts = [
         f"{count} {word}" for count, word in ((added, "added"), (changed, "changed"), (removed, "removed")) if count
     ]
-    return [*requests, f"source changed: {', '.join(counts)}"]
+    return [*told, f"source changed: {', '.join(counts)}"]
+
+
+def _sources(found: Any) -> dict[str, Any]:
+    """The fingerprints by the sources' names, and whatever else there is, in a dictionary of its own."""
+    if not isinstance(found, dict) or not isinstance(found.get("sources"), dict):
+        return {"": found}
+    return {**found["sources"], **{f"({name})": value for name, value in found.items() if name != "sources"}}
+
+
+def _counts_files(fingerprint: Any) -> bool:
+    return isinstance(fingerprint, dict) and fingerprint.keys() == {"files", "content"}
 
 
 def found_outside(outside: Any) -> Any:

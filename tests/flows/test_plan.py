@@ -9,6 +9,7 @@ import pytest
 from flows import plan as plan_module
 from flows.home import Home
 from flows.plan import Decision
+from flows.why import outside_differences
 from storage.errors import RecipeError, SourceError
 from tests.flows.conftest import RECIPE, built, make_all, planner_of, statuses
 from tests.flows.toys import Keep
@@ -102,6 +103,20 @@ def test_changed_libraries_are_named_with_versions(home: Home, monkeypatch: pyte
     assert planned["pages"].action == "reuse"
     assert planned["documents"].why.startswith("pyarrow ")
     assert planned["documents"].why.endswith(" → 99.1")
+
+
+def test_sources_of_files_say_how_many_there_are() -> None:
+    def fingerprint(files: int, content: str) -> dict[str, object]:
+        return {"files": files, "content": content}
+
+    same = fingerprint(2, "z")
+    old = {"sources": {"a": fingerprint(3, "x"), "b": fingerprint(1, "y"), "c": same}}
+    new = {"sources": {"a": fingerprint(1004, "w"), "b": fingerprint(1, "v"), "c": same}}
+    assert outside_differences(old, new) == [
+        "source a changed: 3 → 1,004 files",
+        "source b changed: what its files hold",
+    ]
+    assert outside_differences(old, old | {"limit": 10}) == ["source changed: 1 added"]
 
 
 def test_changed_sources_and_partitions_are_counted(home: Home) -> None:
