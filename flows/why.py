@@ -105,7 +105,7 @@ def outside_differences(old: Any, new: Any) -> list[str]:
     """How the sources' fingerprints differ: by file where they list files."""
     told = ["documents are to be forgotten"] if _forgotten(old) != _forgotten(new) else []
     was, now = _sources(found_outside(old)), _sources(found_outside(new))
-    for name in [name for name in was.keys() & now.keys() if _counts_files(was[name]) and _counts_files(now[name])]:
+    for name in sorted(name for name in was.keys() & now.keys() if _counts_files(was[name], now[name])):
         first, then = was.pop(name), now.pop(name)
         if first["files"] != then["files"]:
             told.append(f"source {name} changed: {first['files']:,} → {then['files']:,} files")
@@ -130,8 +130,8 @@ def _sources(found: Any) -> dict[str, Any]:
     return {**found["sources"], **{f"({name})": value for name, value in found.items() if name != "sources"}}
 
 
-def _counts_files(fingerprint: Any) -> bool:
-    return isinstance(fingerprint, dict) and fingerprint.keys() == {"files", "content"}
+def _counts_files(*fingerprints: Any) -> bool:
+    return all(isinstance(found, dict) and found.keys() == {"files", "content"} for found in fingerprints)
 
 
 def found_outside(outside: Any) -> Any:
