@@ -248,7 +248,7 @@ def _megabytes(run: Run) -> str:
 
 
 def main(times: Sequence[int]) -> None:
-    """Measure the sizes named, or all, and write them down."""
+    """Measure the sizes named, or all, and write these down."""
     sizes = []
     for factor in times or TIMES:
         print(f"measuring {factor} × {MEGABYTES} MB …", file=sys.stderr, flush=True)
@@ -261,8 +261,7 @@ def main(times: Sequence[int]) -> None:
         print(tables(sizes[-1:])[0].markdown(), flush=True)
     head = f"# As a corpus grows\n\nWritten by `make bench-scale` on {date.today():%Y-%m-%d}: {machine()}.\n"
     text = "\n".join([head, *(table.markdown() for table in tables(sizes))])
-    if not times:
-        RESULTS.write_text(text, encoding="utf-8")
+    RESULTS.write_text(text, encoding="utf-8")
     print(text, flush=True)
 
 
