@@ -31,11 +31,17 @@ class FolderMemory:
     folder: Path
     known: dict[str, PartitionRecord] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-    hits: int = 0
-    """How often a result was asked for that was there."""
+    found: list[str] = field(default_factory=list)
+    """Keys asked for whose results were there. A list, since several threads ask at once."""
+
+    @property
+    def hits(self) -> int:
+        """How often a result was asked for that was there."""
+        return len(self.found)
 
     def recall(self, key: str) -> PartitionRecord | None:
-        self.hits += key in self.known
+        if key in self.known:
+            self.found.append(key)
         return self.known.get(key)
 
     def before(self, place: str) -> PartitionRecord | None:
@@ -46,7 +52,8 @@ class FolderMemory:
         kept = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, path in record.files.items():
-            kept[name] = self.folder / f"{len(self.known)}-{name}"
+            # Called from several threads: the name must be this result's alone.
+            kept[name] = self.folder / f"{key}-{name}"
             shutil.copyfile(path, kept[name])
         self.known[key] = replace(record, files=kept)
 
