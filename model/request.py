@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from model.config import Frozen, ModelConfig, OptimizerConfig, Precision
+from model.config import Frozen, ModelConfig, Precision
+from model.optimizer_config import OptimizerConfig
 from storage.artifact import Artifact, Manifest
 from storage.identity import digest_of_value
 

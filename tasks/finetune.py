@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from model.config import OptimizerConfig, Precision
+from model.config import Precision
+from model.optimizer_config import OptimizerConfig
 from storage.artifact import Adapter, Artifact, Model, copy_folder, include
 from storage.corpus import Examples
 from storage.errors import SourceError, UserError

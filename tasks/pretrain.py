@@ -6,7 +6,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from model.config import ModelConfig, OptimizerConfig, Precision
+from model.config import ModelConfig, Precision
+from model.optimizer_config import OptimizerConfig
 from storage.artifact import Model, copy_folder
 from storage.errors import SourceError, UserError
 from storage.shards import Shards

@@ -11,9 +11,10 @@ import torch
 import torch.distributed as dist
 
 from model.batches import Batch, Sequences, Text, TextRows, collate, share
-from model.config import ModelConfig, OptimizerConfig
+from model.config import ModelConfig
 from model.engine import Engine, load_weights
 from model.objectives import NextToken
+from model.optimizer_config import OptimizerConfig
 from model.optimizers import make_optimizer
 from model.transformer import Transformer
 from model.worker import join_process_group

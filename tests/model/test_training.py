@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from model.config import OptimizerConfig
 from model.launch import train
+from model.optimizer_config import OptimizerConfig
 from model.request import Request
 from storage.errors import StepFailed, UserError
 from storage.identity import digest_of_file

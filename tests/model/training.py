@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from model.config import ModelConfig, OptimizerConfig
+from model.config import ModelConfig
+from model.optimizer_config import OptimizerConfig
 from model.request import Opened, RandomNetwork, Request, Run, ShardsData, ShardsPart, SpecialTokens
 from storage.shards import Shards, write_shard
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from model import huggingface
 from model.batches import Text, TextRows, collate
-from model.config import ModelConfig, OptimizerConfig
+from model.config import ModelConfig
+from model.optimizer_config import OptimizerConfig
 from storage.artifact import Adapter, Model
 from storage.errors import SourceError, UserError
 from tasks.evaluate import Evaluate
