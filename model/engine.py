@@ -1,4 +1,4 @@
-"""The parallel engine: DeepSpeed's ZeRO behind five verbs (step, evaluate, weights, state, restore).
+"""The parallel engine: DeepSpeed's ZeRO behind a few verbs (step, evaluate, weights).
 
 The gradient of a step is that of the sum of all losses divided by the *global* count, whatever the
 number of processes and micro-batches: the count is agreed on before the first backward, and
@@ -11,7 +11,7 @@ stage has float32 weights, moments and gradient sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from model.batches import Batch
 from model.config import Precision
+from model.layout import Layout
 from model.objectives import Objective
-from model.optimizers import Matrix, Muon
+from model.optimizers import Muon
 from storage.errors import UserError
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,16 +46,6 @@ class StepOutcome:
     """Whether the update was left out because float16 gradients overflowed (the loss scale is lowered then)."""
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """Where a part of a weight lies in the flat float32 tensor that this process optimises."""
-
-    flat: Tensor
-    flat_start: int
-    weight_start: int
-    length: int
-
-
 class Engine:
     """A network and its optimiser, spread over the processes of the current process group."""
 
@@ -68,7 +59,7 @@ class Engine:
     ) -> None:
         if precision == "fp16" and zero_stage == 0:
             raise UserError("precision fp16 scales its loss inside ZeRO: use zero_stage 1 or more, or bf16")
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._stage = zero_stage
         self._clip_norm = clip_norm
         self._autocast = _AUTOCAST.get(precision)
@@ -80,15 +71,11 @@ class Engine:
             model=network, optimizer=optimizer, config=_configuration(zero_stage, clip_norm, largest)
         )
         self.network: nn.Module = self._deepspeed.module
-        self._group_numbers = {
-            id(weight): number
-            for number, group in enumerate(getattr(self._deepspeed.optimizer, "bit16_groups", []))
-            for weight in group
-        }
+        self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.rank)
         self.device = torch.device(self._deepspeed.device)
         if isinstance(optimizer, Muon) and zero_stage > 0:
             optimizer.spread = True
-            optimizer.layout = {id(flat): self._matrices_in(flat) for flat in self._flat_tensors()}
+            optimizer.layout = {id(flat): self.layout.matrices_in(flat) for flat in self.layout.flat_tensors()}
         if precision == "fp16":
             self._deepspeed.optimizer.loss_scaler = DynamicLossScaler(
                 init_scale=2.0**16, scale_window=1000, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False,
@@ -101,7 +88,7 @@ class Engine:
     def step(self, micro_batches: Sequence[Batch], objective: Objective, learning_rate: float) -> StepOutcome:
         """One update from this process's micro-batches; every process must give as many."""
         losses = self.backward(micro_batches, objective)
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         if not all(math.isfinite(value) for value in losses.values()):
             return StepOutcome(losses, math.inf, skipped=True)
@@ -143,6 +130,12 @@ class Engine:
         names = objective.counts(micro_batches[0])
         return {n: s / max(c, 1.0) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
 
+    @property
+    def scaler(self) -> DynamicLossScaler | None:
+        """What scales the loss of float16; None in other precisions."""
+        found = getattr(self._deepspeed.optimizer, "loss_scaler", None)
+        return found if isinstance(found, DynamicLossScaler) else None
+
     def agreed(self, value: bool) -> bool:
         """What the first process says, on all of them."""
         flag = torch.tensor([int(value)], device=self.device)
@@ -178,113 +171,6 @@ class Engine:
         from deepspeed.utils import safe_get_full_grad
 
         return {name: safe_get_full_grad(weight).detach().clone() for name, weight in self._trainable.items()}
-
-    @torch.no_grad()
-    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Trainable weights and the optimiser's moments, whole, and its numbers. All processes must call it."""
-        tensors = {f"weights/{name}": weight for name, weight in self.weights(trainable_only=True).items()}
-        numbers: dict[str, float] = {}
-        for name, weight in self._trainable.items():
-            for key in sorted(self._optimizer.state.get(self._flat_of_group(weight), {}).keys() - {"step"}):
-                tensors[f"{key}/{name}"] = self._gathered(weight, key)
-        for entry in self._optimizer.state.values():
-            numbers["step"] = float(entry["step"])
-        if isinstance(scaler := getattr(self._deepspeed.optimizer, "loss_scaler", None), DynamicLossScaler):
-            numbers |= {key: float(getattr(scaler, key)) for key in _SCALER_STATE}
-        return tensors, numbers
-
-    @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
-        """Take over moments and numbers that ``state`` gave, on any number of processes and any ZeRO stage.
-
-        The weights are to be loaded into the network before the engine is made (``load_weights``).
-        """
-        if "step" not in numbers:
-            return
-        for place, whole in tensors.items():
-            key, _, name = place.partition("/")
-            if key == "weights":
-                continue
-            weight = self._trainable[name]
-            flat = self._flat_of_group(weight)
-            state = self._optimizer.state[flat]
-            state["step"] = torch.tensor(numbers["step"], dtype=torch.float32)
-            state.setdefault(key, torch.zeros_like(flat))
-            for part in self._fragments(weight):
-                values = whole.flatten()[part.weight_start : part.weight_start + part.length]
-                self._moment(part, key).copy_(values)
-        if isinstance(scaler := getattr(self._deepspeed.optimizer, "loss_scaler", None), DynamicLossScaler):
-            for key in _SCALER_STATE:
-                setattr(scaler, key, type(getattr(scaler, key))(numbers[key]))
-
-    def _gathered(self, weight: Tensor, key: str) -> Tensor:
-        """One moment of one weight, put together from all processes' fragments."""
-        shape = getattr(weight, "ds_shape", weight.shape)
-        whole = torch.zeros(math.prod(shape), device=self.device)
-        for part in self._fragments(weight):
-            whole[part.weight_start : part.weight_start + part.length] = self._moment(part, key)
-        if self._stage > 0:
-            dist.all_reduce(whole)
-        return whole.view(shape).cpu()
-
-    def _moment(self, part: Fragment, key: str) -> Tensor:
-        moment: Tensor = self._optimizer.state[part.flat][key].flatten()
-        return moment[part.flat_start : part.flat_start + part.length]
-
-    def _matrices_in(self, flat: Tensor) -> list[Matrix]:
-        """What a flat tensor holds of each weight of its group, in an order that all processes share."""
-        found = []
-        for weight in self._trainable.values():
-            if self._flat_of_group(weight) is flat:
-                shape = tuple(getattr(weight, "ds_shape", weight.shape))
-                part = next((part for part in self._fragments(weight) if part.length), None)
-                found.append(Matrix(shape, part.flat_start, part.weight_start, part.length) if part else Matrix(shape))
-        return found
-
-    def _flat_of_group(self, weight: Any) -> Tensor:
-        """This process's flat tensor for the group of weights that this one belongs to."""
-        zero = self._deepspeed.optimizer
-        if self._stage == 0:
-            return weight  # type: ignore[no-any-return]
-        if self._stage == 3:
-            return zero.fp32_partitioned_groups_flat[zero.grad_position[zero.get_param_id(weight)][0]]  # type: ignore[no-any-return]
-        return zero.single_partition_of_fp32_groups[self._group_numbers[id(weight)]]  # type: ignore[no-any-return]
-
-    def _flat_tensors(self) -> list[Tensor]:
-        """The float32 tensors that this process's optimiser updates."""
-        if self._stage == 0:
-            return list(self._trainable.values())
-        zero = self._deepspeed.optimizer
-        return list(zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups)
-
-    def _fragments(self, weight: Any) -> Iterator[Fragment]:
-        """The parts of a weight that this process optimises."""
-        if self._stage == 0:
-            yield Fragment(weight, 0, 0, weight.numel())
-        elif self._stage == 3:
-            zero = self._deepspeed.optimizer
-            group, start, length = zero.grad_position[zero.get_param_id(weight)]
-            first = self.rank * length
-            if first < weight.ds_numel:
-                flat = zero.fp32_partitioned_groups_flat[group]
-                yield Fragment(flat, start, first, min(length, weight.ds_numel - first))
-        elif weight._hp_mapping is not None:
-            mapping = weight._hp_mapping
-            flat = self._flat_of_group(weight)
-            inside, outside = mapping.lp_fragment_address, mapping.hp_fragment_address
-            yield Fragment(flat, outside.start, inside.start, inside.numel)
-
-
-_SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
-
-
-def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put the trainable weights that ``Engine.state`` gave into a network, before its engine is made."""
-    own = dict(network.named_parameters())
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            if name.startswith("weights/"):
-                own[name.removeprefix("weights/")].copy_(tensor)
 
 
 def _configuration(zero_stage: int, clip_norm: float, weights: int) -> dict[str, Any]:

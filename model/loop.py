@@ -21,6 +21,7 @@ from model.engine import Engine, StepOutcome
 from model.objectives import Objective
 from model.order import Order
 from model.recorder import Recorder
+from model.state import state_of
 from storage.errors import StepFailed
 
 _RECORDED_STEPS = 2_000
@@ -166,7 +167,7 @@ class Loop:
     def _checkpoint(self, step: int) -> None:
         if step == self._saved_step:
             return
-        tensors, numbers = self.engine.state()
+        tensors, numbers = state_of(self.engine)
         if self.engine.rank == 0:
             self._checkpoints.write(Checkpoint(step, tensors, numbers, self._loss))
         self._saved_at, self._saved_step = time.monotonic(), step

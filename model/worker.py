@@ -127,8 +127,9 @@ def make_network(request: Request) -> tuple[Transformer, int]:
 
 def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
     """The engine around the network, in the state of the checkpoint if there is one."""
-    from model.engine import Engine, load_weights
+    from model.engine import Engine
     from model.optimizers import make_optimizer
+    from model.state import load_weights, restore
 
     if saved:
         load_weights(network, saved.tensors)
@@ -136,7 +137,7 @@ def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
     run = request.run
     engine = Engine(network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm)
     if saved:
-        engine.restore(saved.tensors, saved.numbers)
+        restore(engine, saved.tensors, saved.numbers)
     return engine
 
 

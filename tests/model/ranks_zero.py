@@ -12,10 +12,11 @@ import torch.distributed as dist
 
 from model.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.config import ModelConfig
-from model.engine import Engine, load_weights
+from model.engine import Engine
 from model.objectives import NextToken
 from model.optimizer_config import OptimizerConfig
 from model.optimizers import make_optimizer
+from model.state import load_weights, restore, state_of
 from model.transformer import Transformer
 from model.worker import join_process_group
 
@@ -73,7 +74,7 @@ def engine(
         load_weights(made, state[0])
     built = Engine(made, make_optimizer(made, config), stage, precision, config.clip_norm)
     if state:
-        built.restore(*state)
+        restore(built, *state)
     return built
 
 
@@ -100,7 +101,7 @@ def main(output: Path) -> None:
         gradient_error = largest_error(probe.gradients(), gradients)
         built = engine(stage)
         mine = train(built, 0, SAVED)
-        states[stage] = built.state()
+        states[stage] = state_of(built)
         mine += train(built, SAVED, COMPARED)
         later[stage] = built.weights()
         mine += train(built, COMPARED, STEPS)
@@ -124,7 +125,7 @@ def main(output: Path) -> None:
     for stage in (0, 1, 2, 3):
         built = engine(stage, config=MUON)
         mine = train(built, 0, SAVED)
-        again = engine(stage, built.state(), config=MUON)
+        again = engine(stage, state_of(built), config=MUON)
         mine += train(again, SAVED, COMPARED)
         found[f"muon {stage}"] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True))}
     if dist.get_rank() == 0:
