@@ -77,6 +77,9 @@ class Batch:
     """int64, equal for the positions of one document; PADDING after the last."""
     positions_BT: Tensor
     """int64, from 0 in each document."""
+    rows_B: Tensor
+    """int64, the number of each sequence in the endless order of the data: what is drawn at random (masks, dropout)
+    follows from it, so that it is the same after a resume and on any number of processes."""
 
     @property
     def predicted(self) -> int:
@@ -84,12 +87,7 @@ class Batch:
         return int((self.targets_BT != IGNORED).sum())
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.tokens_BT.to(device, non_blocking=True),
-            self.targets_BT.to(device, non_blocking=True),
-            self.documents_BT.to(device, non_blocking=True),
-            self.positions_BT.to(device, non_blocking=True),
-        )
+        return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
 
 
 class Rows(Protocol):
@@ -142,14 +140,17 @@ class TextRows:
         return Sequences(views, found.lengths, masked, found.bounds)
 
 
-def collate(sequences: Sequences, context: int) -> Batch:
+def collate(sequences: Sequences, context: int, first_row: int = 0) -> Batch:
     """One batch of the sequences; those of a single document come first, where attention is cheapest.
 
+    ``first_row``: the number of the first of them in the order of the data; the others follow it.
     No sequences give one of padding alone, for a process that has nothing to do while others have.
     """
     shared = np.diff(sequences.bounds) > 1
+    rows = first_row + np.arange(max(1, len(sequences)))
     if (shared[:-1] > shared[1:]).any():
-        sequences = sequences.take(np.argsort(shared, kind="stable"))
+        places = np.argsort(shared, kind="stable")
+        sequences, rows = sequences.take(places), rows[places]
     lengths, bounds, count = sequences.lengths, sequences.bounds, len(sequences)
     if not count:
         lengths, bounds, count = np.zeros(0, np.int64), np.zeros(2, np.int64), 1
@@ -176,7 +177,8 @@ def collate(sequences: Sequences, context: int) -> Batch:
         masked = np.zeros(len(sizes), np.int64)
         masked[of_piece] = sequences.masked
         targets[positions < np.repeat(masked, sizes)] = IGNORED
-    return Batch(*torch.from_numpy(made).view(4, count, context).unbind())
+    tokens_BT, targets_BT, documents_BT, positions_BT = torch.from_numpy(made).view(4, count, context).unbind()
+    return Batch(tokens_BT, targets_BT, documents_BT, positions_BT, torch.from_numpy(rows))
 
 
 def _with_padding(views: Sequence[Tokens], bounds: Ints, padding: Ints, context: int) -> list[Tokens]:

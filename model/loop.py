@@ -10,7 +10,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -107,9 +107,12 @@ class Loop:
     def _step(self, step: int) -> StepOutcome:
         plan = self.plan
         begin = (step - 1) * plan.batch_sequences
-        drawn = [self.order.read(begin + mine.start, len(mine)) for mine in self._shares(plan.batch_sequences)]
+        batches = [
+            self._batch(self.order.read(begin + mine.start, len(mine)), begin + mine.start)
+            for mine in self._shares(plan.batch_sequences)
+        ]
         rate = plan.learning_rate((step - 0.5) * plan.batch_tokens)
-        outcome = self.engine.step(self._batches(drawn), self.objective, rate)
+        outcome = self.engine.step(batches, self.objective, rate)
         for name, loss in outcome.losses.items():
             if not math.isfinite(loss):
                 raise StepFailed(
@@ -124,8 +127,9 @@ class Loop:
         """The micro-batches of this process, by the numbers of their sequences."""
         return share(sequences, self.engine.rank, self.engine.processes, self.plan.micro_batch_sequences)
 
-    def _batches(self, drawn: Sequence[Sequences]) -> list[Batch]:
-        return [collate(sequences, self.plan.context) for sequences in drawn]
+    def _batch(self, sequences: Sequences, first_row: int) -> Batch:
+        """Consecutive sequences of the order, as the objective learns from them."""
+        return self.objective.prepare(collate(sequences, self.plan.context, first_row))
 
     def _record(self, step: int, outcome: StepOutcome, seconds: float) -> None:
         plan = self.plan
@@ -150,8 +154,9 @@ class Loop:
         return len(self._validation) > 0 and every > 0 and step > 0 and (step % every == 0 or step == self.plan.steps)
 
     def _evaluate(self, step: int) -> None:
-        drawn = [self._validation.take(mine) for mine in self._shares(len(self._validation))]
-        losses = self.engine.evaluate(self._batches(drawn), self.objective)
+        shares = self._shares(len(self._validation))
+        batches = [self._batch(self._validation.take(mine), mine.start) for mine in shares]
+        losses = self.engine.evaluate(batches, self.objective)
         self._validation_loss = losses["loss"]
         if self._recorder is not None:
             self._recorder.record(

@@ -24,6 +24,9 @@ class Loss:
 class Objective(Protocol):
     """A way to learn from batches."""
 
+    def prepare(self, batch: Batch) -> Batch:
+        """The batch with what is hidden or changed of it; anything drawn at random is so by ``batch.rows_B``."""
+
     def counts(self, batch: Batch) -> dict[str, int]:
         """Per term, how many predictions the batch has of it; known without the network."""
 
@@ -36,6 +39,9 @@ class NextToken:
 
     Serves pretraining and supervised tuning alike: what does not count is masked in the targets.
     """
+
+    def prepare(self, batch: Batch) -> Batch:
+        return batch
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"loss": batch.predicted}

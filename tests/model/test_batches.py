@@ -99,3 +99,15 @@ def test_sequences_can_be_taken_and_joined() -> None:
     assert apart.bounds.tolist() == every.bounds.tolist()
     assert isinstance(joined([]), Sequences)
     assert len(joined([])) == 0
+
+
+def test_a_sequence_keeps_its_number_in_the_order_when_a_batch_is_sorted() -> None:
+    texts = [Text(np.arange(10 * n, 10 * n + length)) for n, length in enumerate((3, 9, 4, 9), start=1)]
+    rows = TextRows(texts, 8)
+    sequences = rows.read(np.array([2, 0, 1, 2]))  # the last row holds two documents
+    batch = collate(sequences, 8, first_row=100)
+    alone = [collate(sequences.take([number]), 8) for number in range(4)]
+    assert sorted(batch.rows_B.tolist()) == [100, 101, 102, 103]
+    assert batch.rows_B.tolist() != [100, 101, 102, 103]
+    for place, row in enumerate(batch.rows_B.tolist()):
+        assert torch.equal(batch.tokens_BT[place], alone[row - 100].tokens_BT[0])
