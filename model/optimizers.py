@@ -31,7 +31,7 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.O
         {"params": gains, "weight_decay": 0.0, "orthogonal": False},
     ]
     groups = [group for group in groups if group["params"]]
-    common: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "eps": config.epsilon}
+    common: dict[str, Any] = {"lr": config.learning_rate, "betas": config.averaging, "eps": config.epsilon}
     if config.name == "muon":
         return Muon(groups, momentum=config.momentum, **common)
     return torch.optim.AdamW(groups, fused=True, **common)

@@ -164,13 +164,7 @@ def _run_loop(
         context=request.context,
         evaluate_every=math.ceil(steps / run.evaluations) if run.evaluations else 0,
         checkpoint_seconds=run.checkpoint_seconds,
-        learning_rate=partial(
-            learning_rate,
-            peak=optimizer.learning_rate,
-            warmup=optimizer.warmup_tokens,
-            total=steps * request.batch_tokens,
-            final_fraction=optimizer.final_fraction,
-        ),
+        learning_rate=partial(learning_rate, optimizer=optimizer, total=steps * request.batch_tokens),
         # With adapters, the gradients of the network's own weights are not needed.
         flops_per_token=flops * (2 / 3 if request.adapter else 1),
         peak_flops=measured_peak(device, dtype) * engine.processes,

@@ -58,10 +58,7 @@ class Pretrain(Task):
             raise ValueError(
                 f"batch_tokens {self.batch_tokens} is not a multiple of the model's context {self.model.context}"
             )
-        if self.optimizer.warmup_tokens > self.tokens:
-            raise ValueError(
-                f"optimizer.warmup_tokens {self.optimizer.warmup_tokens} is more than tokens {self.tokens}"
-            )
+        self.optimizer.check_length(self.tokens)
         return self
 
     def run(self, context: Context) -> Result:

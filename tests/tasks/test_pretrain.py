@@ -80,6 +80,10 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
         ({"batch_tokens": 100}, "batch_tokens 100 is not a multiple of the model's context 32"),
         ({"data": []}, "a mixture needs at least one part"),
         ({"optimizer": {"warmup_tokens": 5000}}, "warmup_tokens 5000 is more than tokens 1920"),
+        (
+            {"optimizer": {"warmup_tokens": 1600, "schedule": "stable_decay"}},
+            "1600 reaches into the decay, which begins",
+        ),
         ({"optimizer": {"name": "adam"}}, "'adamw' or 'muon'"),
         ({"optimizer": {"betas": [0.9, 1.0]}}, "must lie in"),
         ({"model": {"layers": 1, "width": 30, "heads": 4, "context": 32}}, "width 30 is not a multiple of heads 4"),
