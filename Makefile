@@ -11,7 +11,7 @@ TORCH_CPU_WHEELS ?= https://download.pytorch.org/whl/cpu/torch/
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.installed-$(ACCELERATOR)
 
-.PHONY: quickstart test test-slow bench-data bench-scale check format lock install clean requirements
+.PHONY: quickstart test test-slow bench-data bench-scale bench-train check format lock install clean requirements
 
 quickstart: $(STAMP)
 	@$(BIN)/athanor run quickstart
@@ -32,6 +32,10 @@ bench-data: $(STAMP)
 # (SIZES="1 8": only these times 125 MB).
 bench-scale: $(STAMP)
 	@$(BIN)/python -m benchmarks.scale $(SIZES)
+
+# Training beside nanoGPT and Hugging Face's Trainer; writes benchmarks/results/train.md (PARTS="speed …": those).
+bench-train: $(STAMP)
+	@$(BIN)/python -m benchmarks.train $(PARTS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check .
