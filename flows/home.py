@@ -40,6 +40,11 @@ class Home:
         return self.folder / "file_digests.db"
 
     @property
+    def code_digests(self) -> Path:
+        """What the modules of this program say, for identities."""
+        return self.folder / "code_digests.json"
+
+    @property
     def prefect(self) -> Path:
         """Prefect's own folder, its database in it."""
         return self.folder / "prefect"

@@ -14,7 +14,7 @@ from flows.home import Home
 from flows.recipe import Recipe, Step
 from flows.why import differences, found_outside
 from storage.artifact import FileEntry, JsonValue, Manifest
-from storage.code import code_of, library_versions
+from storage.code import code_of, library_versions, remember_in
 from storage.errors import BrokenError, RecipeError
 from storage.filecache import DigestCache
 from storage.identity import digest_of_value
@@ -91,6 +91,7 @@ class Planner:
     _code: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        remember_in(self.home.code_digests)
         for option in ("reuse", "rebuild"):
             self.recipe.check_steps(f"--{option}", getattr(self.options, option))
         if self.options.until is not None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from storage.code_cache import CodeCache
 from storage.identity import digest_of_text
 
 PLUMBING = "it describes code; no task calls it"
@@ -37,12 +40,20 @@ def code_of(*modules: str) -> SymbolDigests:
         name = waiting.pop()
         if name in found:
             continue
-        symbols, imported, plumbing = _read(name)
-        if plumbing and name not in modules:
+        said = _read(name)
+        if said.plumbing and name not in modules:
             continue
-        found[name] = symbols
-        waiting.extend(imported)
+        found[name] = said.symbols
+        waiting.extend(module for imported in said.imports for module in _first_party(imported))
+    if _cache is not None:
+        _cache.save()
     return {name: symbols for name, symbols in sorted(found.items()) if symbols}
+
+
+def remember_in(path: Path) -> None:
+    """Keep what modules say in a file, so that no later process has to parse what has not changed since."""
+    global _cache
+    _cache = CodeCache(path, Path(__file__))
 
 
 def library_versions(names: Sequence[str]) -> dict[str, str]:
@@ -61,13 +72,20 @@ def changed_symbols(old: SymbolDigests, new: SymbolDigests) -> dict[str, list[st
     return changes
 
 
+@cache
 def file_of(module: str) -> Path | None:
-    """Source file of a first-party module, or None if there is no such module."""
-    base = _ROOT.joinpath(*module.split("."))
-    for candidate in (base / "__init__.py", base.with_suffix(".py")):
-        if candidate.is_file():
-            return candidate
+    """Source file of a first-party module, or None if there is no such module. Looked for once per process."""
+    base = os.path.join(_ROOT, *module.split("."))
+    for candidate in (os.path.join(base, "__init__.py"), f"{base}.py"):
+        if os.path.isfile(candidate):
+            return Path(candidate)
     return None
+
+
+def forget() -> None:
+    """Look at the code anew: a process else takes it for what it was when it was asked for first."""
+    for function in (file_of, _read):
+        function.cache_clear()
 
 
 _parsing = threading.Lock()
@@ -75,12 +93,31 @@ _parsing = threading.Lock()
 recursion depth mismatch". Steps are planned in threads."""
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a module says."""
+
+    symbols: dict[str, str]
+    imports: list[str]
+    """Names in its imports that begin as ours do; whether they are modules is looked for when they are followed."""
+    plumbing: bool
+
+
+_cache: CodeCache | None = None
+
+
 @cache
-def _read(module: str) -> tuple[dict[str, str], list[str], bool]:
-    """Symbol digests, imported first-party modules, and whether the module declares itself plumbing."""
+def _read(module: str) -> _Said:
+    """What a first-party module says; parsed once per state of its file."""
     path = file_of(module)
     if path is None:
         raise ModuleNotFoundError(f"no first-party module {module!r}")
+    if _cache is None:
+        return _parsed(module, path)
+    return _Said(**_cache.get(path, lambda: vars(_parsed(module, path))))
+
+
+def _parsed(module: str, path: Path) -> _Said:
     with _parsing:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     parts: dict[str, list[str]] = {}
@@ -94,7 +131,7 @@ def _read(module: str) -> tuple[dict[str, str], list[str], bool]:
     parts.get("<imports>", []).sort()
     symbols = {name: digest_of_text("\n".join(texts))[:16] for name, texts in parts.items()}
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    return symbols, sorted(set(_imports(tree, package))), plumbing
+    return _Said(symbols, sorted(set(_imports(tree, package))), plumbing)
 
 
 def _symbol(statement: ast.stmt) -> str:
@@ -138,26 +175,25 @@ def normalised(node: object) -> str:
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     for node in _statements(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _first_party(alias.name)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parents = package.split(".")
                 base = ".".join(parents[: len(parents) - node.level + 1] + ([base] if base else []))
-            yield from _first_party(base)
-            for alias in node.names:
-                yield from _first_party(f"{base}.{alias.name}")
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.partition(".")[0] in FIRST_PARTY)
 
 
 def _first_party(name: str) -> Iterator[str]:
-    """The module and the packages around it, where they are ours."""
+    """The module, and the packages around it, that a name in an import stands for."""
     parts = name.split(".")
-    if parts[0] in FIRST_PARTY:
-        for length in range(1, len(parts) + 1):
-            module = ".".join(parts[:length])
-            if file_of(module) is not None:
-                yield module
+    for length in range(1, len(parts) + 1):
+        module = ".".join(parts[:length])
+        if file_of(module) is not None:
+            yield module
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from storage.identity import digest_of_file
 
 PLUMBING = "it answers what digest_of_file would"
 
-_SETTLED_SECONDS = 2.0
+SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's grain."""
+_AHEAD = 1000
+"""So many digests are read at a time: files are asked for in the order of their names, and each query costs more than
+looking at the file."""
+
+
+def state_of(status: os.stat_result) -> str:
+    """Changes whenever a file does."""
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 class DigestCache:
@@ -27,17 +37,42 @@ class DigestCache:
         self._database.execute("PRAGMA synchronous=OFF")  # losing it costs time only
         self._database.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT, digest TEXT)")
 
+        self._ahead = _Stretch("", "", {})
+
     def digest_of_file(self, path: Path) -> str:
         """Digest of the file's content."""
-        status, place = os.stat(path), os.path.abspath(path)
-        state = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
-        with self._lock:
-            query = "SELECT digest FROM digests WHERE path = ? AND state = ?"
-            row = self._database.execute(query, (place, state)).fetchone()
-        if row:
-            return str(row[0])
+        status, place = os.stat(path), _text(os.path.abspath(path))
+        state = state_of(status)
+        stretch = self._ahead
+        if not stretch.first <= place <= stretch.last:
+            stretch = self._ahead = self._read_from(place)
+        known = stretch.rows.get(place)
+        if known is not None and known[0] == state:
+            return known[1]
         digest = digest_of_file(path)
-        if time.time() - status.st_mtime > _SETTLED_SECONDS:
+        if time.time() - status.st_mtime > SETTLED_SECONDS:
             with self._lock:
                 self._database.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (place, state, digest))
+            stretch.rows[place] = (state, digest)
         return digest
+
+    def _read_from(self, place: str) -> _Stretch:
+        with self._lock:
+            query = "SELECT path, state, digest FROM digests WHERE path >= ? ORDER BY path LIMIT ?"
+            rows = {name: (state, digest) for name, state, digest in self._database.execute(query, (place, _AHEAD))}
+        return _Stretch(place, max(rows) if len(rows) == _AHEAD else chr(sys.maxunicode), rows)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """All that the table holds from one path to another."""
+
+    first: str
+    last: str
+    rows: dict[str, tuple[str, str]]
+    """Path → state and digest."""
+
+
+def _text(path: str) -> str:
+    """The path as SQLite takes it: bytes that are not UTF-8 become escapes."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")

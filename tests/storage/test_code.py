@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import os
 import re
 import sys
 import threading
@@ -27,7 +28,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def digests(package: Path, **modules: str) -> code.SymbolDigests:
     for name, text in modules.items():
         (package / f"{name}.py").write_text(text)
-    code._read.cache_clear()
+    code.forget()
     return code_of("tasks.a")
 
 
@@ -125,7 +126,7 @@ def test_threads_may_ask_at_once() -> None:
     gc.callbacks.append(noticed)
     sys.setswitchinterval(1e-6)
     try:
-        code._read.cache_clear()
+        code.forget()
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -136,3 +137,31 @@ def test_threads_may_ask_at_once() -> None:
         gc.callbacks.remove(noticed)
         sys.setswitchinterval(interval)
     assert errors == []
+
+
+def test_what_modules_say_is_remembered_by_the_state_of_their_files(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "_cache", None)
+    fresh = digests(package, a=BASE, b=HELPER)
+    for path in package.iterdir():
+        os.utime(path, (1, 1))  # long settled
+    remembered = tmp_path / "code.json"
+
+    def asked() -> code.SymbolDigests:
+        code.forget()
+        code.remember_in(remembered)
+        return code_of("tasks.a")
+
+    assert asked() == fresh
+    with monkeypatch.context() as patched:
+        patched.setattr(code, "_parsed", None)  # not called
+        assert asked() == fresh
+    (package / "b.py").write_text(HELPER.replace("x\n", "x + 1\n"))
+    assert set(changed_symbols(fresh, asked())) == {"tasks.b"}
+    (package / "b.py").unlink()
+    (package / "b").mkdir()
+    (package / "b" / "__init__.py").write_text(HELPER)  # an import leads to another file now
+    assert asked() == fresh
+    remembered.write_bytes(remembered.read_bytes()[:40])  # the power failed
+    assert asked() == fresh

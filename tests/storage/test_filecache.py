@@ -1,0 +1,56 @@
+"""The digest of a file is remembered as long as nothing about the file changes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from storage import filecache
+from storage.filecache import DigestCache
+from storage.identity import digest_of_file
+
+
+def aged(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    os.utime(path, (1, 1))
+    return path
+
+
+def test_digests_are_those_of_the_content_whatever_was_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filecache, "_AHEAD", 3)  # several stretches
+    folder = tmp_path / "files"
+    folder.mkdir()
+    files = [aged(folder / f"{number:02}.html", b"%d" % number) for number in range(0, 20, 2)]
+    odd = folder / os.fsdecode(b"caf\xe9.html")
+    files.append(aged(odd, b"a name that is not UTF-8"))
+    first = DigestCache(tmp_path / "digests.db")
+    assert [first.digest_of_file(path) for path in files] == [digest_of_file(path) for path in files]
+
+    between = [aged(folder / f"{number:02}.html", b"new %d" % number) for number in range(1, 20, 6)]
+    aged(files[4], b"changed")
+    paths = sorted([*files, *between])
+    for cache in (first, DigestCache(tmp_path / "digests.db")):
+        assert [cache.digest_of_file(path) for path in paths] == [digest_of_file(path) for path in paths]
+
+    read: list[Path] = []
+    monkeypatch.setattr(filecache, "digest_of_file", lambda path: read.append(path) or "")
+    again = DigestCache(tmp_path / "digests.db")
+    for path in reversed(paths):
+        again.digest_of_file(path)
+    assert read == []
+
+
+def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
+    """It could change again within the clock's grain, and look the same."""
+    path = tmp_path / "page.html"
+    path.write_bytes(b"one")
+    cache = DigestCache(tmp_path / "digests.db")
+    assert cache.digest_of_file(path) == digest_of_file(path)
+    status = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert cache.digest_of_file(path) == digest_of_file(path)
