@@ -20,8 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.attention import PADDING
 from model.packing import Ints, Packing
-from model.transformer import IGNORED, PADDING
+from model.transformer import IGNORED
 
 Tokens = npt.NDArray[np.integer]
 

@@ -20,16 +20,19 @@ _TINY = 1e-30
 """Probabilities below this are not trusted to a float32 softmax."""
 
 
-def summed_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Sum over positions of -log softmax(x W^T)[target], in nats: a float32 scalar, differentiable."""
+def summed_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None = None) -> Tensor:
+    """Sum over positions of -log softmax(x W^T)[target], in nats: a float32 scalar, differentiable.
+
+    With ``cap``, logits z are cap x tanh(z / cap) first.
+    """
     if not (torch.is_grad_enabled() and (x_ND.requires_grad or weight_VD.requires_grad)):
-        return _loss_and_gradients(x_ND, weight_VD, targets_N, False, False)[0]
-    loss: Tensor = _SummedCrossEntropy.apply(x_ND, weight_VD, targets_N)  # type: ignore[no-untyped-call]
+        return _loss_and_gradients(x_ND, weight_VD, targets_N, cap, False, False)[0]
+    loss: Tensor = _SummedCrossEntropy.apply(x_ND, weight_VD, targets_N, cap)  # type: ignore[no-untyped-call]
     return loss
 
 
 def _loss_and_gradients(
-    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, with_x: bool, with_weight: bool
+    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None, with_x: bool, with_weight: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, and where asked for its gradients by x (dtype of x) and by the weight (float32)."""
     positions, vocabulary = x_ND.shape[0], weight_VD.shape[0]
@@ -40,6 +43,8 @@ def _loss_and_gradients(
     for start in range(0, positions, chunk):
         x_CD, targets_C1 = x_ND[start : start + chunk], targets_N[start : start + chunk, None]
         logits_CV = (x_CD @ weight_VD.t()).float()
+        if cap is not None:
+            logits_CV = logits_CV.div_(cap).tanh_().mul_(cap)
         error_CV = torch.softmax(logits_CV, 1)
         probability_C1 = error_CV.gather(1, targets_C1)
         if probability_C1.min() > _TINY:
@@ -47,6 +52,8 @@ def _loss_and_gradients(
         else:  # NaN comes here too, and stays NaN
             loss -= torch.log_softmax(logits_CV, 1).gather(1, targets_C1).sum()
         error_CV.scatter_add_(1, targets_C1, torch.full_like(probability_C1, -1.0))
+        if cap is not None:  # the derivative of cap x tanh(z / cap) is 1 - tanh^2
+            error_CV.mul_(1 - (logits_CV / cap).square())
         if grad_x_ND is not None:
             torch.matmul(error_CV.to(x_ND.dtype), weight_VD, out=grad_x_ND[start : start + chunk])
         if grad_weight_VD is not None:
@@ -56,20 +63,21 @@ def _loss_and_gradients(
 
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None) -> Tensor:
         loss, grad_x_ND, grad_weight_VD = _loss_and_gradients(
-            x_ND.detach(), weight_VD.detach(), targets_N, ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+            x_ND.detach(), weight_VD.detach(), targets_N, cap, ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         )
         ctx.save_for_backward(grad_x_ND, grad_weight_VD)
         ctx.weight_dtype = weight_VD.dtype
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None, None]:
         scale = gradients[0]
         grad_x_ND, grad_weight_VD = ctx.saved_tensors
         return (
             None if grad_x_ND is None else grad_x_ND * scale.to(grad_x_ND.dtype),
             None if grad_weight_VD is None else (grad_weight_VD * scale).to(ctx.weight_dtype),
+            None,
             None,
         )

@@ -34,6 +34,7 @@ TOKENIZER_FILES = (
     *("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
 )
+_SHAPE = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "rope_theta", "norm_eps")
 DERIVED = "rotary_emb.inv_freq"
 """Old folders store this constant beside the weights."""
 
@@ -180,7 +181,13 @@ def write(
 
 
 def describe(config: ModelConfig, vocabulary: int) -> dict[str, Any]:
-    """``config.json`` of a network, without the special tokens."""
+    """``config.json`` of a network, without the special tokens. Raises UserError where Llama has no such option."""
+    plain = ModelConfig(
+        **config.model_dump(include=set(_SHAPE)), context=config.context, tied_embeddings=config.tied_embeddings
+    )
+    different = [name for name, value in config if value != getattr(plain, name) and name != "dropout"]
+    if different:
+        raise UserError(f"model: {different[0]} {getattr(config, different[0])!r} cannot be written as a Llama folder")
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,

@@ -1,7 +1,9 @@
-"""The network: a Llama-compatible decoder (Touvron et al. 2023), with Llama's names for its weights.
+"""The network: a pre-norm transformer as ``ModelConfig`` describes it, with Llama's names for its weights.
 
-Parts: RMSNorm (Zhang and Sennrich 2019), rotary positions (Su et al. 2021, in the half-split form
-of Hugging Face), grouped-query attention (Ainslie et al. 2023), SwiGLU (Shazeer 2020).
+A plain configuration is Llama (Touvron et al. 2023): RMSNorm, rotary positions, grouped-query
+attention (Ainslie et al. 2023), SwiGLU. What each option changes stands in one place: visibility in
+``model.attention``, rotary positions in ``model.positions``, dropout in ``model.dropout``, the loss
+in ``model.cross_entropy``, all else here.
 
 Several documents may lie in one sequence; they do not see each other, and positions restart, so a
 packed document gets the logits that it gets alone.
@@ -14,19 +16,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from model.attention import causal_attention
+from model.attention import Rule, Visibility, visibility
 from model.config import ModelConfig
 from model.cross_entropy import summed_cross_entropy
+from model.dropout import Noise
+from model.positions import rotate, rotation
 
 IGNORED = -100
 """In targets: nothing is to be predicted here."""
-PADDING = -1
-"""In documents: this position belongs to no document."""
 
 
 @dataclass
@@ -50,63 +53,6 @@ class Cache:
         return k_BKTF, v_BKTF
 
 
-@dataclass(frozen=True)
-class Visibility:
-    """Which positions see which: the past of their own document. The same for all layers."""
-
-    causal_rows: int
-    """The first rows of the batch, which hold one document each, need no mask but the causal one."""
-    mask_B1TS: Tensor | None
-    """For the rows after them: True where the query (T) sees the key (S)."""
-
-    @classmethod
-    def of(cls, batch: int, length: int, past: int, documents_BT: Tensor | None, device: torch.device) -> Visibility:
-        """``past`` positions of a cache come before the ``length`` new ones."""
-        if past:
-            if documents_BT is not None:
-                raise ValueError("a cache holds one document a row: give no documents with it")
-            causal_TS = torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)
-            return cls(0, causal_TS.expand(batch, 1, -1, -1))
-        if documents_BT is None:
-            return cls(batch, None)
-        # Padding comes last in a row, so the past of a real position holds none of it.
-        alone_B = ((documents_BT == documents_BT[:, :1]) | (documents_BT == PADDING)).all(1)
-        rows = int(alone_B.int().cumprod(0).sum())
-        if rows == batch:
-            return cls(batch, None)
-        documents = documents_BT[rows:]
-        same_BTS = documents[:, :, None] == documents[:, None, :]
-        causal_TS = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        return cls(rows, (same_BTS & causal_TS)[:, None])
-
-
-def attend(q_BHTF: Tensor, k_BKSF: Tensor, v_BKSF: Tensor, visibility: Visibility) -> Tensor:
-    """Softmax attention over what each position may see, per head: out_BHTF."""
-    repeats = q_BHTF.shape[1] // k_BKSF.shape[1]
-    if repeats > 1:  # query head h shares key/value head h // repeats
-        k_BKSF, v_BKSF = k_BKSF.repeat_interleave(repeats, 1), v_BKSF.repeat_interleave(repeats, 1)
-    rows, mask_B1TS = visibility.causal_rows, visibility.mask_B1TS
-    if mask_B1TS is None:
-        return causal_attention(q_BHTF, k_BKSF, v_BKSF)
-    masked = F.scaled_dot_product_attention(q_BHTF[rows:], k_BKSF[rows:], v_BKSF[rows:], attn_mask=mask_B1TS)
-    if rows == 0:
-        return masked
-    return torch.cat((causal_attention(q_BHTF[:rows], k_BKSF[:rows], v_BKSF[:rows]), masked))
-
-
-def rotation(positions_BT: Tensor, features: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position's angles: each B1T(F/2), angle i = position x theta^(-2i/F)."""
-    exponents = torch.arange(0, features, 2, device=positions_BT.device, dtype=torch.float32) / features
-    angles = positions_BT[:, None, :, None].float() / theta**exponents
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x_BHTF: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate feature pairs (i, i + F/2) by the position's angles."""
-    first, second = x_BHTF.chunk(2, -1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x_BHTF.dtype)
-
-
 class RMSNorm(nn.Module):
     """x / root mean square of x, times a learnt gain."""
 
@@ -122,46 +68,82 @@ class RMSNorm(nn.Module):
         return self.weight * normalised.to(x_BTD.dtype)
 
 
+def norm_of(config: ModelConfig) -> nn.Module:
+    """A norm of the stream between blocks."""
+    if config.norm == "rmsnorm":
+        return RMSNorm(config.width, config.norm_eps)
+    return nn.LayerNorm(config.width, config.norm_eps)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the layers need to know beside the stream itself; made once for a pass, by ``Decoder.setting``."""
+
+    angles: tuple[Tensor, Tensor] | None
+    """Cosine and sine of the rotary positions."""
+    visible: dict[int | None, Visibility]
+    """By the window of a layer."""
+    cache: Cache | None
+    noise: Noise | None
+    """What is dropped; None where nothing is."""
+
+
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions."""
+    """Grouped-query attention: queries share the keys and values of their group."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer = layer
-        self.features = config.head_features
+        self.layer, self.window = layer, config.window_of(layer)
+        self.features, self.dropout = config.head_features, config.dropout.attention
         queries, keys = config.heads * self.features, config.key_value_heads * self.features
-        self.q_proj = nn.Linear(config.width, queries, bias=False)
-        self.k_proj = nn.Linear(config.width, keys, bias=False)
-        self.v_proj = nn.Linear(config.width, keys, bias=False)
-        self.o_proj = nn.Linear(queries, config.width, bias=False)
+        biased = config.biases != "none"
+        self.q_proj = nn.Linear(config.width, queries, bias=biased)
+        self.k_proj = nn.Linear(config.width, keys, bias=biased)
+        self.v_proj = nn.Linear(config.width, keys, bias=biased)
+        self.o_proj = nn.Linear(queries, config.width, bias=config.biases in ("attention", "all"))
+        self.q_norm = RMSNorm(self.features, config.norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(self.features, config.norm_eps) if config.qk_norm else None
 
-    def forward(
-        self, x_BTD: Tensor, angles: tuple[Tensor, Tensor], visibility: Visibility, cache: Cache | None
-    ) -> Tensor:
-        def heads(projected: Tensor) -> Tensor:
-            return projected.view(*projected.shape[:2], -1, self.features).transpose(1, 2)
-
-        q_BHTF = rotate(heads(self.q_proj(x_BTD)), *angles)
-        k_BKSF = rotate(heads(self.k_proj(x_BTD)), *angles)
-        v_BKSF = heads(self.v_proj(x_BTD))
-        if cache is not None:
-            k_BKSF, v_BKSF = cache.extend(self.layer, k_BKSF, v_BKSF)
-        out_BHTF = attend(q_BHTF, k_BKSF, v_BKSF, visibility)
+    def forward(self, x_BTD: Tensor, setting: Setting) -> Tensor:
+        q_BHTF = self._heads(self.q_proj(x_BTD), self.q_norm, setting.angles)
+        k_BKSF = self._heads(self.k_proj(x_BTD), self.k_norm, setting.angles)
+        v_BKSF = self._heads(self.v_proj(x_BTD))
+        if setting.cache is not None:
+            k_BKSF, v_BKSF = setting.cache.extend(self.layer, k_BKSF, v_BKSF)
+        repeats = q_BHTF.shape[1] // k_BKSF.shape[1]
+        if repeats > 1:  # query head h shares key/value head h // repeats
+            k_BKSF, v_BKSF = k_BKSF.repeat_interleave(repeats, 1), v_BKSF.repeat_interleave(repeats, 1)
+        drop = setting.noise.drop(self.dropout, 3 * self.layer) if setting.noise is not None else None
+        out_BHTF = setting.visible[self.window].attend(q_BHTF, k_BKSF, v_BKSF, drop)
         return self.o_proj(out_BHTF.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _heads(
+        self, projected: Tensor, norm: RMSNorm | None = None, angles: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Cut into heads, (B, heads, T, F), normalised and rotated as asked for."""
+        x = projected.view(*projected.shape[:2], -1, self.features)
+        x = (x if norm is None else norm(x)).transpose(1, 2)
+        return x if angles is None else rotate(x, *angles)
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
+    """down(silu(gate(x)) * up(x)), or down(activation(up(x)))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.width, config.inner_features, bias=False)
-        self.up_proj = nn.Linear(config.width, config.inner_features, bias=False)
-        self.down_proj = nn.Linear(config.inner_features, config.width, bias=False)
+        self.activation, biased = config.activation, config.biases == "all"
+        if config.activation == "swiglu":
+            self.gate_proj = nn.Linear(config.width, config.inner_features, bias=biased)
+        self.up_proj = nn.Linear(config.width, config.inner_features, bias=biased)
+        self.down_proj = nn.Linear(config.inner_features, config.width, bias=biased)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        out_BTD: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
-        return out_BTD
+        inner_BTI = self.up_proj(x_BTD)
+        if self.activation == "swiglu":
+            inner_BTI = F.silu(self.gate_proj(x_BTD)) * inner_BTI
+        else:
+            inner_BTI = F.gelu(inner_BTI) if self.activation == "gelu" else F.relu(inner_BTI).square()
+        return self.down_proj(inner_BTI)  # type: ignore[no-any-return]
 
 
 class Layer(nn.Module):
@@ -169,17 +151,20 @@ class Layer(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.layer, self.dropout = layer, config.dropout.residual
+        self.input_layernorm = norm_of(config)
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.post_attention_layernorm = norm_of(config)
         self.mlp = FeedForward(config)
 
-    def forward(
-        self, x_BTD: Tensor, angles: tuple[Tensor, Tensor], visibility: Visibility, cache: Cache | None
-    ) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), angles, visibility, cache)
-        x_BTD = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
-        return x_BTD
+    def forward(self, x_BTD: Tensor, setting: Setting) -> Tensor:
+        x_BTD = x_BTD + self._dropped(self.self_attn(self.input_layernorm(x_BTD), setting), setting, 1)
+        return x_BTD + self._dropped(self.mlp(self.post_attention_layernorm(x_BTD)), setting, 2)
+
+    def _dropped(self, x_BTD: Tensor, setting: Setting, place: int) -> Tensor:
+        if setting.noise is None:
+            return x_BTD
+        return setting.noise.features(x_BTD, self.dropout, 3 * self.layer + place)
 
 
 class Decoder(nn.Module):
@@ -188,49 +173,82 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
         self.shape = config
+        self.noise_seed = 0
         self.embed_tokens = nn.Embedding(vocabulary, config.width)
+        self.embed_positions = nn.Embedding(config.context, config.width) if config.positions == "learned" else None
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.layers))
-        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.norm = norm_of(config)
 
     def forward(
-        self, tokens_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None, cache: Cache | None
-    ) -> Tensor:
-        batch, length = tokens_BT.shape
-        past = cache.length if cache is not None else 0
+        self, tokens_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None, cache: Cache | None,
+        rows_B: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         if positions_BT is None:
-            positions_BT = torch.arange(past, past + length, device=tokens_BT.device)[None]
+            past = cache.length if cache is not None else 0
+            positions_BT = torch.arange(past, past + tokens_BT.shape[1], device=tokens_BT.device)[None]
         x_BTD = self.embed_tokens(tokens_BT)
-        angles = rotation(positions_BT, self.shape.head_features, self.shape.rope_theta, x_BTD.dtype)
-        visibility = Visibility.of(batch, length, past, documents_BT, tokens_BT.device)
+        if self.embed_positions is not None:
+            x_BTD = x_BTD + self.embed_positions(positions_BT)
+        setting = self.setting(positions_BT, documents_BT, cache, rows_B, x_BTD.dtype)
+        if setting.noise is not None:
+            x_BTD = setting.noise.features(x_BTD, self.shape.dropout.embeddings, 3 * self.shape.layers)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, angles, visibility, cache)
+            x_BTD = layer(x_BTD, setting)
         return self.norm(x_BTD)  # type: ignore[no-any-return]
+
+    def setting(
+        self, positions_BT: Tensor, documents_BT: Tensor | None, cache: Cache | None, rows_B: Tensor | None,
+        dtype: torch.dtype,
+    ) -> Setting:  # fmt: skip
+        """What all layers share in a pass over these positions."""
+        shape, length = self.shape, positions_BT.shape[1]
+        past = cache.length if cache is not None else 0
+        angles = None
+        if shape.positions == "rope":
+            angles = rotation(positions_BT, shape.head_features, shape.rope_theta, shape.rope_scaling, dtype)
+        visible = {
+            window: visibility(
+                Rule(shape.attention == "causal", window, shape.global_tokens if window else 0),
+                length, past, positions_BT, documents_BT, positions_BT.device,
+            )
+            for window in {shape.window_of(layer) for layer in range(shape.layers)}
+        }  # fmt: skip
+        noise = None
+        if self.training and shape.dropout.any:
+            if rows_B is None:
+                raise ValueError("dropout needs rows_B, the numbers of the rows in the stream of training sequences")
+            noise = Noise.of(self.noise_seed, rows_B)
+        return Setting(angles, visible, cache, noise)
 
 
 class Head(nn.Linear):
     """The output layer: logits, or the loss without ever holding all logits."""
 
+    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+        super().__init__(config.width, vocabulary, bias=False)
+        self.cap = config.logit_softcap
+
     def forward(self, x_BTD: Tensor, targets_BT: Tensor | None = None) -> Tensor:
         """Logits_BTV; with targets, the summed cross-entropy in nats where they are not IGNORED (float32 scalar)."""
         if targets_BT is None:
             logits_BTV: Tensor = F.linear(x_BTD, self.weight)
-            return logits_BTV
+            return logits_BTV if self.cap is None else self.cap * torch.tanh(logits_BTV / self.cap)
         predicted_N = targets_BT.flatten() != IGNORED
         x_ND, targets_N = x_BTD.flatten(0, 1), targets_BT.flatten()
         if not predicted_N.all():
             x_ND, targets_N = x_ND[predicted_N], targets_N[predicted_N]
-        return summed_cross_entropy(x_ND, self.weight, targets_N)
+        return summed_cross_entropy(x_ND, self.weight, targets_N, self.cap)
 
 
 class Transformer(nn.Module):
-    """A causal language model whose ``state_dict`` has the names of Hugging Face's ``LlamaForCausalLM``."""
+    """A language model whose ``state_dict`` has the names of Hugging Face's ``LlamaForCausalLM``."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
         self.shape = config
         self.vocabulary = vocabulary
         self.model = Decoder(config, vocabulary)
-        self.lm_head = Head(config.width, vocabulary, bias=False)
+        self.lm_head = Head(config, vocabulary)
         if config.tied_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
@@ -241,6 +259,7 @@ class Transformer(nn.Module):
         documents_BT: Tensor | None = None,
         targets_BT: Tensor | None = None,
         cache: Cache | None = None,
+        rows_B: Tensor | None = None,
     ) -> Tensor:
         """Logits_BTV, or with ``targets_BT`` the summed cross-entropy (nats, float32 scalar).
 
@@ -248,8 +267,10 @@ class Transformer(nn.Module):
         (default: one document a row). ``documents_BT``: int64, equal for the positions of one
         document, PADDING after the last (default: one document a row). ``targets_BT``: int64 ids
         to be predicted at each position, or IGNORED. ``cache``: what was seen before, and is extended.
+        ``rows_B``: int64 number of each row in the stream of training sequences; what is dropped in
+        training follows from it and ``model.noise_seed``, so dropout needs it, and nothing else does.
         """
-        x_BTD = self.model(tokens_BT, positions_BT, documents_BT, cache)
+        x_BTD = self.model(tokens_BT, positions_BT, documents_BT, cache, rows_B)
         return self.lm_head(x_BTD, targets_BT)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -258,15 +279,35 @@ class Transformer(nn.Module):
 
         Matrices: normal with standard deviation width^-1/2, so that each keeps the size of its
         input; those that write to the residual stream are scaled down by its number of writers
-        (Radford et al. 2019, section 2.3). Embeddings 0.02; gains one.
+        (Radford et al. 2019, section 2.3). Embeddings and output layer 0.02; gains one; biases zero.
         """
         generator = torch.Generator().manual_seed(seed)
         writers = math.sqrt(2 * self.shape.layers)
+        kinds = parameter_kinds(self)
         for name, weight in self.named_parameters():
-            if weight.dim() < 2:
-                weight.fill_(1.0)
+            if kinds[name] == "vector":
+                weight.fill_(0.0 if name.endswith(".bias") else 1.0)
                 continue
-            deviation = 0.02 if "embed_tokens" in name or "lm_head" in name else weight.shape[1] ** -0.5
+            deviation = weight.shape[1] ** -0.5 if kinds[name] == "hidden" else 0.02
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 deviation /= writers
             weight.copy_(torch.empty(weight.shape).normal_(0.0, deviation, generator=generator))
+
+
+Kind = Literal["embedding", "hidden", "output", "vector"]
+"""What a weight does, as optimisers need to know: a table of rows that are looked up (tied to the output layer or
+not), a matrix inside the network (an adapter's included), the output layer of its own, or a vector (gains, biases)."""
+
+
+def parameter_kinds(network: nn.Module) -> dict[str, Kind]:
+    """The kind of every weight by its name in ``named_parameters``, which names a tied weight once: an embedding."""
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    outputs = {id(module.weight) for module in network.modules() if isinstance(module, Head)}
+    kinds: dict[str, Kind] = {}
+    for name, weight in network.named_parameters():
+        kinds[name] = "vector" if len(getattr(weight, "ds_shape", weight.shape)) < 2 else "hidden"
+        if id(weight) in tables:
+            kinds[name] = "embedding"
+        elif id(weight) in outputs:
+            kinds[name] = "output"
+    return kinds

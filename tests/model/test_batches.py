@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.attention import PADDING
 from model.batches import Sequences, Text, TextRows, collate, joined, share
 from model.shard_rows import ShardRows
-from model.transformer import IGNORED, PADDING
+from model.transformer import IGNORED
 from storage.shards import Shards, write_shard
 
 settings.register_profile("steady", deadline=None)

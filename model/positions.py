@@ -1,0 +1,75 @@
+"""Rotary positions (Su et al. 2021, in the half-split form of Hugging Face), and their scaling to longer contexts.
+
+B rows   T positions   F features of a head   P = F / 2 pairs of features
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from model.config import RopeScaling
+
+
+def rotation(
+    positions_BT: Tensor, features: int, theta: float, scaling: RopeScaling | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles (B1TP each), times the attention factor where the scaling has one."""
+    frequencies_P = frequencies(features, theta, scaling, positions_BT.device)
+    angles_B1TP = positions_BT[:, None, :, None].float() * frequencies_P
+    factor = attention_factor(scaling)
+    return (angles_B1TP.cos() * factor).to(dtype), (angles_B1TP.sin() * factor).to(dtype)
+
+
+def rotate(x_BHTF: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate feature pairs (i, i + F/2) by the position's angles."""
+    first, second = x_BHTF.chunk(2, -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x_BHTF.dtype)
+
+
+def frequencies(
+    features: int, theta: float, scaling: RopeScaling | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Radians by which each pair of features turns from one position to the next (float32, P)."""
+    plain_P = 1.0 / theta ** (torch.arange(0, features, 2, dtype=torch.float32, device=device) / features)
+    if scaling is None:
+        return plain_P
+    divided_P = plain_P / scaling.factor
+    if scaling.kind == "linear":
+        return divided_P
+    if scaling.kind == "yarn":
+        kept_P = _kept_by_yarn(features, theta, scaling).to(plain_P.device)
+    else:
+        kept_P = _kept_by_llama3(plain_P, scaling)
+    return divided_P * (1 - kept_P) + plain_P * kept_P
+
+
+def attention_factor(scaling: RopeScaling | None) -> float:
+    """What rotated queries and keys are multiplied by (Peng et al. 2023, equation 22)."""
+    if scaling is None or scaling.kind != "yarn":
+        return 1.0
+    return 0.1 * math.log(scaling.factor) + 1.0 if scaling.attention_factor is None else scaling.attention_factor
+
+
+def _kept_by_llama3(plain_P: Tensor, scaling: RopeScaling) -> Tensor:
+    """How much of each angle stays: all of those that turn often, nothing of those that hardly turn."""
+    turns_P = plain_P * ((scaling.original_context or 0) / (2 * math.pi))
+    return ((turns_P - scaling.low_frequency) / (scaling.high_frequency - scaling.low_frequency)).clamp(0, 1)
+
+
+def _kept_by_yarn(features: int, theta: float, scaling: RopeScaling) -> Tensor:
+    """The same, by a ramp over the numbers of the pairs (Peng et al. 2023, section 3.2)."""
+    first = _pair_that_turns(features, theta, scaling, scaling.beta_fast)
+    last = _pair_that_turns(features, theta, scaling, scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, features - 1)
+    pairs_P = torch.arange(features // 2, dtype=torch.float32)
+    return 1 - ((pairs_P - first) / max(last - first, 1e-3)).clamp(0, 1)
+
+
+def _pair_that_turns(features: int, theta: float, scaling: RopeScaling, times: float) -> float:
+    """The number of the pair (a fraction) that turns so many times within the original context."""
+    return features * math.log((scaling.original_context or 1) / (times * 2 * math.pi)) / (2 * math.log(theta))
