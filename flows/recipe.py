@@ -183,6 +183,10 @@ def _step(name: str, fields: dict[str, Any], resources: Resources, tree: Tree) -
         )
     settings = {key: value for key, value in fields.items() if key != "task"}
     task = validate(task_class(task_name), settings, tree, at, task_name)
+    try:
+        task.check_resources(resources)
+    except ValueError as error:
+        raise RecipeError(f"{tree.place(('resources',))}: {name} cannot run on its resources: {error}") from error
     return Step(name, task_name, task, resources, place)
 
 

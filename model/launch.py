@@ -6,14 +6,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from model import parent
+from model import parent, processes
 from model.request import Request, Run
 from storage import errors
 
@@ -40,7 +38,6 @@ class Place(Protocol):
 
 
 _POLL_SECONDS = 0.3
-_PATIENCE_SECONDS = 10.0
 
 
 def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) -> dict[str, Any]:
@@ -59,15 +56,15 @@ def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) ->
     launcher = parent.Launcher(tuple(lock_fds))
     try:
         with log_path.open("ab") as log:
-            torchrun = _start(described, run.processes, launcher.address, log)
+            started = processes.start(described, run, launcher.address, log)
             try:
-                _watch(torchrun, run, progress)
+                status = _watch(started, run, progress)
             finally:
-                _stop(torchrun)
+                started.stop()
     finally:
         launcher.close()
-    if torchrun.returncode != 0:
-        raise _failure(run.scratch, log_path, torchrun.returncode)
+    if status != 0:
+        raise _failure(run, log_path, status, started.lost)
     summary: dict[str, Any] = json.loads((run.scratch / "summary.json").read_text(encoding="utf-8"))
     return summary
 
@@ -77,6 +74,7 @@ def run_of(place: Place) -> Run:
     resources = place.resources
     return Run(
         processes=resources.processes,
+        hosts=resources.hosts,
         zero_stage=resources.zero_stage,
         micro_batch_sequences=resources.micro_batch_sequences,
         device=resources.device,
@@ -86,37 +84,11 @@ def run_of(place: Place) -> Run:
     )
 
 
-def _start(described: Path, processes: int, address: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        *("--nnodes", "1", "--nproc-per-node", str(processes)),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-        *("-m", "model.worker", str(described)),
-    ]
-    environment = {
-        **os.environ,
-        parent.ADDRESS: address,
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, _processors() // processes)),
-        "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here; importing the compiler takes 2 s
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host whose own name cannot be resolved is common
-    return subprocess.Popen(  # noqa: S603
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-    )
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _watch(torchrun: subprocess.Popen[bytes], run: Run, progress: Progress) -> None:
-    """Tell of the newest step until the processes have ended."""
+def _watch(started: processes.Started, run: Run, progress: Progress) -> int:
+    """Tell of the newest step until the processes have ended; returns their exit status."""
     total: int | None = None
     told = -1
-    while torchrun.poll() is None:
+    while (status := started.status) is None:
         if total is None and (run.scratch / "plan.json").is_file():
             total = json.loads((run.scratch / "plan.json").read_text(encoding="utf-8"))["tokens"]
         row = _newest(run.metrics_file) if total is not None else None
@@ -124,6 +96,7 @@ def _watch(torchrun: subprocess.Popen[bytes], run: Run, progress: Progress) -> N
             told = row["step"]
             progress(int(row["tokens"]), total, "tokens", f"loss {row['loss']:.3f}")
         time.sleep(_POLL_SECONDS)
+    return status
 
 
 def _newest(metrics: Path) -> dict[str, Any] | None:
@@ -144,30 +117,29 @@ def _newest(metrics: Path) -> dict[str, Any] | None:
     return None
 
 
-def _stop(torchrun: subprocess.Popen[bytes]) -> None:
-    """End torchrun and its processes, if they still run (an exception here, such as a cancellation)."""
-    if torchrun.poll() is None:
-        torchrun.send_signal(signal.SIGTERM)
-        try:
-            torchrun.wait(_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            torchrun.kill()  # the ranks end with it
-            torchrun.wait()
-
-
-def _failure(scratch: Path, log: Path, status: int) -> errors.AthanorError:
+def _failure(run: Run, log: Path, status: int, lost: str | None) -> errors.AthanorError:
     """The error that a process left behind, or what can be told from the end of the log."""
-    for path in sorted(scratch.glob("failure-*.json")):
-        failure = json.loads(path.read_text(encoding="utf-8"))
+    left = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(run.scratch.glob("failure-*.json"))]
+    resumes = "; started again, it continues from its last checkpoint" if any(run.scratch.glob("checkpoints/*")) else ""
+    told = f"(more in {log}){resumes}"
+    # A process that lost another says only what the end of that one did to it.
+    for failure in [failure for failure in left if not failure["lost_another"]]:
         kind = getattr(errors, failure["error"], None)
         if isinstance(kind, type) and issubclass(kind, errors.AthanorError):
             return kind(failure["message"])
         first_line = next(iter(failure["message"].splitlines()), "")
-        return errors.TrainingFailed(f"{failure['error']}: {first_line} (more in {log})")
+        return errors.TrainingFailed(f"{failure['error']}: {first_line} {told}")
     tail = log.read_text(encoding="utf-8", errors="replace")[-20_000:]
     killed = re.findall(r"exitcode\s*:\s*-(\d+)", tail)
-    if killed:
+    if killed and not left:
         name = signal.Signals(int(killed[-1])).name
         hint = "; out of memory? fewer micro_batch_sequences need less" if name == "SIGKILL" else ""
-        return errors.TrainingFailed(f"a training process was ended by {name}{hint} (more in {log})")
-    return errors.TrainingFailed(f"training ended with status {status} (more in {log})")
+        return errors.TrainingFailed(f"a training process was ended by {name}{hint} {told}")
+    joined = re.findall(r"(\d+)/(\d+) clients joined", tail)
+    if run.hosts is not None and joined:
+        wait = f"{run.hosts.join_seconds} s (hosts.join_seconds)"
+        return errors.TrainingFailed(f"{joined[-1][0]} of {joined[-1][1]} hosts were there after {wait} {told}")
+    for failure in left:
+        return errors.TrainingFailed(f"{failure['message']} {told}")
+    host = f"host {lost}: its part of the " if lost is not None else ""
+    return errors.TrainingFailed(f"{host}training ended with status {status} {told}")

@@ -12,6 +12,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 PLUMBING = "who lives and dies with whom cannot shape bytes"
@@ -59,10 +60,11 @@ class Launcher:
 def hold_on() -> None:
     """Connect to the launcher, take over its lock, and end with it (or with torchrun) from now on.
 
-    Without a launcher (a test's process group) nothing is done.
+    On a host that is not the launcher's, the process ends with torchrun alone.
     """
     address = os.environ.get(ADDRESS)
     if address is None:
+        threading.Thread(target=_watch, args=(None, os.getppid()), daemon=True).start()
         return
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -73,9 +75,13 @@ def hold_on() -> None:
     threading.Thread(target=_watch, args=(connection, os.getppid()), daemon=True).start()
 
 
-def _watch(connection: socket.socket, parent: int) -> None:
-    connection.settimeout(_POLL_SECONDS)
+def _watch(connection: socket.socket | None, parent: int) -> None:
+    if connection is not None:
+        connection.settimeout(_POLL_SECONDS)
     while os.getppid() == parent:
+        if connection is None:
+            time.sleep(_POLL_SECONDS)
+            continue
         try:
             if connection.recv(1) == b"":
                 break

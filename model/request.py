@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from model.config import Frozen, ModelConfig, Precision
+from model.hosts import Hosts
 from model.optimizer_config import OptimizerConfig
 from storage.artifact import Artifact, Manifest
 from storage.identity import digest_of_value
@@ -80,6 +81,9 @@ class Run(Frozen):
     """Where and how fast it runs: nothing here shapes the result, but for its last bits."""
 
     processes: int = Field(1, ge=1)
+    """Of all hosts together."""
+    hosts: Hosts | None = None
+    """Where the processes run; None: on this host."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     micro_batch_sequences: int = Field(8, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"

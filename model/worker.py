@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
+import threading
 import traceback
 import warnings
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,9 @@ import torch
 from model import parent
 from model.batches import Sequences
 from model.config import ModelConfig
+from model.interface import use_interface
 from model.order import Order
+from model.pulse import Pulse
 from model.request import RandomNetwork, Request
 from model.training_data import make_data
 from model.transformer import Transformer
@@ -32,6 +37,7 @@ PLAN = "plan.json"
 """How long a run will be."""
 SUMMARY = "summary.json"
 """What a finished run says about itself."""
+_SECONDS_TO_TELL = 3.0
 
 
 def main(path: Path) -> None:
@@ -39,14 +45,29 @@ def main(path: Path) -> None:
     parent.hold_on()
     request = Request.model_validate_json(path.read_text(encoding="utf-8"))
     try:
-        work(request)
+        with Pulse(request.run.hosts, partial(_give_up, request.run.scratch)):
+            work(request)
     except Exception as error:  # noqa: BLE001  # told by class and message to the launcher, whatever it is
         traceback.print_exc()
         failure = _failure(error)
-        place = request.run.scratch / FAILURE.format(rank=os.environ.get("RANK", "0"))
-        _write_whole(place, {"error": type(failure).__name__, "message": str(failure)})
-        sys.stderr.flush()
+        _leave(request.run.scratch, type(failure).__name__, str(failure), isinstance(failure, _LostAnother))
         os._exit(1)  # at once: a process group that lost a member can hang at exit
+
+
+def _give_up(scratch: Path, message: str) -> None:
+    """End this process, which waits for one that it will never hear from."""
+    # The folder may be out of reach too: then nobody is told.
+    telling = threading.Thread(target=_leave, args=(scratch, "TrainingFailed", message, True), daemon=True)
+    telling.start()
+    telling.join(_SECONDS_TO_TELL)
+    os._exit(1)
+
+
+def _leave(scratch: Path, error: str, message: str, lost_another: bool) -> None:
+    """Tell the launcher why this process ends."""
+    place = scratch / FAILURE.format(rank=os.environ.get("RANK", "0"))
+    _write_whole(place, {"error": error, "message": message, "lost_another": lost_another})
+    sys.stderr.flush()
 
 
 def _write_whole(path: Path, value: dict[str, Any]) -> None:
@@ -56,7 +77,21 @@ def _write_whole(path: Path, value: dict[str, Any]) -> None:
     beside.rename(path)
 
 
+class _LostAnother(Exception):
+    """The connection to another training process broke: that one has more to say about why."""
+
+
+_BROKEN_CONNECTION = re.compile(
+    r"Connection closed by peer|Connection reset|Broken pipe|Connection refused|Socket closed|recv returned 0"
+    r"|remote process exited|ncclRemoteError|timed out", re.IGNORECASE
+)  # fmt: skip
+_ADDRESS = re.compile(r"\[([0-9a-fA-F.:]+)\]:\d+")
+
+
 def _failure(error: Exception) -> Exception:
+    if isinstance(error, RuntimeError) and _BROKEN_CONNECTION.search(str(error)):
+        place = _ADDRESS.search(str(error))
+        return _LostAnother(f"lost the connection to a training process{f' on {place[1]}' if place else ''}")
     if isinstance(error, OSError) and error.errno is not None:
         return StoreUnavailable(f"{error.filename or 'scratch'}: {error.strerror}")
     if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -68,6 +103,7 @@ def work(request: Request) -> None:
     """Train from the newest checkpoint, or from the start, and write the result."""
     from model.checkpoint import Checkpoints
 
+    use_interface(request.run.hosts)
     device = join_process_group(request.run.device)
     torch.manual_seed(request.seed)
     order, validation, steps = make_data(request)
@@ -145,8 +181,6 @@ def _run_loop(
     request: Request, engine: Engine, order: Order, validation: Sequences, steps: int, checkpoints: Any, saved: Any,
     vocabulary: int, device: torch.device,
 ) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
-    from functools import partial
-
     from model.loop import Loop, Plan, measured_peak
     from model.objectives import OBJECTIVES
     from model.recorder import Recorder

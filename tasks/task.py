@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from model.hosts import Hosts
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
 from storage.takedown import Takedowns, Where
@@ -118,7 +119,9 @@ class Resources(Settings):
     """Worker processes of a data step: as many as there are processors (with ``ray``: in the cluster), and fewer
     where memory is short."""
     processes: int = Field(1, ge=1)
-    """Training processes (ranks)."""
+    """Training processes (ranks), on all hosts together."""
+    hosts: Hosts | None = None
+    """The hosts of a training step; without it, this one."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed's ZeRO stage."""
     micro_batch_sequences: int = Field(8, ge=1)
@@ -341,6 +344,11 @@ class Task(Settings):
     def pinned(self) -> bool:
         """Whether the latest artifact stays in use when nothing but the content of the inputs has changed."""
         return False
+
+    def check_resources(self, resources: Resources) -> None:
+        """Raise ValueError, with a remedy, if it cannot run on these resources."""
+        if self.trains and resources.hosts is not None:
+            resources.hosts.check(resources.processes)
 
     @abstractmethod
     def run(self, context: Context) -> Result:
