@@ -39,6 +39,8 @@ class Sequences:
     """(pieces) how many of the first predictions do not count."""
     bounds: Ints
     """(sequences + 1) where each sequence's pieces begin."""
+    labels: Ints | None = None
+    """(sequences) what class each one is of, where there are classes."""
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -50,7 +52,8 @@ class Sequences:
         bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         places = np.repeat(self.bounds[chosen] - bounds[:-1], sizes) + np.arange(bounds[-1])
         pieces = [self.pieces[place] for place in places.tolist()]
-        return Sequences(pieces, self.lengths[places], self.masked[places], bounds)
+        labels = None if self.labels is None else self.labels[chosen]
+        return Sequences(pieces, self.lengths[places], self.masked[places], bounds, labels)
 
 
 def joined(parts: Sequence[Sequences]) -> Sequences:
@@ -58,11 +61,13 @@ def joined(parts: Sequence[Sequences]) -> Sequences:
     if len(parts) == 1:
         return parts[0]
     sizes = [np.diff(part.bounds) for part in parts]
+    labels = [part.labels for part in parts if part.labels is not None]
     return Sequences(
         pieces=list(itertools.chain.from_iterable(part.pieces for part in parts)),
         lengths=np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)]),
         masked=np.concatenate([np.zeros(0, np.int64), *(part.masked for part in parts)]),
         bounds=np.cumsum(np.concatenate([[0], *sizes])).astype(np.int64),
+        labels=np.concatenate(labels) if labels else None,
     )
 
 
@@ -81,6 +86,8 @@ class Batch:
     rows_B: Tensor
     """int64, the number of each sequence in the endless order of the data: what is drawn at random (masks, dropout)
     follows from it, so that it is the same after a resume and on any number of processes."""
+    labels_B: Tensor
+    """int64, the class of each sequence, or IGNORED where it has none."""
 
     @property
     def predicted(self) -> int:
@@ -100,8 +107,12 @@ class Rows(Protocol):
     def blocks(self) -> Ints:
         """(blocks + 1) where each block of sequences begins that is to be read as a whole."""
 
-    def read(self, rows: Ints) -> Sequences:
-        """The sequences with these numbers, in this order."""
+    def read(self, rows: Ints, places: Ints | None = None) -> Sequences:
+        """The sequences with these numbers, in this order.
+
+        ``places``: their numbers in the endless order of the data, by which anything of them that is
+        drawn anew each time is drawn (default: ``rows``).
+        """
 
     def expect(self, block: int) -> None:
         """Be told which block comes next."""
@@ -133,10 +144,11 @@ class TextRows:
     def expect(self, block: int) -> None:
         """All is in memory already."""
 
-    def read(self, rows: Ints) -> Sequences:
+    def read(self, rows: Ints, places: Ints | None = None) -> Sequences:
+        """The sequences with these numbers, in this order."""
         found = self._packing.pieces(rows)
-        places = zip(found.documents.tolist(), found.starts.tolist(), found.lengths.tolist(), strict=True)
-        views = [self._texts[document].tokens[start : start + length + 1] for document, start, length in places]
+        pieces = zip(found.documents.tolist(), found.starts.tolist(), found.lengths.tolist(), strict=True)
+        views = [self._texts[document].tokens[start : start + length + 1] for document, start, length in pieces]
         masked = np.clip(self._first[found.documents] - 1 - found.starts, 0, found.lengths)
         return Sequences(views, found.lengths, masked, found.bounds)
 
@@ -179,7 +191,8 @@ def collate(sequences: Sequences, context: int, first_row: int = 0) -> Batch:
         masked[of_piece] = sequences.masked
         targets[positions < np.repeat(masked, sizes)] = IGNORED
     tokens_BT, targets_BT, documents_BT, positions_BT = torch.from_numpy(made).view(4, count, context).unbind()
-    return Batch(tokens_BT, targets_BT, documents_BT, positions_BT, torch.from_numpy(rows))
+    labels = np.full(count, IGNORED, np.int64) if sequences.labels is None or not len(sequences) else sequences.labels
+    return Batch(tokens_BT, targets_BT, documents_BT, positions_BT, torch.from_numpy(rows), torch.from_numpy(labels))
 
 
 def _with_padding(views: Sequence[Tokens], bounds: Ints, padding: Ints, context: int) -> list[Tokens]:

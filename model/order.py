@@ -153,9 +153,9 @@ class Order:
         chosen, rows = self.places(start, count)
         present: list[int] = np.unique(chosen).tolist()
         if len(present) == 1:
-            return self._parts[present[0]].read(rows)
+            return self._parts[present[0]].read(rows, np.arange(start, start + count))
         mine = [np.flatnonzero(chosen == part) for part in present]
-        read = [self._parts[part].read(rows[at]) for part, at in zip(present, mine, strict=True)]
+        read = [self._parts[part].read(rows[at], start + at) for part, at in zip(present, mine, strict=True)]
         return joined(read).take(np.argsort(np.concatenate(mine)))
 
     def places(self, start: int, count: int) -> tuple[Ints, Ints]:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from model.config import Frozen, ModelConfig, Precision
 from model.hosts import Hosts
+from model.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.optimizer_config import OptimizerConfig
 from storage.artifact import Artifact, Manifest
 from storage.identity import digest_of_value
@@ -104,7 +105,7 @@ class Request(Frozen):
     network: RandomNetwork | NetworkFolder
     adapter: LoraSettings | None = None
     data: ShardsData | ExamplesData
-    objective: Literal["next_token"] = "next_token"
+    objective: ObjectiveConfig = NextTokenConfig()
     context: int = Field(ge=2)
     """Tokens of a sequence."""
     batch_tokens: int = Field(ge=2)
@@ -130,6 +131,11 @@ class Request(Frozen):
     @property
     def batch_sequences(self) -> int:
         return self.batch_tokens // self.context
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it is trained on pairs of segments."""
+        return isinstance(self.objective, MaskedConfig) and self.objective.next_sentence
 
     @property
     def identity(self) -> str:

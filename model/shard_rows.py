@@ -44,7 +44,7 @@ class ShardRows:
             sizes = [count_rows(lengths[self._documents(block)], self._context) for block in range(len(self._files))]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
-    def read(self, rows: Ints) -> Sequences:
+    def read(self, rows: Ints, places: Ints | None = None) -> Sequences:
         """The sequences with these numbers, in this order."""
         of_row = np.searchsorted(self.blocks, rows, side="right") - 1
         present: list[int] = np.unique(of_row).tolist()

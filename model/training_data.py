@@ -9,11 +9,12 @@ import numpy as np
 
 from model.batches import Rows, Sequences, Text, TextRows, joined
 from model.order import Order, permuted
+from model.pairs import PairRows
 from model.request import ExamplesData, Request, ShardsData
 from model.shard_rows import ShardRows, check_room
 from storage.corpus import Examples
 from storage.errors import UserError
-from storage.shards import Shards, SplitName
+from storage.shards import Shards, Split, SplitName
 from storage.tokenizer import Tokenizer
 
 
@@ -29,8 +30,13 @@ def make_data(request: Request) -> tuple[Order, Sequences, int]:
         weights: Sequence[float] = [part.weight for part in request.data.parts]
         splits, block = [shards.split("train") for shards in opened], request.data.shuffle_tokens
         check_room(splits, block)
-        parts = [ShardRows(split, request.context, block, request.seed) for split in splits]
-        held_out = [ShardRows(shards.split("validation"), request.context) for shards in opened]
+        validation_splits = [shards.split("validation") for shards in opened]
+        if request.pairs:
+            parts = [_pairs(split, request) for split in splits]
+            held_out = [_pairs(split, request) for split in validation_splits]
+        else:
+            parts = [ShardRows(split, request.context, block, request.seed) for split in splits]
+            held_out = [ShardRows(split, request.context) for split in validation_splits]
     else:
         weights = [1.0]
         parts = [TextRows(example_texts(request.data, "train"), request.context)]
@@ -44,6 +50,19 @@ def make_data(request: Request) -> tuple[Order, Sequences, int]:
         steps = math.ceil((request.tokens or 0) / request.batch_tokens)
     validation = joined([_some(part, 2 * sequences) for part in held_out])
     return Order(parts, weights, request.seed), validation, max(1, steps)
+
+
+def _pairs(split: Split, request: Request) -> PairRows:
+    special = request.special_tokens
+    return PairRows(split, request.context, special.bos, special.eos, request.seed)
+
+
+def tokenizer_of(request: Request) -> Tokenizer:
+    """The tokenizer that made the request's tokens."""
+    if isinstance(request.data, ShardsData):
+        first = request.data.parts[0].shards
+        return Shards(first.folder, first.manifest).tokenizer
+    return Tokenizer(request.data.tokenizer.folder, request.data.tokenizer.manifest)
 
 
 def _some(rows: Rows, most: int) -> Sequences:

@@ -24,7 +24,7 @@ from model.interface import use_interface
 from model.order import Order
 from model.pulse import Pulse
 from model.request import RandomNetwork, Request
-from model.training_data import make_data
+from model.training_data import make_data, tokenizer_of
 from model.transformer import Transformer
 from storage.errors import StoreUnavailable, UserError
 
@@ -182,7 +182,7 @@ def _run_loop(
     vocabulary: int, device: torch.device,
 ) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
     from model.loop import Loop, Plan, measured_peak
-    from model.objectives import OBJECTIVES
+    from model.objectives import make_objective
     from model.recorder import Recorder
     from model.schedule import learning_rate
 
@@ -204,8 +204,9 @@ def _run_loop(
         peak_flops=measured_peak(device, dtype) * engine.processes,
     )
     start = saved.step if saved else 0
+    objective = make_objective(request.objective, tokenizer_of(request), request.seed)
     recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
-    loop = Loop(engine, OBJECTIVES[request.objective](), order, validation, plan, checkpoints, recorder)
+    loop = Loop(engine, objective, order, validation, plan, checkpoints, recorder)
     outcome = loop.run(start, saved.loss) if saved else loop.run(start)
     return asdict(outcome), {"flops_utilization": outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops}
 

@@ -18,6 +18,8 @@ from storage.bpe.known import Ids, Numbers
 from storage.bpe.texts import TextEncoder, column_of
 from storage.errors import SourceError
 
+MASK_NAMES = ("<mask>", "[MASK]")
+"""Special tokens that stand for a hidden token, where a tokenizer does not say which of its tokens does."""
 _PROBE = "The end.  def f(x):\n    return {'a': [1, 23]}\n\n\t床前明月光，疑是地上霜。é ▁ 👩‍👩‍👧‍👦 \x00 word<s> "
 """Tells whether two files of one folder give the same ids."""
 
@@ -81,6 +83,21 @@ class Tokenizer(Artifact):
         """Id of the padding token; that of the end token where there is none."""
         return self._backend.pad_id
 
+    @property
+    def mask_id(self) -> int | None:
+        """Id of the token that stands for a hidden one; None where there is none."""
+        return self._backend.mask_id
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids that no text is encoded to, in ascending order: the beginning, the end, a hidden token …"""
+        return self._backend.special_ids
+
+    @property
+    def pieces(self) -> list[str]:
+        """By id, what the file calls each piece, marks included (``▁the``, ``Ġthe``, ``##ing``, ``<0xE4>``)."""
+        return self._backend.pieces()
+
     @cached_property
     def _backend(self) -> _Backend:
         files = self.manifest.files
@@ -104,10 +121,14 @@ class _Backend(Protocol):
     bos_id: int
     eos_id: int
     pad_id: int
+    mask_id: int | None
+    special_ids: list[int]
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]: ...
 
     def decode(self, ids: list[int]) -> str: ...
+
+    def pieces(self) -> list[str]: ...
 
 
 class _SentencePiece:
@@ -129,6 +150,10 @@ class _SentencePiece:
             raise SourceError(f"tokenizer {path.name}: it has no end token; train one with </s>")
         self.bos_id = _or_else(self._model.bos_id(), self.eos_id)
         self.pad_id = _or_else(self._model.pad_id(), self.eos_id)
+        ids = range(self.vocab_size)
+        self.special_ids = [token for token in ids if self._model.is_control(token) or self._model.is_unknown(token)]
+        names = {self._model.id_to_piece(token): token for token in self.special_ids}
+        self.mask_id = next((names[name] for name in MASK_NAMES if name in names), None)
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]:
         if self.columns is not None:
@@ -138,6 +163,9 @@ class _SentencePiece:
     def decode(self, ids: list[int]) -> str:
         text: str = self._model.decode(ids)
         return text
+
+    def pieces(self) -> list[str]:
+        return [self._model.id_to_piece(token) for token in range(self.vocab_size)]
 
 
 class _HuggingFace:
@@ -164,6 +192,9 @@ class _HuggingFace:
         self.eos_id = eos
         self.bos_id = vocabulary.get(special.get("bos_token", ""), eos)
         self.pad_id = vocabulary.get(special.get("pad_token", ""), eos)
+        self.special_ids = sorted(n for n, token in self._fast.get_added_tokens_decoder().items() if token.special)
+        names = (special.get("mask_token"), *(n for n in MASK_NAMES if vocabulary.get(n) in self.special_ids))
+        self.mask_id = next((vocabulary[name] for name in names if name in vocabulary), None)
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]:
         encoded = (self._fast.encode(text, add_special_tokens=False).ids for text in texts.to_pylist())
@@ -171,6 +202,9 @@ class _HuggingFace:
 
     def decode(self, ids: list[int]) -> str:
         return str(self._fast.decode(ids, skip_special_tokens=True))
+
+    def pieces(self) -> list[str]:
+        return [self._fast.id_to_token(token) or "" for token in range(self.vocab_size)]
 
 
 def _joined(parts: Sequence[Ids]) -> tuple[Ids, Numbers]:
@@ -201,7 +235,7 @@ def _special_tokens(artifact: Tokenizer) -> dict[str, str]:
         if name in artifact.manifest.files:
             for role, token in json.loads(artifact.path(name).read_text("utf-8")).items():
                 content = token.get("content") if isinstance(token, dict) else token
-                if role in ("bos_token", "eos_token", "pad_token") and isinstance(content, str):
+                if role in ("bos_token", "eos_token", "pad_token", "mask_token") and isinstance(content, str):
                     found[role] = content
     return found
 

@@ -22,17 +22,20 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def made_tokenizer(folder: Path, extra: Sequence[str] = ()) -> Tokenizer:
-    """Four special tokens, then a token for every byte, then ``extra`` unused ones: loses nothing, learns nothing."""
+def made_tokenizer(folder: Path, extra: Sequence[str] = (), special: Sequence[str] = ()) -> Tokenizer:
+    """Four special tokens, then a token for every byte, then ``extra`` unused ones: loses nothing, learns nothing.
+
+    ``special``: more special tokens, with the last ids.
+    """
     from tokenizers import AddedToken, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Fast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {piece: number for number, piece in enumerate([*SPECIAL, *alphabet, *extra])}
+    vocabulary = {piece: number for number, piece in enumerate([*SPECIAL, *alphabet, *extra, *special])}
     fast = Fast(models.BPE(vocabulary, [], unk_token=None))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     fast.decoder = decoders.ByteLevel()
-    fast.add_special_tokens([AddedToken(piece, special=True) for piece in SPECIAL])
+    fast.add_special_tokens([AddedToken(piece, special=True) for piece in (*SPECIAL, *special)])
     folder.mkdir(parents=True, exist_ok=True)
     fast.save(str(folder / "tokenizer.json"))
     names = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), SPECIAL, strict=True))

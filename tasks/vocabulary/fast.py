@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.bpe.texts import SPACE_MARK
+from storage.tokenizer import MASK_NAMES
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -39,7 +40,9 @@ def _text(value: Any) -> str:
 
 
 def _config(special: Sequence[str]) -> dict[str, Any]:
-    named = {"additional_special_tokens": list(special)} if special else {}
+    named: dict[str, Any] = {"additional_special_tokens": list(special)} if special else {}
+    if masks := [name for name in MASK_NAMES if name in special]:
+        named["mask_token"] = masks[0]
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": False,

@@ -30,7 +30,7 @@ class Numbers:
     def expect(self, block: int) -> None:
         self.expected = block
 
-    def read(self, rows: np.ndarray) -> Sequences:
+    def read(self, rows: np.ndarray, places: np.ndarray | None = None) -> Sequences:
         pieces = [np.array([self.part * 1000 + row, 0]) for row in rows.tolist()]
         count = len(pieces)
         return Sequences(pieces, np.ones(count, np.int64), np.zeros(count, np.int64), np.arange(count + 1))
