@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from model.attention import PADDING
 from model.batches import Batch
 from model.objective_config import MaskedConfig, NextTokenConfig
 from model.order import mixed
-from model.transformer import IGNORED, PADDING
+from model.transformer import IGNORED
 from model.words import Words
 from storage.errors import UserError
 from storage.tokenizer import Tokenizer
@@ -58,7 +59,7 @@ class NextToken:
         return {"loss": batch.predicted}
 
     def losses(self, network: nn.Module, batch: Batch) -> list[Loss]:
-        summed = network(batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT)
+        summed = network(batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT, rows_B=batch.rows_B)
         return [Loss("loss", 1.0, summed)]
 
 
@@ -113,8 +114,8 @@ class Masked:
     def losses(self, network: nn.Module, batch: Batch) -> list[Loss]:
         where = (batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT)
         if not self._config.next_sentence:
-            return [Loss("loss", 1.0, network(*where))]
-        tokens, pairs = network(*where, labels_B=batch.labels_B)
+            return [Loss("loss", 1.0, network(*where, rows_B=batch.rows_B))]
+        tokens, pairs = network(*where, rows_B=batch.rows_B, labels_B=batch.labels_B)
         return [Loss("loss", 1.0, tokens), Loss("next_sentence", 1.0, pairs)]
 
     def _uniform(self, batch: Batch, draw: int) -> npt.NDArray[np.float64]:

@@ -154,6 +154,7 @@ def make_network(request: Request) -> tuple[Transformer, int]:
         network.initialise(request.seed)
     else:
         network = huggingface.load(source.opened.folder)
+    network.model.noise_seed = request.seed
     if request.adapter is not None:
         from model import lora
 

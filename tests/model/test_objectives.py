@@ -10,10 +10,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from model.attention import PADDING
 from model.batches import Batch, Text, TextRows, collate
 from model.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.objectives import Masked, make_objective
-from model.transformer import IGNORED, PADDING
+from model.transformer import IGNORED
 from storage.errors import UserError
 from storage.tokenizer import Tokenizer
 from tests.made import made_tokenizer
