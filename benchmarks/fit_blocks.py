@@ -172,7 +172,7 @@ def labelled(page: Page, reference: str) -> Labelled | None:
     """What a page teaches; None where that is nothing."""
     flat = " ".join(reference.split())
     is_teacher = len(reference) >= MIN_TEACHING and all(" ".join(text.split()) in flat for text in page.present)
-    blocks = outline_of(page.html)
+    blocks = outline_of([page.html])
     if not blocks.texts:
         return None
     kept, weights = label(page, blocks.texts, reference, is_teacher)

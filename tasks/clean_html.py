@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pydantic import Field, model_validator
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of
 from storage.identity import canonical_json
 from storage.takedown import Takedowns
-from tasks.html.extractors import MARKDOWN, all_text, extract, tidy, warm_up
+from tasks.html.extractors import MARKDOWN, TOGETHER, all_text, extract_each, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.rows import RowWork, Worked
 from tasks.sources.in_place import Origins, Reader
@@ -28,6 +29,10 @@ from tasks.text.unicode import normalise, repair, without_controls
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml", "text/xml", "application/xml")
 _NEVER_TEXT = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
+_BATCH_BYTES = 1 << 20
+_BATCH_PAGES = 64
+"""Pages are worked on together up to so many, or to so many bytes: enough for what a batch costs to hardly matter for
+its pages, and few enough for its columns to stay near the processor."""
 _SHOWN_BYTES = 1_000_000
 """Of a page that becomes a sample, so many bytes are made readable."""
 _LOOKS_LIKE_HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|div|p|table|meta|title|h[1-6])\b", re.IGNORECASE)
@@ -89,12 +94,11 @@ class Cleaned:
     said: PageMetadata
 
 
-class Dropped(Exception):
-    """This page gives no document; ``reason`` is counted."""
+@dataclass(frozen=True)
+class Dropped:
+    """A page that gives no document; ``reason`` is counted."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -119,34 +123,63 @@ class CleanPages(RowWork):
         """Clean the pages in their order."""
         warm_up(self.task.extractor)
         tally, documents, origin = Tally(), [], []
+        numbers = count()
         with Reader(self.origins) as reader:
-            for number, page in enumerate(rows.to_pylist()):
-                tally.row = number
-                page["content"] = reader.content(page)
-                document = self._document(page, tally, guard)
-                if document is not None:
-                    documents.append(document)
-                    origin.append(number)
+            for batch in self._batches(rows.to_pylist(), reader):
+                for page, outcome in zip(batch, self._outcomes(batch, guard), strict=True):
+                    tally.row = next(numbers)
+                    document = self._settled(page, outcome, tally, guard)
+                    if document is not None:
+                        documents.append(document)
+                        origin.append(tally.row)
         return Worked(table_of(documents, DOCUMENTS_SCHEMA), origin, tally)
 
-    def _document(self, page: dict[str, Any], tally: Tally, guard: Guard) -> dict[str, Any] | None:
-        """Clean a page, and count what became of it."""
-        content, url = page["content"], page["url"]
-        shown = partial(whole_page, guard, page)
+    def _batches(self, pages: Sequence[dict[str, Any]], reader: Reader) -> Iterator[list[dict[str, Any]]]:
+        """The pages with their content, in batches of such a size as the extractor works on best."""
+        most = _BATCH_PAGES if self.task.extractor in TOGETHER else 1
+        batch: list[dict[str, Any]] = []
+        size = 0
+        for page in pages:
+            page["content"] = reader.content(page)
+            if batch and (len(batch) == most or size + len(page["content"]) > _BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(page)
+            size += len(page["content"])
+        if batch:
+            yield batch
+
+    def _outcomes(self, pages: Sequence[dict[str, Any]], guard: Guard) -> list[Cleaned | Dropped]:
+        """What becomes of the pages; a batch that fails, or that cost a worker its life, is worked on one by one."""
+        if len(pages) > 1:
+            try:
+                outcomes: list[Cleaned | Dropped] = guard(f"batch from {pages[0]['id']}", clean_pages, self.task, pages)
+                return outcomes
+            except Exception:  # noqa: BLE001 - some page's fault, and the same will be raised again for that page alone
+                return [outcome for page in pages for outcome in self._outcomes([page], guard)]
         try:
-            cleaned = guard(page["id"], clean_page, self.task, content, page["content_type"], url, _day_of(page))
-        except (Dropped, DocumentLost) as dropped:
-            tally.drop(dropped.reason, len(content), url, shown)
-            return None
+            outcomes = guard(pages[0]["id"], clean_pages, self.task, pages)
+            return outcomes
+        except DocumentLost as lost:
+            return [Dropped(lost.reason)]
         except Exception:  # noqa: BLE001 - whatever a library raises on a page, it is that page's fault
-            tally.drop("extractor_failed", len(content), url, shown)
+            return [Dropped("extractor_failed")]
+
+    def _settled(
+        self, page: dict[str, Any], outcome: Cleaned | Dropped, tally: Tally, guard: Guard
+    ) -> dict[str, Any] | None:
+        """Count what became of a page; its document, if it gives one."""
+        size, url = len(page["content"]), page["url"]
+        shown = partial(whole_page, guard, page)
+        if isinstance(outcome, Dropped):
+            tally.drop(outcome.reason, size, url, shown)
             return None
-        document = _row(page, cleaned)
+        document = _row(page, outcome)
         if self.takedowns.concern_text(document["text"], document["title"]):
-            tally.forget(len(content))
+            tally.forget(size)
             return None
-        tally.keep(len(content), cleaned.text)
-        tally.show("cleaned", shown, cleaned.text, url, "the whole page as text", "kept")
+        tally.keep(size, outcome.text)
+        tally.show("cleaned", shown, outcome.text, url, "the whole page as text", "kept")
         return document
 
 
@@ -168,33 +201,49 @@ def _row(page: dict[str, Any], cleaned: Cleaned) -> dict[str, Any]:
     }
 
 
-def _day_of(page: dict[str, Any]) -> date | None:
+def _day_of(page: Mapping[str, Any]) -> date | None:
     """When the page was collected, where its source says so."""
-    return page["collected_at"].date() if page["collected_at"] else None
+    collected: datetime | None = page["collected_at"]
+    return collected.date() if collected else None
 
 
-def clean_page(
-    task: CleanHtml, content: bytes, content_type: str, url: str = "", collected: date | None = None
-) -> Cleaned:
-    """What becomes of one page, found at ``url`` on the day ``collected``.
+def clean_pages(task: CleanHtml, pages: Sequence[Mapping[str, Any]]) -> list[Cleaned | Dropped]:
+    """What becomes of each of these rows of pages: the same as of it alone."""
+    read = [_read(task, page["content"], page["content_type"]) for page in pages]
+    markup = [one.text for one in read if isinstance(one, _Read) and one.is_html]
+    extracted = iter(extract_each(markup, task.extractor, task.output == "markdown"))
+    outcomes: list[Cleaned | Dropped] = []
+    for page, one in zip(pages, read, strict=True):
+        if isinstance(one, Dropped):
+            outcomes.append(one)
+            continue
+        said = metadata_of(one.text, page["url"], _day_of(page)) if one.is_html else PageMetadata()
+        text = next(extracted) if one.is_html else one.text
+        text = repair(text) if task.repair_unicode else normalise(text)
+        outcomes.append(Cleaned(text, one.encoding, said) if text.strip() else Dropped("empty"))
+    return outcomes
 
-    Raises Dropped for a page that is too large, no text, or empty.
-    """
+
+class _Read(NamedTuple):
+    """A page as text or markup."""
+
+    text: str
+    encoding: str
+    is_html: bool
+
+
+def _read(task: CleanHtml, content: bytes, content_type: str) -> _Read | Dropped:
+    """A page decoded; Dropped if it is too large, or no text."""
     if len(content) > task.max_page_bytes:
-        raise Dropped("too_large")
+        return Dropped("too_large")
     mime = content_type.partition(";")[0].strip().lower()
     if mime.startswith(_NEVER_TEXT) or looks_binary(content, content_type):
-        raise Dropped("not_text")
+        return Dropped("not_text")
     maybe_html = mime in _HTML_TYPES or not mime.startswith("text/")
     decoded = decode(content, content_type, maybe_html)
-    text, said = without_controls(decoded.text), PageMetadata()
-    if mime in _HTML_TYPES or (maybe_html and _LOOKS_LIKE_HTML.search(text[:5_000])):
-        said = metadata_of(text, url, collected)
-        text = extract(text, task.extractor, task.output == "markdown")
-    text = repair(text) if task.repair_unicode else normalise(text)
-    if not text.strip():
-        raise Dropped("empty")
-    return Cleaned(text, decoded.encoding, said)
+    text = without_controls(decoded.text)
+    is_html = mime in _HTML_TYPES or (maybe_html and _LOOKS_LIKE_HTML.search(text[:5_000]) is not None)
+    return _Read(text, decoded.encoding, is_html)
 
 
 def whole_page(guard: Guard, page: dict[str, Any]) -> str:

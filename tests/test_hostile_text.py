@@ -23,7 +23,7 @@ import pytest
 import tasks
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, read_table, table_of
 from storage.errors import StepFailed
-from tasks.clean_html import Cleaned, CleanHtml, Dropped, clean_page
+from tasks.clean_html import Cleaned, CleanHtml, Dropped, clean_pages
 from tasks.dedup import Dedup
 from tasks.filter import Filter
 from tasks.html.extractors import EXTRACTORS, warm_up
@@ -46,14 +46,20 @@ def cleaned(task: CleanHtml, content: bytes, content_type: str) -> tuple[str, fl
     faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
     start = time.process_time()
     try:
-        outcome = clean_page(task, content, content_type, "https://example.org/a/b", None)
-    except Dropped as dropped:
-        return f"dropped: {dropped.reason}", time.process_time() - start
+        (outcome,) = clean_pages(task, [page_of(content, content_type)])
     finally:
         faulthandler.cancel_dump_traceback_later()
     seconds = time.process_time() - start
+    if isinstance(outcome, Dropped):
+        return f"dropped: {outcome.reason}", seconds
     check(outcome)
     return "kept", seconds
+
+
+def page_of(content: bytes, content_type: str) -> dict[str, Any]:
+    """What is asked of a row of pages."""
+    url = "https://example.org/a/b"
+    return {"content": content, "content_type": content_type, "url": url, "collected_at": None}
 
 
 def check(outcome: Cleaned) -> None:

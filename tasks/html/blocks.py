@@ -1,11 +1,12 @@
-"""A page's blocks of text: what stands between two tags that start a new line, without what no reader sees.
+"""Pages' blocks of text: what stands between two tags that start a new line, without what no reader sees.
 
-Pages are bytes here, and tags are columns: text is gathered from all over the page in one step.
-T tags, E elements, I items (pieces of text, each begun by a tag), B blocks.
+Pages are bytes here, one behind the other, and tags are columns: text is gathered from all over them in one step.
+P pages, T tags, E elements, I items (pieces of text, each begun by a tag), B blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import unescape
 
@@ -51,17 +52,21 @@ _DROPPED_MARKS = b"\1\2\3"
 
 @dataclass
 class Outline:
-    """Elements that hold text, and blocks of text, both in the order of the page."""
+    """Elements that hold text, and blocks of text, both in the order of the pages."""
 
     tokens: Tokens
+    blocks: Integers
+    """P + 1: number of blocks before each page; B."""
+    bodies: Integers
+    """P + 1: number of elements before each page; E. A page without blocks has none."""
     shown: NDArray[np.bool_]
     """T: whether the tag is in no part of the page that is left out."""
     kind: Integers
-    """E: its name, see ``tokens.KINDS``; only elements that hold text are here, and always first the body."""
+    """E: its name, see ``tokens.KINDS``; only elements that hold text are here, of a page first the body."""
     opened: Integers
     """E: the tag that opens it."""
     closed: Integers
-    """E: the tag that ends it, or how many tags there are."""
+    """E: the tag that ends it, or the next page's first."""
     parent: Integers
     depth: Integers
     first: Integers
@@ -76,7 +81,7 @@ class Outline:
     tag: Integers
     """B: the tag that begins the block."""
     until: Integers
-    """B: the tag that ends it, or how many tags there are."""
+    """B: the tag that ends it, or the next page's first."""
     texts: list[str]
     """B: with white space as in the source; see :data:`LINE_BREAK` and the like."""
     text: Bytes
@@ -91,20 +96,20 @@ class Outline:
     """B: those within links."""
 
 
-def outline_of(html: str, emphasis: bool = False, whole: bool = False) -> Outline:
-    """The blocks of a page; with ``emphasis``, bold and slanted text is marked.
+def outline_of(pages: Sequence[str], emphasis: bool = False, whole: bool = False) -> Outline:
+    """The blocks of pages; with ``emphasis``, bold and slanted text is marked.
 
     Navigation, footers and comments are left out, unless ``whole``. Linear time.
     """
-    tokens = tokens_of(html)
-    kind = tokens.kind
+    tokens = tokens_of(pages)
+    kind, bodies = tokens.kind, tokens.first
     makes = (kind > 0) & (kind < FIRST_RAW)
     pictures = (kind == KINDS["svg"]).nonzero()[0]
     makes[pictures[tokens.page[tokens.end[pictures] - 1] == ord("/")]] = False
     codes = kind + tokens.closing * np.uint8(CLOSING)
-    length = np.maximum(np.append(tokens.start[1:], tokens.size) - tokens.end - 1, 0)
-    tags = _worth_a_look(makes.nonzero()[0], codes, length)
-    elements = elements_of(tags, codes, len(codes))
+    length = tokens.lengths()
+    tags = _worth_a_look(makes.nonzero()[0], codes, length, bodies)
+    elements = elements_of(tags, codes, bodies)
     covered = left_out(tokens, elements, length, whole)
     length[covered] = 0
     mark = (_MARK_EMPHASIS if emphasis else _MARK)[codes]
@@ -113,20 +118,25 @@ def outline_of(html: str, emphasis: bool = False, whole: bool = False) -> Outlin
     items = np.flatnonzero(~inside & ((mark > _INLINE) | (length > 0)))
     marks = mark[items]
     empty = (marks[:-1] == _BLOCK) & (marks[1:] == _BLOCK) & (length[items[:-1]] == 0)
+    empty[items.searchsorted(bodies[1:-1]) - 1] = False
     items = items[np.append(~empty, True)]
     found = _blocks_of(tokens, ~inside, elements, items, mark[items], length[items], whole)
-    if found is None:  # a page with control characters
-        return outline_of(without_controls(html).translate(_NO_CONTROLS), emphasis, whole)
-    return found
+    if isinstance(found, Outline):
+        return found
+    cleaned = list(pages)  # some have control characters
+    for page in found:
+        cleaned[page] = without_controls(cleaned[page]).translate(_NO_CONTROLS)
+    return outline_of(cleaned, emphasis, whole)
 
 
-def _worth_a_look(tags: Integers, codes: Bytes, length: Integers) -> Integers:
+def _worth_a_look(tags: Integers, codes: Bytes, length: Integers, bodies: Integers) -> Integers:
     """These tags without such pairs of start and end tag as hold nothing at all."""
     sums = np.zeros(len(length) + 1, np.int64)
     np.cumsum(length, out=sums[1:])
     before, kinds = sums[tags], codes[tags]
     pair = (kinds[:-1] + np.uint8(CLOSING) == kinds[1:]) & (kinds[:-1] < CLOSING) & (before[:-1] == before[1:])
-    pair[:1] = False  # the body
+    pages = tags.searchsorted(bodies[:-1])
+    pair[pages[pages < len(pair)]] = False
     begins = pair.nonzero()[0]
     kept = np.ones(len(tags), np.bool_)
     kept[begins] = kept[begins + 1] = False
@@ -134,11 +144,10 @@ def _worth_a_look(tags: Integers, codes: Bytes, length: Integers) -> Integers:
 
 
 def _hints(tokens: Tokens, tags: Integers) -> Integers:
-    """The hints in these start tags; none in the first, the body."""
+    """The hints in these start tags."""
     start = tokens.start[tags] + 1 + NAME_LENGTH[tokens.kind[tags]]
     end = tokens.end[tags]
     named = (end > start).nonzero()[0]
-    named = named[named > 0]
     found = np.zeros(len(tags), np.int64)
     if len(named):
         found[named] = hints_of(tokens.page, start[named], end[named])
@@ -165,14 +174,18 @@ def _blocks_of(
     marks: Bytes,
     length: Integers,
     whole: bool,
-) -> Outline | None:
-    """The outline from items of text; None if marks were there before."""
-    text, offsets = gathered(tokens.page, tokens.end[items], length + 1)
-    text[offsets] = marks
-    text = _plain(text)
+) -> Outline | list[int]:
+    """The outline from items of text; or the pages in which marks were there before."""
+    bodies = items.searchsorted(tokens.first)
+    raw, offsets = gathered(tokens.page, tokens.end[items], length + 1)
+    raw[offsets] = marks
+    text = _plain(raw)
     offsets = np.flatnonzero(_IS_MARK[text])
     if len(offsets) != len(items):
-        return None
+        begin = (np.cumsum(length + 1) - length - 1)[bodies[:-1]]
+        held = np.add.reduceat(_IS_MARK[raw], begin, dtype=np.int64)
+        guilty: list[int] = (held != np.diff(bodies)).nonzero()[0].tolist()
+        return guilty
     inline = _IS_INLINE[marks]
     plain = text[~_IS_INLINE[text]]
     places = offsets - np.cumsum(inline) + inline
@@ -185,19 +198,20 @@ def _blocks_of(
         marks[again] = text[offsets[again]] = plain[places[again]] = _BLOCK
     begin = np.flatnonzero(marks == _BLOCK)
     ink_of = np.add.reduceat(ink, begin)
-    links = np.maximum.accumulate(np.where((marks == _LINK) | (marks == _LINK_END), np.arange(len(marks)), -1))
-    linked_of = np.add.reduceat(np.where((marks[links] == _LINK) & (links >= 0), ink, 0), begin)
+    turns = (marks == _LINK) | (marks == _LINK_END)
+    turns[bodies[:-1]] = True
+    links = np.maximum.accumulate(np.where(turns, np.arange(len(marks)), 0))
+    linked_of = np.add.reduceat(np.where(marks[links] == _LINK, ink, 0), begin)
     blocks = ink_of.nonzero()[0]
     for may_have_comments in (not whole, False):
         tag = items[begin[blocks]]
         first, end = tag.searchsorted(elements.opened), tag.searchsorted(elements.closed)
         kept = first < end
-        kept[0] = True
         opened, closed, first, end = elements.opened[kept], elements.closed[kept], first[kept], end[kept]
         hints = _hints(tokens, opened)
         if not may_have_comments:
             break
-        article = without_comments(tokens, opened, first, end, hints, ink_of[blocks])
+        article = without_comments(tokens, opened, first, end, hints, tag, ink_of[blocks])
         if article is None:
             break
         blocks = blocks[article]
@@ -205,6 +219,8 @@ def _blocks_of(
     chunks = text.tobytes().translate(None, _DROPPED_MARKS).decode("utf-8", "surrogatepass").split("\x05")
     return Outline(
         tokens,
+        tag.searchsorted(tokens.first),
+        opened.searchsorted(tokens.first),
         shown,
         elements.kind[kept],
         opened,

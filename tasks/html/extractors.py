@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tasks.html.depth import limit_depth, pieces_of
 from tasks.html.layout import WIDE_LINE_BREAK
@@ -26,6 +26,15 @@ def extract(html: str, extractor: str = "athanor", markdown: bool = False) -> st
     if markdown and extractor not in MARKDOWN:
         raise ValueError(f"the extractor {extractor} has no Markdown; take one of {', '.join(sorted(MARKDOWN))}")
     return tidy(EXTRACTORS[extractor](html, markdown))
+
+
+def extract_each(pages: Sequence[str], extractor: str = "athanor", markdown: bool = False) -> list[str]:
+    """Likewise of several pages: what ``extract`` gives for each, by ``athanor`` in less time."""
+    if extractor not in TOGETHER:
+        return [extract(html, extractor, markdown) for html in pages]
+    from tasks.html.main_text import main_texts
+
+    return [tidy(text) for text in main_texts(pages, markdown)]
 
 
 def join_wide_lines(html: str) -> str:
@@ -88,6 +97,8 @@ EXTRACTORS: dict[str, Callable[[str, bool], str]] = {
 }
 MARKDOWN = frozenset(EXTRACTORS) - {"resiliparse"}
 """Extractors that can write Markdown."""
+TOGETHER = frozenset(("athanor",))
+"""Extractors that take less time for several pages at once."""
 
 
 def warm_up(extractor: str) -> None:

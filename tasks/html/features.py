@@ -1,12 +1,14 @@
-"""What is measured of every block of a page, in columns: the input of ``tasks.html.block_model``.
+"""What is measured of every block of pages, in columns: the input of ``tasks.html.block_model``.
 
-B blocks, E elements, F features. Counts enter as ``log(1 + count)``.
+P pages with blocks, B blocks, E elements, F features. Counts enter as ``log(1 + count)``. Sums are of whole numbers,
+so that they do not depend on what stands before them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,9 @@ _MAX_LINKS = 0.4
 _MAX_SHARE = 0.5
 """An element that holds more of the page's text says little by its name."""
 _STEPS_UP = 4
+_MOST_STEPS = 30
+_PARTS = 64
+"""Linked characters enter sums in such parts of one."""
 _COUNTS = 14 + 3 * 4
 """Features that enter as ``log(1 + count)``: 14 of the block and its place, three of each element around."""
 _WHOLE = np.array((0.01, 0.01, 1), np.float32)[:, None]
@@ -49,29 +54,55 @@ _WEIGHTS_UP = np.array((0.2, 1, 0.5, 0.33))[:, None]
 
 @dataclass
 class Measured:
-    """Features of a page's blocks, and what pools them."""
+    """Features of pages' blocks, and what pools them."""
 
     features: Floats
     """F × B."""
     chars: Floats
     """B: characters."""
     spans: list[tuple[Integers, Integers]]
-    """The blocks, first and end, of the element around each block's own, and of the two around that."""
+    """The blocks, first and end, of the element around each block's own, of the two around that, and of the page."""
 
 
-def measure(page: Outline) -> Measured:
-    """Measure a page with at least one block."""
-    of_text = wording_of(page)
+class Places(NamedTuple):
+    """Where pages lie among blocks and elements."""
+
+    of_block: Integers
+    """B: number of the page."""
+    of_element: Integers
+    """E: likewise."""
+    begin: Integers
+    """P: the page's first block …"""
+    end: Integers
+    """… and where its blocks end."""
+    body: Integers
+    """P: its first element."""
+
+
+def _places(outline: Outline) -> Places:
+    counts = np.diff(outline.blocks)
+    full = counts.nonzero()[0]
+    pages = np.arange(len(full))
+    of_block, of_element = np.repeat(pages, counts[full]), np.repeat(pages, np.diff(outline.bodies)[full])
+    return Places(of_block, of_element, outline.blocks[full], outline.blocks[full + 1], outline.bodies[full])
+
+
+def measure(outline: Outline) -> Measured:
+    """Measure pages with at least one block."""
+    of_text = wording_of(outline)
     chars, _, commas, _, linked, *_ = of_text
-    count = len(chars)
-    kind, parent, depth, first, end = page.kind, page.parent, page.depth, page.first, page.end
+    count, places = len(chars), _places(outline)
+    kind, parent, depth, first, end = outline.kind, outline.parent, outline.depth, outline.first, outline.end
+    page, begin, stop = places.of_block, places.begin[places.of_block], places.end[places.of_block]
     links = linked / chars
     running = (chars >= PARAGRAPH) & (links < _MAX_LINKS)
     sums = np.zeros((4, count + 1))
-    np.cumsum((chars, linked, np.where(running, chars, 0), running), axis=1, out=sums[:, 1:])
-    page_text, page_prose = float(sums[0, -1]), max(float(sums[2, -1]), 1.0)
+    whole_linked = np.rint(linked * _PARTS) / _PARTS
+    np.cumsum((chars, whole_linked, np.where(running, chars, 0), running), axis=1, out=sums[:, 1:])
+    page_text = sums[0, places.end] - sums[0, places.begin]
+    page_prose = np.maximum(sums[2, places.end] - sums[2, places.begin], 1)
     up = np.empty((_STEPS_UP, count), np.int64)
-    up[0] = page.element
+    up[0] = outline.element
     for step in range(1, _STEPS_UP):
         up[step] = parent[up[step - 1]]
     own, above = kind[up[0]], kind[up[1]]
@@ -80,68 +111,79 @@ def measure(page: Outline) -> Measured:
     links_in = linked_in / text_in
     value = np.where(chars >= 25, (1 + commas + np.minimum(chars / 100, 3)) * (1 - links), 0)
     score = np.bincount(up.ravel(), (value * _WEIGHTS_UP).ravel(), len(kind)) * (1 - links_in)
-    top = int(score.argmax())
-    first_of_top, end_of_top, depth_of_top = int(first[top]), int(end[top]), int(depth[top])
+    top = _best(score, places)
     in_elements = np.array(
         (
             *(text_in, end - first, running_in),
-            *(links_in, prose_in / text_in, prose_in / page_prose, score / max(float(score[top]), 1e-6)),
+            *(links_in, prose_in / text_in, prose_in / page_prose[places.of_element]),
+            score / np.maximum(score[top], 1e-6)[places.of_element],
         ),
         np.float32,
     )[:, up]
 
-    index = np.arange(count, dtype=np.float32)
+    index = np.arange(count)
     titles = (own == KINDS["h1"]).nonzero()[0]
-    title = int(titles[0]) if len(titles) else 0
+    title = np.append(titles, count)[titles.searchsorted(begin)]
+    untitled = title >= stop
     features = np.empty((FEATURES, count), np.float32)
     logs, features_of_text, shares, around, in_shares, kinds, hints = np.split(features, _BORDERS)
     logs[:5] = of_text[:5]
-    logs[5], logs[6] = depth[up[0]], index
-    np.subtract(count, index, out=logs[7])
-    np.subtract(index, title, out=logs[8])
-    logs[9] = page_text
-    np.subtract(index, np.maximum.accumulate(np.where(running, index, -1)), out=logs[10])
-    np.subtract(np.minimum.accumulate(np.where(running, index, count)[::-1])[::-1], index, out=logs[11])
-    np.subtract(first_of_top, index, out=logs[12])
-    np.subtract(index, end_of_top - 1, out=logs[13])
+    logs[5], logs[6] = depth[up[0]], index - begin
+    logs[7], logs[8] = stop - index, index - title
+    logs[9] = page_text[page]
+    logs[10] = index - np.maximum(np.maximum.accumulate(np.where(running, index, -1)), begin - 1)
+    logs[11] = np.minimum(np.minimum.accumulate(np.where(running, index, count)[::-1])[::-1], stop) - index
+    logs[12], logs[13] = first[top][page] - index, index - end[top][page] + 1
     np.maximum(logs[:14], 0, out=logs[:14])
     logs[14:] = in_elements[:3].reshape(-1, count)
     np.log1p(logs, out=logs)
     features_of_text[:] = of_text[5:]
     shares[0], shares[1] = links, running
     np.divide(of_text[[2, 3, 1]], chars * _WHOLE, out=shares[2:5])
-    shares[5], shares[6] = sums[2, :-1] / page_prose, sums[0, :-1] / page_text
-    shares[7], shares[8] = index < title, page_prose / page_text
-    shares[9] = _steps_to(top, parent, first, end, count)
-    shares[10], shares[11] = (depth[up[0]] - depth_of_top) / 5, prose_in[top] / page_prose
-    if not len(titles):
-        logs[8] = shares[7] = -1
-    _fill_around(around, (links, logs[0], running, _HEADING[own], of_text[5], of_text[9]))
+    shares[5] = (sums[2, :-1] - sums[2, begin]) / page_prose[page]
+    shares[6] = (sums[0, :-1] - sums[0, begin]) / page_text[page]
+    shares[7], shares[8] = index < title, (page_prose / page_text)[page]
+    shares[9] = _steps_to(top, parent, first, end, places)
+    shares[10], shares[11] = (depth[up[0]] - depth[top][page]) / 5, (prose_in[top] / page_prose)[page]
+    logs[8, untitled] = shares[7, untitled] = -1
+    _fill_around(around, (links, logs[0], running, _HEADING[own], of_text[5], of_text[9]), places)
     in_shares[:] = in_elements[3:].reshape(-1, count)
     kinds[: len(_GROUPS)], kinds[len(_GROUPS) :] = _KIND[:, own], _KIND[:, above]
-    _fill_hints(hints, page, text_in > _MAX_SHARE * page_text, up)
-    return Measured(features, chars, [(first[element], end[element]) for element in up[1:]])
+    _fill_hints(hints, outline, text_in > _MAX_SHARE * page_text[places.of_element], up)
+    return Measured(features, chars, [*((first[element], end[element]) for element in up[1:]), (begin, stop)])
 
 
-def _fill_around(out: Floats, rows: Sequence[Floats | NDArray[np.bool_]]) -> None:
-    """For each row, those of the two blocks before and after as four rows; -1 beyond the ends."""
+def _best(score: NDArray[np.float64], places: Places) -> Integers:
+    """P: the page's first element with its highest score."""
+    highest = np.maximum.reduceat(score, places.body)
+    found = (score == highest[places.of_element]).nonzero()[0]
+    best: Integers = found[found.searchsorted(places.body)]
+    return best
+
+
+def _fill_around(out: Floats, rows: Sequence[Floats | NDArray[np.bool_]], places: Places) -> None:
+    """For each row, those of the two blocks before and after as four rows; -1 beyond the ends of the page."""
     out[:] = -1
     for number, row in enumerate(rows):
         before_last, last, following, second = out[4 * number : 4 * number + 4]
         before_last[2:], last[1:] = row[:-2], row[:-1]
         following[:-1], second[:-2] = row[1:], row[2:]
+    # What belongs to the page before, or to the next one; of pages with one block both borders are the same.
+    begin, last_block = places.begin, places.end - 1
+    out[0::4, begin] = out[1::4, begin] = out[2::4, last_block] = out[3::4, last_block] = -1
+    out[0::4, np.minimum(begin + 1, out.shape[1] - 1)] = out[3::4, np.maximum(last_block - 1, 0)] = -1
 
 
-def _steps_to(top: int, parent: Integers, first: Integers, end: Integers, count: int) -> Floats:
-    """Steps up from the best element to the one that holds the block too, ÷ 5; 0 within it."""
-    steps = np.full(count, 6, np.float32)
+def _steps_to(top: Integers, parent: Integers, first: Integers, end: Integers, places: Places) -> Floats:
+    """Steps up from the page's best element to the one that holds the block too, ÷ 5; 0 within it."""
     chain = [top]
-    while len(chain) < 30 and (above := int(parent[chain[-1]])) != chain[-1]:
-        chain.append(above)
-    borders = zip(first[chain].tolist(), end[chain].tolist(), strict=True)
-    for step, (begin, stop) in reversed(list(enumerate(borders))):
-        steps[begin:stop] = step / 5
-    return steps
+    while len(chain) < _MOST_STEPS and len(below := chain[-1][parent[chain[-1]] != chain[-1]]):
+        chain.append(parent[below])
+    elements = np.concatenate(chain)
+    size = len(places.of_block) + 1
+    holding = np.cumsum(np.bincount(first[elements], minlength=size) - np.bincount(end[elements], minlength=size))
+    steps = np.bincount(places.of_element[elements])[places.of_block] - holding[:-1]
+    return (steps / 5).astype(np.float32)
 
 
 def _fill_hints(out: Floats, page: Outline, large: NDArray[np.bool_], up: Integers) -> None:

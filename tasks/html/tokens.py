@@ -1,16 +1,21 @@
-"""The tags of a page, found in its bytes by NumPy: where each begins and ends, and what kind it is.
+"""The tags of pages, found in their bytes by NumPy: where each begins and ends, and what kind it is.
 
 What a browser's tokenizer does is kept: text of scripts, style sheets and comments holds no tags, a
 ``>`` within quotes ends none (unless another tag in quotes follows in the same tag). Python sees only
 the few tags where that matters. Linear time.
 
-N bytes of the page, T tags.
+Pages lie behind each other, each between a ``<body>`` and some spaces, so that what a call of NumPy
+costs is paid once for all of them. Nothing that is found in a page depends on its neighbours.
+
+P pages, N bytes of them all, T tags.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +43,8 @@ LINK, BREAK, RULE = KINDS["a"], KINDS["br"], KINDS["hr"]
 _DRAWN = (KINDS["title"], KINDS["style"])
 _BODY, _COMMENT, _SCRIPT, _HEADING = (KINDS[name] for name in ("body", "!--", "script", "h1"))
 
-_ENOUGH = " " * 16
-"""Appended to a page, so that names can be read anywhere in it."""
+_BEFORE, _BEHIND = b"<body>", b" " * 16
+"""Put around a page: an element around all of it, and spaces, so that names can be read anywhere in it."""
 _LETTERS = 8
 """Of a name so many letters are looked at."""
 _LOWER = np.uint64(0x2020202020202020)
@@ -83,13 +88,15 @@ class Tokens:
     """Tags, without those inside of comments and scripts."""
 
     page: Bytes
-    """N: the page in UTF-8, and some spaces."""
+    """N: the pages in UTF-8."""
     content: bytes
     """The same."""
-    size: int
-    """N without those spaces."""
+    first: Integers
+    """P + 1: number of each page's first tag, the body put before it; T."""
+    limit: Integers
+    """P: where each page ends."""
     start: Integers
-    """T: where the tag's ``<`` is; -1 for a tag put before the first."""
+    """T: where the tag's ``<`` is."""
     end: Integers
     """T: where its ``>`` is; of a comment, a script or the like, where all of it ends."""
     kind: Bytes
@@ -99,23 +106,39 @@ class Tokens:
     key: NDArray[np.uint64]
     """T: the first letters of the name."""
 
+    def lengths(self) -> Integers:
+        """T: bytes of text behind each tag."""
+        following = np.empty(len(self.start), np.int64)
+        following[:-1] = self.start[1:]
+        following[self.first[1:] - 1] = self.limit
+        following -= self.end
+        following -= 1
+        return np.maximum(following, 0, out=following)
 
-def tokens_of(html: str) -> Tokens:
-    """The tags of a page."""
-    content = (html + _ENOUGH).encode("utf-8", "surrogatepass")
+
+def tokens_of(pages: Sequence[str]) -> Tokens:
+    """The tags of pages."""
+    encoded = [page.encode("utf-8", "surrogatepass") for page in pages]
+    content = b"".join([part for page in encoded for part in (_BEFORE, page, _BEHIND)])
+    around = len(_BEFORE) + len(_BEHIND)
+    sizes = np.array([len(page) + around for page in encoded])
+    begin = np.cumsum(sizes) - sizes
+    limit = begin + sizes - len(_BEHIND)
     page = np.frombuffer(content, np.uint8)
     places = np.flatnonzero((page | 2) == 62)  # < and >
     opens = page[places] == 60
-    size = len(page) - len(_ENOUGH)
-    ends = np.minimum.accumulate(np.where(opens, size, places)[::-1])[::-1]
+    ends = np.minimum.accumulate(np.where(opens, len(page), places)[::-1])[::-1]
     following = np.empty(len(places), np.bool_)  # whether the next of both is a ">"
-    following[:-1] = opens[1:]
-    np.logical_not(following, out=following)
-    following[-1:] = False
+    np.logical_not(opens[1:], out=following[:-1])
+    following[-1] = False
     which = np.flatnonzero(opens)
     start = places[which]
     kind, closing, key, valid = _kinds_at(page, content, start)
     end = ends[which]
+    if len(pages) == 1:
+        np.minimum(end, limit, out=end)
+    else:
+        np.minimum(end, np.repeat(limit, np.diff(np.append(start.searchsorted(begin), len(start)))), out=end)
     # Between tags that are as they should be, < and > take turns.
     twice = np.zeros(len(which), np.bool_)
     inner = which + 1 < len(places) - 1
@@ -123,17 +146,12 @@ def tokens_of(html: str) -> Tokens:
     odd = ~following[which] | twice | ((kind >= FIRST_RAW) & (kind < FIRST_INLINE)) | (kind == _COMMENT)
     kept = np.flatnonzero(valid)
     start, end, kind, closing, key = start[kept], end[kept], kind[kept], closing[kept], key[kept]
-    _correct(content, size, start, end, kind, closing, np.flatnonzero(odd[kept]))
+    _correct(content, begin, limit, start, end, kind, closing, np.flatnonzero(odd[kept]))
     alive = end >= 0
+    start = start[alive]
+    first = np.append(start.searchsorted(begin), len(start))
     return Tokens(
-        page,
-        content,
-        size,
-        start=np.concatenate(([-1], start[alive])),
-        end=np.concatenate(([-1], end[alive])),
-        kind=np.concatenate((np.array([_BODY], np.uint8), kind[alive].astype(np.uint8))),
-        closing=np.concatenate(([False], closing[alive])),
-        key=np.concatenate((np.zeros(1, np.uint64), key[alive])),
+        page, content, first, limit, start, end[alive], kind[alive].view(np.uint8), closing[alive], key[alive]
     )
 
 
@@ -164,7 +182,8 @@ def _kinds_at(
 
 def _correct(
     content: bytes,
-    size: int,
+    begin: Integers,
+    limit: Integers,
     start: Integers,
     end: Integers,
     kind: NDArray[np.int8],
@@ -172,11 +191,25 @@ def _correct(
     odd: Integers,
 ) -> None:
     """Set the ends of comments, scripts and tags with a ``>`` in quotes; the end of tags within such becomes -1."""
+    columns = [column.tolist() for column in (odd, start[odd], end[odd], kind[odd], closing[odd])]
+    borders = [*start[odd].searchsorted(begin).tolist(), len(odd)]
+    changes: list[tuple[int, int]] = []
+    for (first, last), size in zip(pairwise(borders), limit.tolist(), strict=True):
+        if first < last:
+            changes += _changes(content, size, zip(*(column[first:last] for column in columns), strict=True))
+    if changes:
+        numbers, ends = zip(*changes, strict=True)
+        end[list(numbers)] = ends
+    reach = np.maximum.accumulate(end)
+    end[1:][start[1:] < reach[:-1]] = -1
+
+
+def _changes(content: bytes, size: int, odd: Iterable[tuple[int, int, int, int, bool]]) -> list[tuple[int, int]]:
+    """The numbers of a page's tags that end elsewhere than they seem to, and where."""
     changes: list[tuple[int, int]] = []
     position = waiting = begun = 0
     opened = -1
-    columns = (odd, start[odd], end[odd], kind[odd], closing[odd])
-    for number, at, to, what, closes in zip(*(column.tolist() for column in columns), strict=True):
+    for number, at, to, what, closes in odd:
         if at < position:
             continue
         if waiting:
@@ -198,11 +231,7 @@ def _correct(
             position = found.end()
     if waiting:
         changes.append((opened, size))
-    if changes:
-        for number, to in changes:
-            end[number] = to
-    reach = np.maximum.accumulate(end)
-    end[1:][start[1:] < reach[:-1]] = -1
+    return changes
 
 
 def _is_drawn(content: bytes, kind: int, end: int) -> bool:

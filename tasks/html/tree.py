@@ -35,6 +35,8 @@ _SIMPLE = frozenset(range(1, FIRST_RAW)) - _IN_TABLE - _TERMS - _HEADINGS - {_LI
 _ALWAYS_CLOSED = np.array([kind not in _OPTIONAL_END and kind not in (_BODY, _HR) for kind in range(CLOSING)])
 """Elements that only their own end tag ends, unless that is forgotten."""
 _IS_ENDING_P = np.array([kind in _ENDS_P for kind in range(2 * CLOSING)])
+_PAGE = 127
+"""Stands for the start of a page's own body."""
 _ROUNDS = 3
 """Levels of elements that are matched in columns, from the innermost."""
 
@@ -50,20 +52,21 @@ class Elements:
     """The tag that ends the element, its own end tag or another one; how many tags there are if none does."""
 
 
-def elements_of(tags: Integers, codes: NDArray[np.uint8], count: int) -> Elements:
-    """The elements that so many tags make; those at ``tags`` matter, the first of which is the start of the body.
+def elements_of(tags: Integers, codes: NDArray[np.uint8], bodies: Integers) -> Elements:
+    """The elements that tags make; those at ``tags`` matter.
 
-    ``codes`` are the kinds of all tags, :data:`CLOSING` added to those of end tags.
+    ``codes`` are the kinds of all tags, :data:`CLOSING` added to those of end tags. At ``bodies`` each page's
+    own tags begin, with the start of its body, which ends all elements before it; its last number is that of all tags.
     """
     kinds = codes[tags]
-    many = np.bincount(kinds, minlength=2 * CLOSING)
-    certain = _ALWAYS_CLOSED | (many[:CLOSING] == many[CLOSING:])
+    first, count = tags.searchsorted(bodies[:-1]), int(bodies[-1])
+    certain = _certainly_closed(kinds, first)
+    kinds[first] = _PAGE
     opened, closed = [], []
     for _ in range(_ROUNDS):  # a start tag and its end tag with nothing between them
         pair = kinds[:-1] + np.uint8(CLOSING) == kinds[1:]
-        pair &= (kinds[:-1] < CLOSING) & certain[kinds[:-1] & 127]
+        pair &= (kinds[:-1] < CLOSING) & certain[:-1]
         pair[1:] &= (kinds[:-2] != _P) | ~_IS_ENDING_P[kinds[1:-1]]
-        pair[:1] = False
         begins = pair.nonzero()[0]
         if not len(begins):
             break
@@ -71,7 +74,7 @@ def elements_of(tags: Integers, codes: NDArray[np.uint8], count: int) -> Element
         closed.append(tags[begins + 1])
         kept = np.ones(len(kinds), np.bool_)
         kept[begins] = kept[begins + 1] = False
-        tags, kinds = tags[kept], kinds[kept]
+        tags, kinds, certain = tags[kept], kinds[kept], certain[kept]
     starts, ends = _matched(kinds.tolist())
     opened.append(tags[starts])
     closed.append(np.append(tags, count)[ends])
@@ -81,8 +84,21 @@ def elements_of(tags: Integers, codes: NDArray[np.uint8], count: int) -> Element
     return Elements(codes[all_opened].astype(np.int64), all_opened, np.concatenate(closed)[order])
 
 
+def _certainly_closed(kinds: NDArray[np.uint8], first: Integers) -> NDArray[np.bool_]:
+    """Of each tag, whether an element of its kind is only ended by its own end tag: in the pages that begin there."""
+    length = np.diff(np.append(first, len(kinds)))
+    page = np.repeat(np.arange(len(first)) * (2 * CLOSING), length)
+    many = np.bincount(page + kinds, minlength=len(first) * 2 * CLOSING).reshape(-1, 2, CLOSING)
+    certain = np.repeat(_ALWAYS_CLOSED | (many[:, 0] == many[:, 1]), 2, axis=0).ravel()
+    found: NDArray[np.bool_] = certain[page + kinds]
+    return found
+
+
 def _matched(tags: list[int]) -> tuple[list[int], list[int]]:
-    """Per element, the places of the tag that opens and of the one that ends it; their number where none does."""
+    """Per element, the places of the tag that opens and of the one that ends it; their number where none does.
+
+    :data:`_PAGE` begins another page.
+    """
     opened: list[int] = []
     closed: list[int] = []
     kinds: list[int] = []
@@ -104,14 +120,21 @@ def _matched(tags: list[int]) -> tuple[list[int], list[int]]:
             if tag == _BODY or not (count[tag] or tag in _HEADINGS):
                 continue
             place = _matching(kinds, stack, tag)
-        elif tag == _HR or (tag == _BODY and stack) or (tag in _IN_TABLE and not count[_TABLE]):
+        elif tag == _PAGE:
+            for element in stack:
+                closed[element] = number
+            count = [0] * CLOSING
+            stack.clear()
+            tag = _BODY
+            place = too_deep = current_kind = 0
+        elif tag in (_HR, _BODY) or (tag in _IN_TABLE and not count[_TABLE]):
             continue
         else:
             if current_kind == _P and tag in _ENDS_P:
                 closed[stack.pop()] = number
                 count[_P] -= 1
                 current_kind = kinds[stack[-1]]
-            place = 0 if tag in _SIMPLE or not stack else _ended_by(kinds, stack, tag, current_kind)
+            place = 0 if tag in _SIMPLE else _ended_by(kinds, stack, tag, current_kind)
         if place:
             for element in stack[place:]:
                 closed[element] = number
@@ -135,15 +158,15 @@ class Nesting(NamedTuple):
     """How elements lie within each other."""
 
     depth: Integers
-    """Of the first, the body: 0."""
+    """Of a body: 0."""
     parent: Integers
-    """Of the body: itself."""
+    """Of a body: itself."""
     innermost: Integers
     """The element that holds what follows each of some tags."""
 
 
 def nesting_of(opened: Integers, closed: Integers, tags: Integers) -> Nesting:
-    """The nesting of elements between these tags, in the order of their start."""
+    """The nesting of elements between these tags, in the order of their start; those in no other are bodies."""
     many = len(opened)
     ends = np.sort(closed)
     depth = np.arange(many) - ends.searchsorted(opened, "right")
@@ -153,7 +176,8 @@ def nesting_of(opened: Integers, closed: Integers, tags: Integers) -> Nesting:
     places = np.sort(depth * (many + 1) + np.arange(many))
     parent = places[places.searchsorted((depth - 1) * (many + 1) + np.arange(many)) - 1] % (many + 1)
     innermost = places[places.searchsorted(depth_there * (many + 1) + before) - 1] % (many + 1)
-    parent[0] = 0
+    bodies = (depth == 0).nonzero()[0]
+    parent[bodies] = bodies
     return Nesting(depth, parent, innermost)
 
 

@@ -58,18 +58,20 @@ def left_out(tokens: Tokens, elements: Elements, length: Integers, whole: bool) 
     sums = np.zeros(count + 1, np.int64)
     np.cumsum(np.where(covered, 0, length), out=sums[1:])
     wanted = _SHOWN_BY_SCRIPTS if whole else _SHOWN_BY_SCRIPTS | _AROUND
-    doubtful = wanted[kinds].nonzero()[0].tolist()
-    spans = list(zip(opened[doubtful].tolist(), closed[doubtful].tolist(), strict=True))
-    for tag in _tags_around(tokens, _hiding(tokens, whole)):
-        number = int(np.searchsorted(opened, tag))
-        if number < len(opened) and opened[number] == tag:
-            spans.append((tag, int(closed[number])))
-        elif end := _inline_end(tokens, tag):
-            spans.append((tag, end))
-    limit = MAX_HIDDEN_SHARE * sums[-1]
-    for begin, end in spans:
-        if sums[end] - sums[begin] <= limit:
-            covered[begin:end] = True
+    doubtful = wanted[kinds].nonzero()[0]
+    begin, end = opened[doubtful], closed[doubtful]
+    tags = _tags_around(tokens, _hiding(tokens, whole))
+    if len(tags):
+        number = np.minimum(opened.searchsorted(tags), len(opened) - 1)
+        is_element = opened[number] == tags
+        inline = tags[~is_element]
+        ends = np.array([_inline_end(tokens, tag) for tag in inline.tolist()], np.int64)
+        begin = np.concatenate((begin, tags[is_element], inline[ends > 0]))
+        end = np.concatenate((end, closed[number[is_element]], ends[ends > 0]))
+    total = np.diff(sums[tokens.first])
+    page = tokens.first.searchsorted(begin, "right") - 1
+    hidden = sums[end] - sums[begin] <= MAX_HIDDEN_SHARE * total[page]
+    covered |= _covered(count, begin[hidden], end[hidden])
     return covered
 
 
@@ -102,22 +104,23 @@ def _hiding(tokens: Tokens, whole: bool) -> list[int]:
     return found
 
 
-def _tags_around(tokens: Tokens, places: list[int]) -> list[int]:
+def _tags_around(tokens: Tokens, places: list[int]) -> Integers:
     """The start tags in which these places lie, in their order."""
     if not places:
-        return []
+        return np.zeros(0, np.int64)
     at = np.array(places)
     tags = tokens.start.searchsorted(at) - 1
     kinds = tokens.kind[tags]
     within = (at < tokens.end[tags]) & ~tokens.closing[tags] & ((kinds < FIRST_RAW) | (kinds >= FIRST_INLINE))
-    return sorted(set(tags[within & (kinds != KINDS["!--"])].tolist()))
+    return np.unique(tags[within & (kinds != KINDS["!--"])])
 
 
 def _inline_end(tokens: Tokens, tag: int) -> int:
     """The end tag of the inline element that begins with a tag; 0 if there is none near."""
-    key, behind = tokens.key[tag], slice(tag + 1, tag + 1 + _MOST_INLINE)
-    if key == tokens.key[tag + 1 : tag + 2] and tokens.closing[tag + 1]:
+    key, page_end = tokens.key[tag], int(tokens.first[tokens.first.searchsorted(tag, "right")])
+    if tag + 1 < page_end and key == tokens.key[tag + 1] and tokens.closing[tag + 1]:
         return tag + 1
+    behind = slice(tag + 1, min(tag + 1 + _MOST_INLINE, page_end))
     same = (tokens.key[behind] == key).nonzero()[0]
     level = np.cumsum(np.where(tokens.closing[behind][same], -1, 1))
     ends = (level < 0).nonzero()[0]
@@ -125,25 +128,29 @@ def _inline_end(tokens: Tokens, tag: int) -> int:
 
 
 def without_comments(
-    tokens: Tokens, opened: Integers, first: Integers, end: Integers, hints: Integers, ink: Integers
+    tokens: Tokens, opened: Integers, first: Integers, end: Integers, hints: Integers, tag: Integers, ink: Integers
 ) -> NDArray[np.bool_] | None:
     """B: the blocks that are not in readers' comments; None if there are no such comments.
 
-    Comments go if what is left is an article by its length: on a forum's page they are the text. Of each
-    element that holds text: the tag that opens it, blocks before it and before its end, its hints; ``ink``
-    is that of each block.
+    Comments go if what is left of a page is an article by its length: on a forum's page they are the text. Of each
+    element that holds text: the tag that opens it, blocks before it and before its end, its hints. Of each block: the
+    tag that begins it, and its characters.
     """
     article: NDArray[np.bool_] | None = None
-    left = int(ink.sum())
+    left: dict[int, int] = {}
     for number in (hints & COMMENTS).nonzero()[0].tolist():
-        tag = int(opened[number])
-        if not _COMMENTS.search(tokens.content, int(tokens.start[tag]), int(tokens.end[tag]) + 1):
+        opening = int(opened[number])
+        if not _COMMENTS.search(tokens.content, int(tokens.start[opening]), int(tokens.end[opening]) + 1):
             continue
         if article is None:
             article = np.ones(len(ink), np.bool_)
+        page = int(tokens.first.searchsorted(opening, "right"))
+        if page not in left:
+            begun, stop = tag.searchsorted(tokens.first[page - 1 : page + 1]).tolist()
+            left[page] = int(ink[begun:stop].sum())
         within = slice(int(first[number]), int(end[number]))
         size = int(ink[within][article[within]].sum())
-        if left - size >= max(MIN_ARTICLE, 0.08 * size):
+        if left[page] - size >= max(MIN_ARTICLE, 0.08 * size):
             article[within] = False
-            left -= size
+            left[page] -= size
     return article

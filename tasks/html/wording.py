@@ -1,6 +1,9 @@
-"""What is measured of the wording of a page's blocks: length, punctuation, stock phrases, repetition."""
+"""What is measured of the wording of pages' blocks: length, punctuation, stock phrases, repetition."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +41,7 @@ _WIDE_COMMAS, _WIDE_STOP = ((0xEF, 0xBC, 0x8C), (0xE3, 0x80, 0x81)), (0xE3, 0x80
 
 def wording_of(page: Outline) -> Floats:
     """10 × B: characters, spaces, commas, ends of sentences, linked characters; whether the text ends as a sentence
-    does, begins in upper case, in lower case, is a stock phrase, was there before."""
+    does, begins in upper case, in lower case, is a stock phrase, was on the page before."""
     text, place = page.text, page.place
     inked = text > 32
     begins = inked.copy()
@@ -57,7 +60,6 @@ def wording_of(page: Outline) -> Floats:
     chars = page.ink + spaces
     texts = [chunk.strip(_EDGES) for chunk in page.texts]
     firsts = [chunk[:1] for chunk in texts]
-    seen: dict[str, int] = {}
     rows = np.empty((10, len(place)), np.float32)
     rows[0], rows[1] = chars, spaces
     rows[2], rows[3] = np.where(chars > _LONG, (commas_in, stops_in), 0)
@@ -66,8 +68,14 @@ def wording_of(page: Outline) -> Floats:
     rows[6] = [first.isupper() for first in firsts]
     rows[7] = [first.islower() for first in firsts]
     rows[8] = _have_stock_words(texts)
-    rows[9] = [seen.setdefault(chunk, number) != number for number, chunk in enumerate(texts)]
+    rows[9] = [again for first, end in pairwise(page.blocks.tolist()) for again in _repeated(texts[first:end])]
     return rows
+
+
+def _repeated(texts: Sequence[str]) -> list[bool]:
+    """Which of a page's texts stand further up, too."""
+    seen: dict[str, int] = {}
+    return [seen.setdefault(text, number) != number for number, text in enumerate(texts)]
 
 
 def _is(text: NDArray[np.uint8], first: int, second: int, third: int) -> NDArray[np.bool_]:

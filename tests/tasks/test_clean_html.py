@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from storage.corpus import Documents, Pages, read_table, write_table
 from storage.errors import StepFailed
-from tasks.clean_html import CleanHtml, CleanPages
-from tasks.task import DocumentLost
+from tasks.clean_html import CleanHtml, CleanPages, clean_pages
+from tasks.rows import Worked
+from tasks.task import DocumentLost, Guard
 from tests.helpers import SHARED, Outcome, run_task
 from tests.tasks.corpora import Page, make_pages, rows_of
 
@@ -158,6 +163,57 @@ def test_pages_that_crash_or_raise_are_dropped(tmp_path: Path) -> None:
     assert worked.tally.counts["dropped.extractor_failed"] == {1: 1}
     assert worked.table["url"].to_pylist() == ["2"]
     assert worked.origin == [2]
+
+
+def test_a_batch_that_fails_is_worked_on_page_by_page(tmp_path: Path) -> None:
+    contents = [ENGLISH.encode(), b"%PDF-1.4", CHINESE.encode(), ENGLISH.encode()]
+    pages = make_pages(tmp_path / "pages", [{str(n): (content, HTML) for n, content in enumerate(contents)}])
+    table = read_table(pages.partitions[0].path)
+    ids = table["id"].to_pylist()
+    asked: list[str] = []
+
+    def guard(document, function, *arguments):  # type: ignore[no-untyped-def]
+        asked.append(document)
+        if document == f"batch from {ids[0]}":
+            raise DocumentLost("timeout")
+        if document == ids[2]:
+            raise DocumentLost("timeout")
+        return function(*arguments)
+
+    task = CleanHtml.model_validate({"pages": "pages"})
+    worked = CleanPages(task).work(table, guard)
+    assert asked[:5] == [f"batch from {ids[0]}", *ids]
+    assert worked.tally.counts["dropped.not_text"] == {1: 1}
+    assert worked.tally.counts["dropped.timeout"] == {2: 1}
+    assert worked.origin == [0, 3]
+    whole = CleanPages(task).work(table, lambda _, function, *arguments: function(*arguments))
+    assert whole.origin == [0, 2, 3]
+    assert whole.table.take([0, 2]).equals(worked.table)
+
+
+class DeadlyPages(CleanPages):
+    """Some pages take the worker with them, alone and with others."""
+
+    def work(self, rows: pa.Table, guard: Guard) -> Worked:
+        def risky(document: str, function: Callable[..., Any], *arguments: Any) -> Any:
+            return guard(document, die_of_some, function, *arguments)
+
+        return super().work(rows, risky)
+
+
+def die_of_some(function: Callable[..., Any], *arguments: Any) -> Any:
+    if function is clean_pages and any(b"Deadly" in page["content"] for page in arguments[1]):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return function(*arguments)
+
+
+def test_a_page_that_kills_its_worker_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: dict[str, Page] = {str(n): (ENGLISH.encode(), HTML) for n in range(5)}
+    deadly: dict[str, Page] = pages | {"3": (ENGLISH.replace("Heat", "Deadly").encode(), HTML)}
+    monkeypatch.setattr("tasks.clean_html.CleanPages", DeadlyPages)
+    outcome = clean(tmp_path, deadly, {"after": (CHINESE.encode(), HTML)})
+    assert list(rows(outcome)) == ["0", "1", "2", "4", "after"]
+    assert outcome.result.metrics["dropped.crash"] == 1
 
 
 def test_nothing_left_is_a_failure_that_says_why(tmp_path: Path) -> None:

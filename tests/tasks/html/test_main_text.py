@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.html.blocks import outline_of
 from tasks.html.extractors import EXTRACTORS, extract
-from tasks.html.main_text import with_headings
-from tasks.html.scoring import _product
+from tasks.html.main_text import main_text, main_texts, with_headings
+from tasks.html.scoring import LANES, _product
 from tasks.html.wording import wording_of
+from tasks.text.encodings import decode
+from tasks.text.unicode import without_controls
 from tests.helpers import SHARED
+from tests.hostile import mutated_pages
 
 ENGLISH = (
     "The furnace keeps an even heat for weeks, and whoever feeds it once need not watch it again.",
@@ -225,10 +231,59 @@ def test_any_piece_may_come_fifty_thousand_times(piece: str) -> None:
     assert ENGLISH[0] in text
 
 
-def test_small_products_are_the_product() -> None:
+def test_products_of_columns_do_not_depend_on_their_places() -> None:
     random = np.random.default_rng(0)
-    rows, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((131, 288), (288, 32)))
-    np.testing.assert_allclose(_product(rows, matrix), rows @ matrix, rtol=1e-4, atol=1e-4)
+    matrix, columns = (random.standard_normal(shape).astype(np.float32) for shape in ((32, 288), (288, 9 * LANES)))
+    product, order = _product(matrix, columns), random.permutation(columns.shape[1])
+    np.testing.assert_allclose(product, matrix @ columns, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(_product(matrix, np.ascontiguousarray(columns[:, order])), product[:, order])
+
+
+UNFINISHED = [
+    *("", "<", "text &am", "&amp", "<p", "<a href='", "<!-- <p>x</p>", "<script>a()", "<title>", "<noscript><p>x"),
+    *(
+        "<a href=x>linked",
+        "<b>bold",
+        "<pre>kept\n  as it is",
+        "<table><tr><td>a cell<td>",
+        "<ul><li>item<ol start=7><li>",
+    ),
+    *(
+        "<nav><p>around",
+        "<div style='display:none'>hidden",
+        "<span hidden>hidden",
+        "a control\x04 character",
+        "<br>",
+        "<hr>",
+    ),
+    *(
+        "</body>",
+        "</html><p>",
+        "<body></body>",
+        "<blockquote><p>quoted",
+        "<div id=comments><p>so it is",
+        "<select>",
+        "\ud800",
+    ),
+]
+
+
+@cache
+def alone() -> dict[bool, dict[str, str]]:
+    """What each of many pages gives by itself, as text and as Markdown."""
+    pages = [*UNFINISHED, *(html + end for html in (article(), article(MARKDOWN)) for end in UNFINISHED)]
+    pages += [*SPARSE.values(), page("".join(f"<p>{text}</p>" for text in CHINESE * 2), "zh")]
+    pages += [article(*(markup for markup, _ in FORMULAS.values()))]
+    pages += [without_controls(decode(content, "", True).text) for content, _ in mutated_pages(120, seed=11)]
+    return {markdown: {html: main_text(html, markdown) for html in pages} for markdown in (False, True)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.booleans())
+def test_pages_give_together_what_each_gives_alone(data: st.DataObject, markdown: bool) -> None:
+    known = alone()[markdown]
+    pages = data.draw(st.lists(st.sampled_from(sorted(known)), max_size=30))
+    assert main_texts(pages, markdown) == [known[html] for html in pages]
 
 
 @pytest.mark.slow
@@ -282,21 +337,19 @@ def test_a_heading_between_blocks_kept_is_kept() -> None:
     html = (
         "<body><h2>one</h2><p>a</p><h2>two</h2><p>b</p><h2><a href=x>three</a></h2><p>c</p><p>four</p><p>d</p></body>"
     )
-    outline = outline_of(html)
+    outline = outline_of([html])
     kept = [number for number, text in enumerate(outline.texts) if text in "abcd"]
-    assert [outline.texts[number] for number in with_headings(outline, kept)] == ["a", "two", "b", "c", "d"]
+    assert [outline.texts[number] for number in with_headings(outline, np.array(kept))] == ["a", "two", "b", "c", "d"]
 
 
 def test_comments_below_an_article_change_nothing_in_it() -> None:
     prose = f"<p>{ENGLISH[0]}</p>" * 20
-    with_comments = outline_of(
-        f"{prose}<div id=comments><p>Very nice, indeed.</p><p>So it is.</p></div><p>The end.</p>"
-    )
-    without = outline_of(f"{prose}<p>The end.</p>")
+    comments = "<div id=comments><p>Very nice, indeed.</p><p>So it is.</p></div>"
+    with_comments, without = outline_of([f"{prose}{comments}<p>The end.</p>"]), outline_of([f"{prose}<p>The end.</p>"])
     assert with_comments.texts == without.texts
     np.testing.assert_array_equal(wording_of(with_comments), wording_of(without))
 
 
 def test_markdown_keeps_the_blocks_that_text_keeps() -> None:
     html = f"<p>{ENGLISH[0]}<br><b></b><br>{ENGLISH[1]} <em>{ENGLISH[2]}</em></p>"
-    assert len(outline_of(html, emphasis=True).texts) == len(outline_of(html).texts) == 2
+    assert len(outline_of([html], emphasis=True).texts) == len(outline_of([html]).texts) == 2
