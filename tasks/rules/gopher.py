@@ -6,14 +6,14 @@ as many pieces as n words have, and the length of words says nothing.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from tasks.rules.batch import Batch
 from tasks.rules.lines import Lines, running, shares, sums
-from tasks.rules.rule import Rule, RuleSet
+from tasks.rules.rule import Judged, Rule, RuleSet
 from tasks.rules.runs import Runs
 from tasks.rules.vocabulary import ALPHABETIC
 
@@ -29,7 +29,7 @@ class Length(Rule):
     """Words, at most."""
 
     def faulty(self, batch: Batch) -> np.ndarray:
-        return (batch.word_counts < self.min_words) | (batch.word_counts > self.max_words)
+        return batch.words_outside(self.min_words, self.max_words)
 
 
 class WordLength(Rule):
@@ -255,3 +255,7 @@ class Gopher(
     """Words, at least (mere symbols not counted; estimated in scripts without spaces)."""
     max_words: int = Field(100_000, ge=1)
     """Words, at most."""
+
+    def judge(self, batch: Batch, ready: Any = None) -> Judged:
+        _ = batch.words  # most of these rules read them, so the first need not do without
+        return super().judge(batch, ready)

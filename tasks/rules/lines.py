@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.rules.hashes import powers, repeats
+from tasks.rules.signs import are_letters
 
 _NEWLINE = 10
 
@@ -51,6 +52,23 @@ def _spaces() -> np.ndarray:
 
 _SINGLE_SPACES = bytes(byte < 0x80 and chr(byte).isspace() for byte in range(0x100))
 """Byte → 1 if it is white space by itself."""
+_SINGLE_LETTERS = bytes(byte < 0x80 and chr(byte).isalpha() for byte in range(0x100))
+"""Byte → 1 if it is a letter by itself."""
+_LETTERS_AND_DIGITS = bytes(byte < 0x80 and chr(byte).isalnum() for byte in range(0x100))
+"""Byte → 1 if it is a letter or a digit by itself."""
+
+
+def code_points(content: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The characters of two to four bytes that begin at these places of valid UTF-8 (uint8); int32."""
+    codes = np.empty(len(places), dtype=np.int32)
+    leads = content.take(places)
+    for size, least, most in ((2, 0xC2, 0xDF), (3, 0xE0, 0xEF), (4, 0xF0, 0xFF)):
+        these = ((leads >= least) & (leads <= most)).nonzero()[0]
+        made = (leads.take(these) & (0x7F >> size)).astype(np.int32)
+        for k in range(1, size):
+            made = made << 6 | content.take(places.take(these) + k) & 0x3F
+        codes[these] = made
+    return codes
 
 
 class Content:
@@ -118,6 +136,24 @@ class Content:
             for k in range(3):
                 made[places[found & (long | (k < 2))] + k] = True
         return made
+
+    @cached_property
+    def are_letters(self) -> np.ndarray:
+        """Which bytes begin a letter (see :func:`tasks.rules.signs.is_letter`)."""
+        made = np.frombuffer(bytearray(self.bytes).translate(_SINGLE_LETTERS), dtype=bool)
+        places = np.flatnonzero(self.bytes >= 0xC2)
+        if len(places):
+            made[places] = are_letters(code_points(self.bytes, places))
+        return made
+
+    @cached_property
+    def have_words(self) -> np.ndarray:
+        """Which chunks hold a letter or digit of ASCII, and with it a word that is no mere symbol."""
+        starts = self.chunks[0]
+        if not len(starts):
+            return np.zeros(0, dtype=bool)
+        plain = np.frombuffer(bytearray(self.bytes).translate(_LETTERS_AND_DIGITS), dtype=bool)
+        return np.logical_or.reduceat(plain, starts)  # up to the next chunk: the white space between has none
 
     @cached_property
     def chunks(self) -> tuple[np.ndarray, np.ndarray]:

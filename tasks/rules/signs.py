@@ -6,6 +6,8 @@ import string
 import unicodedata
 from functools import cache
 
+import numpy as np
+
 SENTENCE_ENDS = frozenset(
     "!.?\u0589\u061d\u061e\u061f\u06d4\u0700\u0701\u0702\u07f9\u0837\u0839\u083d\u083e\u0964\u0965\u104a\u104b\u1362"
     "\u1367\u1368\u166e\u1735\u1736\u17d4\u17d5\u17d6\u17d9\u17da\u1803\u1809\u1944\u1945\u1aa8\u1aa9\u1aaa\u1aab"
@@ -49,6 +51,26 @@ WIDE_SIGNS = "\u3000-\u3004\u3008-\u303f\uff00-\uff65\u2018-\u201d\u2026"
 def is_letter(character: str) -> bool:
     """Letters, and the vowel signs of Indic scripts and Thai, which are marks to Unicode and letters to a reader."""
     return character.isalpha() or (character > "\u02ff" and unicodedata.category(character).startswith("M"))
+
+
+_UNSEEN, _NO_LETTER, _LETTER = range(3)
+
+
+@cache
+def _seen() -> np.ndarray:
+    """Code point → what is known of it; uint8. Filled as characters come: there are a million."""
+    return np.zeros(0x110000, dtype=np.uint8)
+
+
+def are_letters(codes: np.ndarray) -> np.ndarray:
+    """Which code points are letters (see :func:`is_letter`); bool."""
+    table = _seen()
+    found = table.take(codes)
+    if not found.all():
+        for code in np.unique(codes[found == _UNSEEN]).tolist():
+            table[code] = _LETTER if is_letter(chr(code)) else _NO_LETTER
+        found = table.take(codes)
+    return found == _LETTER
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -17,8 +16,6 @@ from tasks.rules.words import split_chunk
 
 MAX_CHUNKS = 1_000_000
 """A vocabulary that holds more distinct chunks is begun afresh (about 300 bytes each)."""
-
-_ASCII_LETTERS = string.ascii_letters.encode()
 
 SYMBOL, ALPHABETIC, SENTENCE_END, PUNCTUATION, LETTER, WIDE_SIGN = 1, 2, 4, 8, 16, 32
 """Flags of a word: nothing but symbols; has a letter; is a mark that ends sentences; nothing but punctuation;
@@ -60,14 +57,14 @@ class _Numbers(dict[str, int]):
 class Vocabulary:
     """Chunks (what stands between white space) and the words in them, by number.
 
-    Per chunk: ``first``, ``count`` (its words are ``parts[first : first + count]``), ``length`` and
-    ``letters`` in characters. Per word: ``word_length``, ``flags``, ``weight`` (words it counts for:
-    1, or less for a letter of a script without spaces), ``spelling`` (see :mod:`tasks.rules.hashes`).
+    Per chunk: ``first``, ``count`` (its words are ``parts[first : first + count]``). Per word:
+    ``word_length`` in characters, ``flags``, ``weight`` (words it counts for: 1, or less for a letter of
+    a script without spaces), ``spelling`` (see :mod:`tasks.rules.hashes`).
     """
 
     def __init__(self) -> None:
         self._chunks, self._words = Table(), _Numbers()
-        self._first, self._count, self._length, self._letters = (Column(np.int64) for _ in range(4))
+        self._first, self._count = Column(np.int64), Column(np.int64)
         self._parts, self._word_length = Column(np.int64), Column(np.int64)
         self._flags, self._weight, self._spelling = Column(np.uint8), Column(np.float64), Column(np.uint64)
 
@@ -93,8 +90,6 @@ class Vocabulary:
 
     first = property(lambda self: self._first.values)
     count = property(lambda self: self._count.values)
-    length = property(lambda self: self._length.values)
-    letters = property(lambda self: self._letters.values)
     parts = property(lambda self: self._parts.values)
     word_length = property(lambda self: self._word_length.values)
     flags = property(lambda self: self._flags.values)
@@ -111,8 +106,6 @@ class Vocabulary:
             parts.extend(self._words[word] for word in words)
         self._first.extend(known + np.cumsum([0, *counts[:-1]]))
         self._count.extend(counts)
-        self._length.extend([len(chunk) for chunk in chunks])
-        self._letters.extend([_letters_in(chunk) for chunk in chunks])
         self._parts.extend(parts)
         words, self._words.fresh = self._words.fresh, []
         self._word_length.extend([len(word) for word in words])
@@ -120,12 +113,6 @@ class Vocabulary:
         flags = [_flags_of(word) for word in words]
         self._flags.extend(flags)
         self._weight.extend([_weight_of(word, flag) for word, flag in zip(words, flags, strict=True)])
-
-
-def _letters_in(chunk: str) -> int:
-    if chunk.isascii():
-        return len(chunk) - len(chunk.encode().translate(None, _ASCII_LETTERS))
-    return sum(map(is_letter, chunk))
 
 
 def _flags_of(word: str) -> int:
