@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -43,6 +44,13 @@ class RopeScaling(Frozen):
     """yarn: rotated queries and keys are multiplied by it; default: 0.1 ln(factor) + 1."""
     truncate: bool = True
     """yarn: whether the bounds between kept and divided angles are rounded to whole pairs of features."""
+
+    @property
+    def rotation_factor(self) -> float:
+        """What rotated queries and keys are multiplied by (Peng et al. 2023, equation 22)."""
+        if self.kind != "yarn":
+            return 1.0
+        return 0.1 * math.log(self.factor) + 1.0 if self.attention_factor is None else self.attention_factor
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -114,6 +122,8 @@ class ModelConfig(Frozen):
     """Base of the rotary position angles."""
     rope_scaling: RopeScaling | None = None
     """Rotary angles for a longer context than was trained on."""
+    unrotated_layers: tuple[int, ...] = ()
+    """With rope: numbers of the layers (from 0) whose queries and keys are not rotated."""
     qk_norm: bool = False
     """RMSNorm of every head's queries and keys before they are rotated (Dehghani et al. 2023, section 2)."""
     biases: Literal["none", "qkv", "attention", "all"] = "none"
@@ -142,12 +152,15 @@ class ModelConfig(Frozen):
             raise ValueError(f"a head of {self.head_features} features cannot be rotated in pairs: make it even")
         if self.rope_scaling is not None and self.positions != "rope":
             raise ValueError(f"rope_scaling is for positions rope, not {self.positions}")
+        if self.unrotated_layers and self.positions != "rope":
+            raise ValueError(f"unrotated_layers is for positions rope, not {self.positions}")
         if self.window is None and (self.global_tokens or self.full_layers):
             raise ValueError("global_tokens and full_layers need a window: without one every layer sees everything")
         if self.window is not None and self.global_tokens > self.window:
             raise ValueError(f"global_tokens {self.global_tokens} is more than the window {self.window}")
-        if any(not 0 <= layer < self.layers for layer in self.full_layers):
-            raise ValueError(f"full_layers {list(self.full_layers)} must be numbers from 0 to {self.layers - 1}")
+        for name in ("full_layers", "unrotated_layers"):
+            if any(not 0 <= layer < self.layers for layer in getattr(self, name)):
+                raise ValueError(f"{name} {list(getattr(self, name))} must be numbers from 0 to {self.layers - 1}")
         return self
 
     @property
@@ -167,6 +180,10 @@ class ModelConfig(Frozen):
     def window_of(self, layer: int) -> int | None:
         """The window of a layer (numbered from 0); None: it sees everything."""
         return None if layer in self.full_layers else self.window
+
+    def rotates(self, layer: int) -> bool:
+        """Whether a layer (numbered from 0) has rotary positions."""
+        return self.positions == "rope" and layer not in self.unrotated_layers
 
     def parameters(self, vocabulary: int) -> int:
         """Number of weights, with a vocabulary of that size."""

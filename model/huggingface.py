@@ -1,4 +1,4 @@
-"""Model folders in Hugging Face's form: a Llama folder in, a Llama folder out.
+"""Model folders in Hugging Face's form, in and out; ``model.families`` says which networks they can hold.
 
 Opened: ``config.json`` and safetensors, in one file or in several with an index. Nothing is ever
 unpickled. What the network cannot represent is refused, rather than approximated.
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model import adapters
+from model import adapters, families
 from model.config import ModelConfig
 from model.transformer import Transformer
 from storage.artifact import Artifact, FileEntry, Manifest
@@ -34,7 +34,6 @@ TOKENIZER_FILES = (
     *("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
 )
-_SHAPE = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "rope_theta", "norm_eps")
 DERIVED = "rotary_emb.inv_freq"
 """Old folders store this constant beside the weights."""
 
@@ -75,34 +74,18 @@ def network_of(config: ModelConfig, vocabulary: int, weights: Mapping[str, Tenso
 
 def read_config(folder: Path) -> tuple[ModelConfig, int]:
     """The shape of the network in a Hugging Face folder, and the size of its vocabulary."""
+    return families.shape_of(folder / "config.json", _described(folder))
+
+
+def _described(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{folder}: no config.json, so it is not a Hugging Face model folder")
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
-    _check_representable(path, described)
-    try:
-        heads = described["num_attention_heads"]
-        config = ModelConfig(
-            layers=described["num_hidden_layers"],
-            width=described["hidden_size"],
-            heads=heads,
-            kv_heads=described.get("num_key_value_heads") or heads,
-            head_width=described.get("head_dim") or described["hidden_size"] // heads,
-            feed_forward=described["intermediate_size"],
-            context=described.get("max_position_embeddings", 2048),
-            rope_theta=_rope(described).get("rope_theta", 10_000.0),
-            norm_eps=described.get("rms_norm_eps", 1e-6),
-            tied_embeddings=described.get("tie_word_embeddings", False),
-        )
-        return config, int(described["vocab_size"])
-    except KeyError as error:
-        raise UserError(f"{path}: lacks {error.args[0]!r}") from error
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a shape this network can have: {reason}") from error
+    return described
 
 
 def read_weights(folder: Path, config: ModelConfig, vocabulary: int) -> dict[str, Tensor]:
@@ -122,6 +105,7 @@ def read_weights(folder: Path, config: ModelConfig, vocabulary: int) -> dict[str
     if config.tied_embeddings:
         weights.pop(OUTPUT_LAYER, None)
     _check_weights(folder, weights, expected_shapes(config, vocabulary))
+    _shift_gains(weights, families.gain_offset(_described(folder)["model_type"]))
     return weights
 
 
@@ -165,11 +149,13 @@ def write(
 ) -> None:
     """Write a folder that ``AutoModelForCausalLM`` opens, but for the tokenizer's files.
 
+    An encoder is for ``AutoModelForMaskedLM``; what no family can be (``model.families``) is for us alone.
     The same weights give the same bytes: no version, no path, no time in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     special = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
-    _write_json(folder / "config.json", {**describe(config, vocabulary), **special})
+    described = families.description_of(config, vocabulary)
+    _write_json(folder / "config.json", {**described, **special})
     _write_json(folder / "generation_config.json", special)
     kept = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
@@ -177,67 +163,19 @@ def write(
         if not (config.tied_embeddings and name == OUTPUT_LAYER)
     }
     _check_weights(folder, kept, expected_shapes(config, vocabulary))
+    _shift_gains(kept, -families.gain_offset(described["model_type"]))
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
-
-
-def describe(config: ModelConfig, vocabulary: int) -> dict[str, Any]:
-    """``config.json`` of a network, without the special tokens. Raises UserError where Llama has no such option."""
-    plain = ModelConfig(
-        **config.model_dump(include=set(_SHAPE)), context=config.context, tied_embeddings=config.tied_embeddings
-    )
-    different = [name for name, value in config if value != getattr(plain, name) and name != "dropout"]
-    if different:
-        raise UserError(f"model: {different[0]} {getattr(config, different[0])!r} cannot be written as a Llama folder")
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "dtype": "float32",
-        "head_dim": config.head_features,
-        "hidden_act": "silu",
-        "hidden_size": config.width,
-        "initializer_range": 0.02,
-        "intermediate_size": config.inner_features,
-        "max_position_embeddings": config.context,
-        "mlp_bias": False,
-        "model_type": "llama",
-        "num_attention_heads": config.heads,
-        "num_hidden_layers": config.layers,
-        "num_key_value_heads": config.key_value_heads,
-        "rms_norm_eps": config.norm_eps,
-        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
-        "rope_theta": config.rope_theta,
-        "tie_word_embeddings": config.tied_embeddings,
-        "use_cache": True,
-        "vocab_size": vocabulary,
-    }
 
 
 def _with_output_layer(config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**weights, OUTPUT_LAYER: weights[EMBEDDING]} if config.tied_embeddings else dict(weights)
 
 
-def _rope(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Rotary parameters, whether written the old way (top level) or the new."""
-    found = {"rope_theta": described["rope_theta"]} if described.get("rope_theta") else {}
-    return {**found, **(described.get("rope_scaling") or {}), **(described.get("rope_parameters") or {})}
-
-
-def _check_representable(path: Path, described: Mapping[str, Any]) -> None:
-    if described.get("model_type") != "llama":
-        raise UserError(f"{path}: model_type {described.get('model_type')!r} cannot be represented; 'llama' can")
-    rope = _rope(described)
-    plain = {
-        "attention_bias": (described.get("attention_bias", False), False),
-        "mlp_bias": (described.get("mlp_bias", False), False),
-        "hidden_act": (described.get("hidden_act", "silu"), "silu"),
-        "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
-        "partial_rotary_factor": (rope.get("partial_rotary_factor", 1.0), 1.0),
-        "quantization_config": (described.get("quantization_config"), None),
-    }
-    for name, (found, wanted) in plain.items():
-        if found != wanted:
-            raise UserError(f"{path}: {name} {found!r} cannot be represented; {wanted!r} can")
+def _shift_gains(weights: dict[str, Tensor], offset: float) -> None:
+    """Add to the gains of all norms, in place of the mapping."""
+    if offset:
+        for name in [name for name in weights if name.endswith("norm.weight")]:
+            weights[name] = weights[name] + offset
 
 
 def _weight_files(folder: Path) -> list[Path]:

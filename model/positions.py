@@ -19,7 +19,7 @@ def rotation(
     """Cosine and sine of every position's angles (B1TP each), times the attention factor where the scaling has one."""
     frequencies_P = frequencies(features, theta, scaling, positions_BT.device)
     angles_B1TP = positions_BT[:, None, :, None].float() * frequencies_P
-    factor = attention_factor(scaling)
+    factor = 1.0 if scaling is None else scaling.rotation_factor
     return (angles_B1TP.cos() * factor).to(dtype), (angles_B1TP.sin() * factor).to(dtype)
 
 
@@ -44,13 +44,6 @@ def frequencies(
     else:
         kept_P = _kept_by_llama3(plain_P, scaling)
     return divided_P * (1 - kept_P) + plain_P * kept_P
-
-
-def attention_factor(scaling: RopeScaling | None) -> float:
-    """What rotated queries and keys are multiplied by (Peng et al. 2023, equation 22)."""
-    if scaling is None or scaling.kind != "yarn":
-        return 1.0
-    return 0.1 * math.log(scaling.factor) + 1.0 if scaling.attention_factor is None else scaling.attention_factor
 
 
 def _kept_by_llama3(plain_P: Tensor, scaling: RopeScaling) -> Tensor:

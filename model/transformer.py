@@ -93,7 +93,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.window = layer, config.window_of(layer)
+        self.layer, self.window, self.rotates = layer, config.window_of(layer), config.rotates(layer)
         self.features, self.dropout = config.head_features, config.dropout.attention
         queries, keys = config.heads * self.features, config.key_value_heads * self.features
         biased = config.biases != "none"
@@ -105,8 +105,9 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(self.features, config.norm_eps) if config.qk_norm else None
 
     def forward(self, x_BTD: Tensor, setting: Setting) -> Tensor:
-        q_BHTF = self._heads(self.q_proj(x_BTD), self.q_norm, setting.angles)
-        k_BKSF = self._heads(self.k_proj(x_BTD), self.k_norm, setting.angles)
+        angles = setting.angles if self.rotates else None
+        q_BHTF = self._heads(self.q_proj(x_BTD), self.q_norm, angles)
+        k_BKSF = self._heads(self.k_proj(x_BTD), self.k_norm, angles)
         v_BKSF = self._heads(self.v_proj(x_BTD))
         if setting.cache is not None:
             k_BKSF, v_BKSF = setting.cache.extend(self.layer, k_BKSF, v_BKSF)
