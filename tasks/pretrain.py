@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from model.config import ModelConfig, Precision
 from model.optimizer_config import OptimizerConfig
+from model.scaling import recommended
 from storage.artifact import Model, copy_folder
 from storage.errors import SourceError, UserError
 from storage.shards import Shards
@@ -23,8 +24,15 @@ class MixturePart(Settings):
     """Its share of the training sequences, relative to the other parts' weights, at every moment of the training."""
 
 
+def _filled_in_when_left_out(schema: dict[str, Any]) -> None:
+    """In the JSON schema: what ``Pretrain`` fills in by itself is not required."""
+    schema["required"] = [name for name in schema["required"] if name not in ("tokens", "batch_tokens")]
+
+
 class Pretrain(Task):
     """Train a Llama-like network to predict the next token."""
+
+    model_config = ConfigDict(json_schema_extra=_filled_in_when_left_out)
 
     makes: ClassVar[Kind] = Model
     libraries: ClassVar[tuple[str, ...]] = (
@@ -42,13 +50,32 @@ class Pretrain(Task):
     """Shuffle blocks of about so many tokens instead of all data together: for shards at a remote store that the local
     disk is not to hold all at once. While one block is trained on, the next is fetched."""
     tokens: int = Field(ge=1)
-    """Tokens to train on, rounded up to whole batches; more than the data hold means several passes."""
+    """Tokens to train on, rounded up to whole batches; more than the data hold means several passes. Default: 20 for
+    each weight of the network's blocks."""
     batch_tokens: int = Field(ge=2)
-    """Tokens of a step, over all processes: a multiple of the context. Accumulation follows from the resources."""
+    """Tokens of a step, over all processes: a multiple of the context. Accumulation follows from the resources.
+    Default: what ``model.scaling`` recommends for so many tokens."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """How weights follow from gradients."""
+    """How weights follow from gradients. The default of its learning rate (with a warm-up over 2 % of the tokens) is
+    what ``model.scaling`` recommends for the network and the tokens."""
     precision: Precision = "fp32"
     """Arithmetic of the network: fp32, bf16 or fp16 (weights and sums stay in float32)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        """Tokens, batch and learning rate where they are left out, so that they are part of the settings."""
+        try:
+            shape = ModelConfig.model_validate(given["model"])
+            advice = recommended(shape, given.get("tokens"))
+        except (KeyError, TypeError, ValueError, ValidationError):
+            return given  # refused, with the reason, by the fields themselves
+        filled = {"tokens": advice.tokens, "batch_tokens": advice.batch_tokens, **given}
+        optimizer = given.get("optimizer", {})
+        if isinstance(optimizer, dict) and "learning_rate" not in optimizer:
+            rate = {"learning_rate": advice.learning_rate, "warmup_tokens": advice.warmup_tokens}
+            filled["optimizer"] = {**rate, **optimizer}
+        return filled
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -87,13 +87,32 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
         ({"optimizer": {"name": "adam"}}, "'adamw' or 'muon'"),
         ({"optimizer": {"betas": [0.9, 1.0]}}, "must lie in"),
         ({"model": {"layers": 1, "width": 30, "heads": 4, "context": 32}}, "width 30 is not a multiple of heads 4"),
-        ({"model": {"layers": 1, "width": 32, "heads": 4, "context": 32, "depth": 2}}, "depth"),
+        ({"model": {"layers": 1, "width": 32, "heads": 4, "context": 32, "dept": 2}}, "dept"),
+        ({"model": {"depth": 0}}, "greater than or equal to 1"),
         ({"precision": "fp8"}, "fp32"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Pretrain(**settings(**changes))
+
+
+def test_a_depth_alone_is_a_whole_training_and_every_part_of_it_can_be_given() -> None:
+    given = settings(model={"depth": 3}, optimizer={"name": "muon"})
+    given = {name: value for name, value in given.items() if name not in ("tokens", "batch_tokens")}
+    task = Pretrain(**given)
+    shape = task.model
+    assert (shape.layers, shape.width, shape.heads, shape.context, shape.depth) == (3, 192, 3, 768, None)
+    assert task.tokens == 20 * shape.hidden_parameters
+    assert task.batch_tokens % shape.context == 0
+    assert 1e-3 < task.optimizer.learning_rate < 0.05
+    assert 0 < task.optimizer.warmup_tokens < task.tokens / 10
+    # Written out, or given in part, it is the same or what was given.
+    assert Pretrain(**{**task.settings(), "data": task.data}).settings() == task.settings()
+    other = Pretrain(**{**given, "tokens": 2 * task.tokens, "optimizer": {"learning_rate": 0.5, "warmup_tokens": 7}})
+    assert (other.tokens, other.optimizer.learning_rate, other.optimizer.warmup_tokens) == (2 * task.tokens, 0.5, 7)
+    assert other.batch_tokens > task.batch_tokens
+    assert Pretrain.model_json_schema()["required"] == ["data", "model"]
 
 
 def test_the_shape_and_the_optimizer_are_part_of_the_identity() -> None:
