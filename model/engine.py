@@ -136,11 +136,11 @@ class Engine:
         found = getattr(self._deepspeed.optimizer, "loss_scaler", None)
         return found if isinstance(found, DynamicLossScaler) else None
 
-    def agreed(self, value: bool) -> bool:
-        """What the first process says, on all of them."""
-        flag = torch.tensor([int(value)], device=self.device)
-        dist.broadcast(flag, 0)
-        return bool(flag.item())
+    def agreed(self, flags: Sequence[bool]) -> list[bool]:
+        """For each flag, whether any process says so."""
+        told = torch.tensor([int(flag) for flag in flags], device=self.device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in told.tolist()]
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._autocast is None:

@@ -69,6 +69,17 @@ class Layout:
             inside, outside = mapping.lp_fragment_address, mapping.hp_fragment_address
             yield Fragment(flat, outside.start, inside.start, inside.numel)
 
+    def hand_out(self) -> None:
+        """Put what the processes optimise back into the network's weights. All processes must call it."""
+        if self._stage in (1, 2):
+            self._zero.update_lp_params()
+        elif self._stage == 3:
+            for number in range(len(self._zero.fp32_partitioned_groups_flat)):
+                self._zero._reassign_or_swap_out_partitioned_parameters(number)
+            if lasting := self._zero.persistent_parameters:  # small ones, which every process keeps whole
+                lasting[0].partition(lasting)
+                lasting[0].all_gather(lasting)
+
     def matrices_in(self, flat: Tensor) -> list[Matrix]:
         """What a flat tensor holds of each weight of its group, in an order that all processes share."""
         found = []

@@ -10,18 +10,19 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from model.ahead import Ahead
 from model.batches import Batch, Sequences, collate, share
-from model.checkpoint import Checkpoint, Checkpoints
 from model.engine import Engine, StepOutcome
 from model.objectives import Objective
 from model.order import Order
 from model.recorder import Recorder
-from model.state import state_of
+from model.saver import Saver
 from storage.errors import StepFailed
 
 _RECORDED_STEPS = 2_000
@@ -40,7 +41,6 @@ class Plan:
     context: int
     evaluate_every: int
     """Steps between evaluations; 0: never."""
-    checkpoint_seconds: float
     learning_rate: Callable[[float], float]
     """Of the tokens trained on."""
     flops_per_token: float
@@ -64,7 +64,7 @@ class Outcome:
 
 
 class Loop:
-    """One run. ``recorder`` and ``checkpoints`` are written by the first process alone."""
+    """One run. ``recorder`` is the first process's alone."""
 
     def __init__(
         self,
@@ -73,44 +73,54 @@ class Loop:
         order: Order,
         validation: Sequences,
         plan: Plan,
-        checkpoints: Checkpoints,
+        saver: Saver,
         recorder: Recorder | None,
     ) -> None:
         self.engine, self.objective, self.order, self.plan = engine, objective, order, plan
         self._validation = validation
-        self._checkpoints, self._recorder = checkpoints, recorder
-        self._saved_at = time.monotonic()
-        self._saved_step = -1
+        self._saver, self._recorder = saver, recorder
         self._seconds = 0.0
+        self.memory: dict[str, Any] = {}
+        """What must be known again when the run is resumed, beside the engine's state: JSON, equal on every process."""
         self._validation_loss: float | None = None
 
     def run(self, start: int, loss: float = math.nan) -> Outcome:
         """Train from the state after step ``start``, whose loss was ``loss``, to the end.
 
-        Raises StepFailed if a loss or a gradient is not finite.
+        Raises StepFailed if a loss or a gradient is not finite, and what ``Saver.after`` raises.
         """
-        self._saved_step, self._loss = start, loss
+        self._loss = loss
         if self._evaluates_after(start):
             self._evaluate(start)
-        for step in range(start + 1, self.plan.steps + 1):
-            began = time.monotonic()
-            outcome = self._step(step)
-            self._seconds += time.monotonic() - began
-            self._record(step, outcome, time.monotonic() - began)
-            if self._evaluates_after(step) or step == self.plan.steps or self._is_time():
-                self._checkpoint(step)
-            if self._evaluates_after(step):
-                self._evaluate(step)
+        steps = range(start + 1, self.plan.steps + 1)
+        with Ahead(self._drawn, steps) as ahead:
+            for step in steps:
+                self._take(step, ahead)
+                evaluates, last = self._evaluates_after(step), step == self.plan.steps
+                self._saver.after(step, self._loss, self.memory, wanted=evaluates, last=last)
+                if evaluates:
+                    self._evaluate(step)
         done = (self.plan.steps - start) * self.plan.batch_tokens
         return Outcome(self._loss, self._validation_loss, done / self._seconds if self._seconds else 0.0)
 
-    def _step(self, step: int) -> StepOutcome:
-        plan = self.plan
-        begin = (step - 1) * plan.batch_sequences
-        batches = [
+    def _take(self, step: int, ahead: Ahead[list[Batch]]) -> None:
+        """Make a step and record it."""
+        began, waited = time.monotonic(), ahead.waited
+        outcome = self._step(step, ahead.take(step))
+        seconds = time.monotonic() - began
+        self._seconds += seconds
+        self._record(step, outcome, seconds, ahead.waited - waited)
+
+    def _drawn(self, step: int) -> list[Batch]:
+        """This process's micro-batches of a step."""
+        begin = (step - 1) * self.plan.batch_sequences
+        return [
             self._batch(self.order.read(begin + mine.start, len(mine)), begin + mine.start)
-            for mine in self._shares(plan.batch_sequences)
+            for mine in self._shares(self.plan.batch_sequences)
         ]
+
+    def _step(self, step: int, batches: Sequence[Batch]) -> StepOutcome:
+        plan = self.plan
         rate = plan.learning_rate((step - 0.5) * plan.batch_tokens)
         outcome = self.engine.step(batches, self.objective, rate)
         for name, loss in outcome.losses.items():
@@ -131,7 +141,7 @@ class Loop:
         """Consecutive sequences of the order, as the objective learns from them."""
         return self.objective.prepare(collate(sequences, self.plan.context, first_row))
 
-    def _record(self, step: int, outcome: StepOutcome, seconds: float) -> None:
+    def _record(self, step: int, outcome: StepOutcome, seconds: float, waited: float) -> None:
         plan = self.plan
         every = max(1, plan.steps // _RECORDED_STEPS)
         if self._recorder is None or (step % every and step != plan.steps):
@@ -147,6 +157,7 @@ class Loop:
             tokens_per_second=speed,
             flops_utilization=speed * plan.flops_per_token / plan.peak_flops,
             memory_bytes=memory_bytes(self.engine.device),
+            data_wait=waited / seconds,
         )
 
     def _evaluates_after(self, step: int) -> bool:
@@ -164,18 +175,6 @@ class Loop:
                 tokens=step * self.plan.batch_tokens,
                 **{f"validation_{name}": value for name, value in losses.items()},
             )
-
-    def _is_time(self) -> bool:
-        """Whether the first process's clock says so: all must checkpoint together."""
-        return self.engine.agreed(time.monotonic() - self._saved_at >= self.plan.checkpoint_seconds)
-
-    def _checkpoint(self, step: int) -> None:
-        if step == self._saved_step:
-            return
-        tensors, numbers = state_of(self.engine)
-        if self.engine.rank == 0:
-            self._checkpoints.write(Checkpoint(step, tensors, numbers, self._loss))
-        self._saved_at, self._saved_step = time.monotonic(), step
 
 
 def memory_bytes(device: torch.device) -> float:

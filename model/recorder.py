@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 PLUMBING = "what is recorded about a run cannot shape its result"
@@ -28,12 +29,23 @@ class Recorder:
                     break
                 kept += len(line)
             file.truncate(kept)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self.lost = 0
+        """Lines that could not be written."""
 
     def record(self, step: int, **values: float) -> None:
-        """Append one line; the file is whole after every one."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        """Append one line; the file is whole after every one.
+
+        Where the disk is full the line is lost, which is no reason to lose the training.
+        """
+        line, end = json.dumps({"step": step, **values}).encode() + b"\n", self._file.seek(0, os.SEEK_END)
+        try:
+            written = self._file.write(line)
+        except OSError:
+            written = 0
+        if written != len(line):
+            self.lost += 1
+            self._file.truncate(end)
 
 
 def _belongs(line: bytes, step: int) -> bool:

@@ -1,79 +1,124 @@
-"""What a run continues from: an engine's trainable weights, its optimiser's moments and numbers."""
+"""What a run continues from: an engine's trainable weights, its optimiser's moments and numbers.
+
+Each process keeps, and takes back, what it optimises itself; nothing is gathered.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.engine import Engine
-from model.layout import Fragment, shape_of
+from model.layout import Fragment
+from model.part_file import WEIGHTS, Part, Parts, Piece
 
 _SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+_STEP = "step"
+
+
+class HostCopies:
+    """Copies of tensors in the host's memory, in the same place every time: page-locked for those of a GPU."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, Tensor] = {}
+
+    def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The copies, whole when this returns; those of the call before are overwritten."""
+        self._places = {name: place for name, place in self._places.items() if name in tensors}
+        for name, tensor in tensors.items():
+            place = self._places.get(name)
+            if place is None or place.shape != tensor.shape or place.dtype != tensor.dtype:
+                place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                self._places[name] = place
+            place.copy_(tensor, non_blocking=True)
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            torch.cuda.synchronize()
+        return dict(self._places)
 
 
 @torch.no_grad()
-def state_of(engine: Engine) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Trainable weights and the optimiser's moments, whole, and its numbers. All processes must call it."""
-    tensors = {f"weights/{name}": weight for name, weight in engine.weights(trainable_only=True).items()}
+def part_of(engine: Engine, copies: HostCopies) -> Part:
+    """This process's part of the state: with those of the others, every value once."""
+    layout = engine.layout
+    tensors: dict[str, Tensor] = {}
+    pieces: list[Piece] = []
+    numbers = {id(flat): number for number, flat in enumerate(layout.flat_tensors())}
+    for number, flat in enumerate(layout.flat_tensors()):
+        own = _own_range(engine, flat)
+        if len(own):
+            tensors[f"{WEIGHTS}/{number}"] = flat.detach().flatten()[own.start : own.stop]
+            for kind, values in _moments(engine, flat).items():
+                tensors[f"{kind}/{number}"] = values.flatten()[own.start : own.stop]
+    for name, weight in layout.trainable.items():
+        for fragment in layout.fragments(weight):
+            own = _own_range(engine, fragment.flat)
+            first = max(fragment.flat_start, own.start)
+            last = min(fragment.flat_start + fragment.length, own.stop)
+            if first < last:
+                begin = fragment.weight_start + first - fragment.flat_start
+                pieces.append(Piece(name, begin, last - first, numbers[id(fragment.flat)], first - own.start))
+    return Part(copies.of(tensors), tuple(pieces))
+
+
+def _own_range(engine: Engine, flat: Tensor) -> range:
+    """What of a flat tensor this process keeps: all, or its share where every process has the same."""
+    if engine.layout.cut:
+        return range(flat.numel())
+    return range(flat.numel() * engine.rank // engine.processes, flat.numel() * (engine.rank + 1) // engine.processes)
+
+
+def _moments(engine: Engine, flat: Tensor) -> dict[str, Tensor]:
+    """What the optimiser keeps of a flat tensor's values, by kind."""
+    found = {}
+    for kind, values in sorted(engine.optimizer.state.get(flat, {}).items()):
+        if kind != _STEP:
+            assert values.numel() == flat.numel(), f"{kind}: an optimiser's state that no checkpoint keeps"
+            found[kind] = values
+    return found
+
+
+def numbers_of(engine: Engine) -> dict[str, float]:
+    """The optimiser's count of steps and the loss scale's state: the same on every process."""
     numbers: dict[str, float] = {}
-    for name, weight in engine.layout.trainable.items():
-        for key in sorted(engine.optimizer.state.get(engine.layout.flat_of(weight), {}).keys() - {"step"}):
-            tensors[f"{key}/{name}"] = _gathered(engine, weight, key)
     for entry in engine.optimizer.state.values():
-        numbers["step"] = float(entry["step"])
+        numbers[_STEP] = float(entry[_STEP])
     if engine.scaler is not None:
         numbers |= {key: float(getattr(engine.scaler, key)) for key in _SCALER_STATE}
-    return tensors, numbers
+    return numbers
 
 
 @torch.no_grad()
-def restore(engine: Engine, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
-    """Take over moments and numbers that ``state_of`` gave, on any number of processes and any ZeRO stage.
-
-    The weights are to be loaded into the network before the engine is made (``load_weights``).
-    """
-    if "step" not in numbers:
-        return
-    for place, whole in tensors.items():
-        key, _, name = place.partition("/")
-        if key == "weights":
-            continue
-        weight = engine.layout.trainable[name]
-        flat = engine.layout.flat_of(weight)
-        state = engine.optimizer.state[flat]
-        state["step"] = torch.tensor(numbers["step"], dtype=torch.float32)
-        state.setdefault(key, torch.zeros_like(flat))
-        for part in engine.layout.fragments(weight):
-            values = whole.flatten()[part.weight_start : part.weight_start + part.length]
-            _moment(engine, part, key).copy_(values)
-    if engine.scaler is not None:
+def restore(engine: Engine, parts: Parts, numbers: Mapping[str, float]) -> None:
+    """Take over what processes kept, any number of them and under any ZeRO stage. All processes must call it."""
+    layout = engine.layout
+    for name, weight in layout.trainable.items():
+        kinds = parts.kinds_of(name)
+        _prepare(engine, layout.flat_of(weight), [kind for kind in kinds if kind != WEIGHTS], numbers)
+        for fragment in layout.fragments(weight):
+            for kind in kinds if fragment.length else []:
+                values = parts.read(kind, name, fragment.weight_start, fragment.length)
+                _place_of(engine, fragment, kind).copy_(values)
+    layout.hand_out()
+    if engine.scaler is not None and numbers:
         for key in _SCALER_STATE:
             setattr(engine.scaler, key, type(getattr(engine.scaler, key))(numbers[key]))
 
 
-def _gathered(engine: Engine, weight: Tensor, key: str) -> Tensor:
-    """One moment of one weight, put together from all processes' fragments."""
-    shape = shape_of(weight)
-    whole = torch.zeros(math.prod(shape), device=engine.device)
-    for part in engine.layout.fragments(weight):
-        whole[part.weight_start : part.weight_start + part.length] = _moment(engine, part, key)
-    if engine.processes > 1 and engine.layout.cut:
-        dist.all_reduce(whole)
-    return whole.view(shape).cpu()
+def _prepare(engine: Engine, flat: Tensor, kinds: list[str], numbers: Mapping[str, float]) -> None:
+    """Make room for a flat tensor's moments; where a process has nothing but filling, they stay zero."""
+    if _STEP not in numbers:
+        return
+    state = engine.optimizer.state[flat]
+    state[_STEP] = torch.tensor(numbers[_STEP], dtype=torch.float32, device=flat.device)
+    for kind in kinds:
+        if kind not in state:
+            state[kind] = torch.zeros_like(flat)
 
 
-def _moment(engine: Engine, part: Fragment, key: str) -> Tensor:
-    moment: Tensor = engine.optimizer.state[part.flat][key].flatten()
-    return moment[part.flat_start : part.flat_start + part.length]
-
-
-def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put the trainable weights that ``state_of`` gave into a network, before its engine is made."""
-    own = dict(network.named_parameters())
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            if name.startswith("weights/"):
-                own[name.removeprefix("weights/")].copy_(tensor)
+def _place_of(engine: Engine, fragment: Fragment, kind: str) -> Tensor:
+    """Where values of a kind go."""
+    flat = fragment.flat
+    whole: Tensor = flat.detach() if kind == WEIGHTS else engine.optimizer.state[flat][kind]
+    return whole.view(-1)[fragment.flat_start : fragment.flat_start + fragment.length]

@@ -24,6 +24,7 @@ from model.interface import use_interface
 from model.order import Order
 from model.pulse import Pulse
 from model.request import RandomNetwork, Request
+from model.stop import StopRequest
 from model.training_data import make_data, tokenizer_of
 from model.transformer import Transformer
 from storage.errors import StoreUnavailable, UserError
@@ -102,6 +103,7 @@ def _failure(error: Exception) -> Exception:
 def work(request: Request) -> None:
     """Train from the newest checkpoint, or from the start, and write the result."""
     from model.checkpoint import Checkpoints
+    from model.saver import Saver
 
     use_interface(request.run.hosts)
     device = join_process_group(request.run.device)
@@ -111,7 +113,9 @@ def work(request: Request) -> None:
     checkpoints = Checkpoints(request.run.scratch / "checkpoints", request.identity)
     saved = checkpoints.latest()
     engine = make_engine(request, network, saved)
-    outcome, speed = _run_loop(request, engine, order, validation, steps, checkpoints, saved, vocabulary, device)
+    with StopRequest() as stop:
+        saver = Saver(engine, checkpoints, request.run.checkpoint_seconds, stop)
+        outcome, speed = _run_loop(request, engine, order, validation, steps, saver, saved, vocabulary, device)
     weights = engine.weights(trainable_only=request.adapter is not None)
     if engine.rank == 0:
         write_result(request, weights, vocabulary)
@@ -166,20 +170,18 @@ def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
     """The engine around the network, in the state of the checkpoint if there is one."""
     from model.engine import Engine
     from model.optimizers import make_optimizer
-    from model.state import load_weights, restore
+    from model.state import restore
 
-    if saved:
-        load_weights(network, saved.tensors)
     optimizer = make_optimizer(network, request.optimizer)
     run = request.run
     engine = Engine(network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm)
     if saved:
-        restore(engine, saved.tensors, saved.numbers)
+        restore(engine, saved.parts, saved.about.numbers)
     return engine
 
 
 def _run_loop(
-    request: Request, engine: Engine, order: Order, validation: Sequences, steps: int, checkpoints: Any, saved: Any,
+    request: Request, engine: Engine, order: Order, validation: Sequences, steps: int, saver: Any, saved: Any,
     vocabulary: int, device: torch.device,
 ) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
     from model.loop import Loop, Plan, measured_peak
@@ -198,17 +200,19 @@ def _run_loop(
         micro_batch_sequences=run.micro_batch_sequences,
         context=request.context,
         evaluate_every=math.ceil(steps / run.evaluations) if run.evaluations else 0,
-        checkpoint_seconds=run.checkpoint_seconds,
         learning_rate=partial(learning_rate, optimizer=optimizer, total=steps * request.batch_tokens),
         # With adapters, the gradients of the network's own weights are not needed.
         flops_per_token=flops * (2 / 3 if request.adapter else 1),
         peak_flops=measured_peak(device, dtype) * engine.processes,
     )
-    start = saved.step if saved else 0
+    start = saved.about.step if saved else 0
+    saver.resumed(start)
     objective = make_objective(request.objective, tokenizer_of(request), request.seed)
     recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
-    loop = Loop(engine, objective, order, validation, plan, checkpoints, recorder)
-    outcome = loop.run(start, saved.loss) if saved else loop.run(start)
+    loop = Loop(engine, objective, order, validation, plan, saver, recorder)
+    if saved:
+        loop.memory.update(saved.about.memory)
+    outcome = loop.run(start, saved.about.loss) if saved else loop.run(start)
     return asdict(outcome), {"flops_utilization": outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops}
 
 

@@ -11,6 +11,7 @@ AthanorError
     ├── StoreCorrupted     bytes in the store differ from their digest
     ├── StoreUnavailable   the store cannot be read or written (disk full, no permission, no answer)
     ├── LeaseLost          another host took over a build whose host it took for dead
+    ├── Stopped            work was told to end (SIGTERM) and has kept what it needs to go on
     └── TrainingFailed     a training process ended with an error
 
 A message is one line: the place, the value, the remedy.
@@ -65,6 +66,10 @@ class StoreUnavailable(BrokenError):
 
 class LeaseLost(BrokenError):
     """Another host has taken over what this process was building."""
+
+
+class Stopped(BrokenError):
+    """Work was told to end, and goes on from where it was when it is started again."""
 
 
 class TrainingFailed(BrokenError):

@@ -11,12 +11,14 @@ import torch
 import torch.distributed as dist
 
 from model.batches import Batch, Sequences, Text, TextRows, collate, share
+from model.checkpoint import About, Checkpoints
 from model.config import ModelConfig
 from model.engine import Engine
+from model.layout import shape_of
 from model.objectives import NextToken
 from model.optimizer_config import OptimizerConfig
 from model.optimizers import make_optimizer
-from model.state import load_weights, restore, state_of
+from model.state import HostCopies, numbers_of, part_of, restore
 from model.transformer import Transformer
 from model.worker import join_process_group
 
@@ -66,15 +68,44 @@ def micro_batches(step: int) -> list[Batch]:
     return [collate(rows.take(mine), CONTEXT) for mine in share(len(rows), dist.get_rank(), dist.get_world_size(), 2)]
 
 
+def saved(built: Engine, folder: Path) -> Path:
+    """Write a checkpoint of the engine."""
+    checkpoints = Checkpoints(folder, "run")
+    checkpoints.begin(part_of(built, HostCopies()), About(SAVED, 0.0, numbers_of(built)))
+    checkpoints.settle()
+    return folder
+
+
+def whole_state(built: Engine) -> dict[str, torch.Tensor]:
+    """Weights and moments, gathered from all processes."""
+    found = built.weights()
+    for name, weight in built.layout.trainable.items():
+        size = int(np.prod(shape_of(weight)))
+        for kind in sorted(built.optimizer.state[built.layout.flat_of(weight)].keys() - {"step"}):
+            whole = torch.zeros(size)
+            for part in built.layout.fragments(weight):
+                moment = built.optimizer.state[part.flat][kind].flatten()
+                place = whole[part.weight_start : part.weight_start + part.length]
+                place.copy_(moment[part.flat_start : part.flat_start + part.length])
+            if built.layout.cut:
+                dist.all_reduce(whole)
+            found[f"{kind}/{name}"] = whole
+    return found
+
+
+def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
+    return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
 def engine(
-    stage: int, state: tuple | None = None, precision: str = "fp32", config: OptimizerConfig = OPTIMIZER
+    stage: int, state: Path | None = None, precision: str = "fp32", config: OptimizerConfig = OPTIMIZER
 ) -> Engine:
     made = network()
-    if state:
-        load_weights(made, state[0])
     built = Engine(made, make_optimizer(made, config), stage, precision, config.clip_norm)
     if state:
-        restore(built, *state)
+        kept = Checkpoints(state, "run").latest()
+        assert kept is not None
+        restore(built, kept.parts, kept.about.numbers)
     return built
 
 
@@ -94,14 +125,14 @@ def main(output: Path) -> None:
     join_process_group("cpu")
     gradients, losses = reference(STEPS, OPTIMIZER)
     found: dict[str, dict[str, float]] = {}
-    states, later = {}, {}
+    folders, states, later = {}, {}, {}
     for stage in (0, 1, 2, 3):
         probe = engine(stage)
         probe.backward(micro_batches(0), NextToken())
         gradient_error = largest_error(probe.gradients(), gradients)
         built = engine(stage)
         mine = train(built, 0, SAVED)
-        states[stage] = state_of(built)
+        folders[stage], states[stage] = saved(built, output.parent / f"zero-{stage}"), whole_state(built)
         mine += train(built, SAVED, COMPARED)
         later[stage] = built.weights()
         mine += train(built, COMPARED, STEPS)
@@ -110,11 +141,13 @@ def main(output: Path) -> None:
             "curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True)),
             "improvement": mine[0] - mine[-1],
         }
-    for saved, opened in ((0, 3), (3, 1), (1, 1), (2, 2), (3, 3)):
-        built = engine(opened, states[saved])
+    for kept, opened in ((0, 3), (3, 1), (1, 1), (2, 2), (3, 3), (2, 0)):
+        built = engine(opened, folders[kept])
+        restored = same(whole_state(built), states[kept])
         train(built, SAVED, COMPARED)
         final = built.weights()
-        found[f"{saved} continued as {opened}"] = {
+        found[f"{kept} continued as {opened}"] = {
+            "restored": float(restored),
             "weight_error": largest_error(final, later[opened]),
             "same_bits": float(all(torch.equal(final[name], later[opened][name]) for name in final)),
         }
@@ -125,7 +158,7 @@ def main(output: Path) -> None:
     for stage in (0, 1, 2, 3):
         built = engine(stage, config=MUON)
         mine = train(built, 0, SAVED)
-        again = engine(stage, state_of(built), config=MUON)
+        again = engine(stage, saved(built, output.parent / f"muon-{stage}"), config=MUON)
         mine += train(again, SAVED, COMPARED)
         found[f"muon {stage}"] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True))}
     if dist.get_rank() == 0:

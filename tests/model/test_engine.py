@@ -40,6 +40,11 @@ def test_a_state_continues_bit_for_bit(found: dict[str, dict[str, float]], stage
     assert found[f"{stage} continued as {stage}"]["same_bits"] == 1.0
 
 
+@pytest.mark.parametrize("pair", ["0 continued as 3", "3 continued as 1", "1 continued as 1", "2 continued as 0"])
+def test_what_is_restored_is_what_was_kept(found: dict[str, dict[str, float]], pair: str) -> None:
+    assert found[pair]["restored"] == 1.0
+
+
 @pytest.mark.parametrize("pair", ["0 continued as 3", "3 continued as 1"])
 def test_a_state_continues_under_another_stage(found: dict[str, dict[str, float]], pair: str) -> None:
     assert found[pair]["weight_error"] < 1e-5

@@ -60,7 +60,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 
 def result_of(row: dict[str, float]) -> dict[str, float]:
     """What of a row follows from the weights, not from the clock."""
-    timed = ("tokens_per_second", "flops_utilization", "memory_bytes")
+    timed = ("tokens_per_second", "flops_utilization", "memory_bytes", "data_wait")
     return {name: value for name, value in row.items() if name not in timed}
 
 
@@ -72,7 +72,7 @@ def test_metrics_tell_every_step_once_and_evaluations_in_between(
     assert steps == list(range(1, 31))
     assert [row["step"] for row in rows if "validation_loss" in row] == [10, 20, 30]
     names = {"step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "flops_utilization"}
-    assert names | {"memory_bytes"} == set(rows[0])
+    assert names | {"memory_bytes", "data_wait"} == set(rows[0])
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
