@@ -8,18 +8,20 @@ from model import cross_entropy as module
 from model.cross_entropy import summed_cross_entropy
 
 
-@pytest.mark.parametrize("scale", [1.0, 60.0])
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (60.0, None), (1.0, 2.0), (60.0, 15.0)])
 def test_loss_and_gradients_are_those_of_the_plain_form_in_float64(
-    monkeypatch: pytest.MonkeyPatch, scale: float
+    monkeypatch: pytest.MonkeyPatch, scale: float, cap: float | None
 ) -> None:
     monkeypatch.setattr(module, "_CHUNK_LOGITS", 50 * 16)  # several chunks, the last one shorter
     x, weight = torch.randn(75, 12) * scale, torch.randn(50, 12)
     targets = torch.randint(0, 50, (75,))
     leaves = [tensor.clone().requires_grad_() for tensor in (x, weight)]
-    loss = summed_cross_entropy(*leaves, targets)
+    loss = summed_cross_entropy(*leaves, targets, cap)
     (loss * 0.25).backward()
     wide = [tensor.double().requires_grad_() for tensor in (x, weight)]
-    wanted = cross_entropy(wide[0] @ wide[1].t(), targets, reduction="sum")
+    logits = wide[0] @ wide[1].t()
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    wanted = cross_entropy(logits, targets, reduction="sum")
     (wanted * 0.25).backward()
     assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
     for ours, theirs in zip(leaves, wide, strict=True):
