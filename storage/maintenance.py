@@ -146,7 +146,11 @@ def _garbage(store: Store, keep: int, oldest_running: float, running: set[str]) 
         if build.key in live_builds or build.artifact in live_artifacts:
             live_builds.add(build.key)
             live_partitions.update(build.partition_results.values())
-        elif (record := dated.get(f"{build.key}.json")) is not None and record.modified < oldest_running:
+        elif (record := dated.get(f"{build.key}.json")) is None or record.modified >= oldest_running:
+            # Written while a build was running: with its artifact, which may be older by a moment.
+            live_artifacts.add(build.artifact)
+            live_partitions.update(build.partition_results.values())
+        else:
             garbage.files.append(f"builds/{build.key}.json")
     live_objects = _sweep_records(store, live_artifacts, live_partitions, oldest_running, garbage)
     for name, file in store.place.stats("objects").items():

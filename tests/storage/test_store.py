@@ -245,6 +245,20 @@ def test_garbage_is_what_no_kept_build_alias_or_running_build_needs(store: Store
         assert work.scratch.exists()
 
 
+def test_a_record_kept_for_its_age_keeps_its_artifact(store: Store) -> None:
+    old, _, _ = [build(store, {"a": f"{n}".encode()}, settings={"similarity": n}) for n in range(3)]
+    hour_ago = time.time() - 3600
+    for name in (f"artifacts/{old.artifact}.json", *(f"objects/{o}" for o in store.place.stats("objects"))):
+        os.utime(Path(store.place.root) / name, (hour_ago, hour_ago))
+    with store.building("running"):
+        record = Path(store.place.root) / f"builds/{old.key}.json"
+        later = time.time() + 60
+        os.utime(record, (later, later))
+        collect_garbage(store, keep=1)
+    assert store.find(old.key) == old
+    assert list(problems(store)) == []
+
+
 def test_a_store_at_another_address_works_alike(tmp_path: Path) -> None:
     store = Store("memory://athanor-test", tmp_path / "home")
     made = build(store, {"a": b"x", "sub/b": b"y"})
