@@ -18,10 +18,11 @@ from flows.curves import curves_of
 from flows.plan import Decision, Planner
 from flows.recipe import Step
 from storage.artifact import Artifact, JsonValue
+from storage.builds import Build, Identity
 from storage.errors import LeaseLost, StepFailed, StoreUnavailable
 from storage.locks import locked
 from storage.memory import StepMemory
-from storage.store import Build, Identity, Work
+from storage.store import Work
 from tasks.context import RunContext
 from tasks.task import Input, Progress, Result
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.lineage import lineage
+from storage.builds import Build
 from storage.errors import NotFound
-from storage.store import Build, Store
+from storage.store import Store
 
 Json = dict[str, Any]
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -169,15 +170,14 @@ def _run(given: argparse.Namespace) -> int:
 
 def _forget(given: argparse.Namespace) -> int:
     from flows import forget
+    from storage.takedown import Request
 
     store = Home.of_environment().open_store()
     if given.list:
         return _shown(forget.listed(store), forget.listed_text, given.json)
     named = {"urls": given.url, "domains": given.domain, "ids": given.id, "texts": given.match}
-    wanted = forget.Wanted(
-        **{name: tuple(values) for name, values in named.items()}, reason=given.reason, purge=given.purge
-    )
-    return _shown(forget.forget(store, wanted), forget.said, given.json)
+    asked = Request(at=datetime.now(UTC), **named, reason=given.reason, purge=given.purge)
+    return _shown(forget.forget(store, asked), forget.said, given.json)
 
 
 def _up(given: argparse.Namespace) -> int:

@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 
 from flows.why import found_outside
 from storage.artifact import FileEntry, Manifest
+from storage.builds import Build
 from storage.corpus import Pages, read_table, write_table
 from storage.errors import UserError
 from storage.maintenance import destroy
 from storage.shards import ShardFile
-from storage.store import Build, Store
+from storage.store import Store
 from storage.takedown import Request, Takedowns, record
 from tasks.pages.index import INDEX, read_index, write_index
 
@@ -39,32 +40,6 @@ _SPLITS = ("train-", "validation-")
 """How the names of the files begin that hold tokens."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be forgotten."""
-
-    urls: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    reason: str = ""
-    purge: bool = False
-
-    def __post_init__(self) -> None:
-        if not (self.urls or self.domains or self.ids or self.texts):
-            raise UserError("say what to forget: --url, --domain, --id or --match (or --list for what was asked for)")
-        for domain in self.domains:
-            if "/" in domain or ":" in domain or not domain.strip("."):
-                raise UserError(
-                    f"--domain {domain}: give a host alone, such as example.org; --url takes whole addresses"
-                )
-        for text in self.texts:
-            if len("".join(text.split())) < 2:  # a Chinese name has two
-                raise UserError(
-                    f"--match {text!r}: give at least two characters; this would be found nearly everywhere"
-                )
-
-
 @dataclass
 class Holders:
     """What of a store holds documents with certain ids."""
@@ -77,20 +52,21 @@ class Holders:
     """The artifacts with such a file, by digest."""
 
 
-def forget(store: Store, wanted: Wanted) -> Json:
+def forget(store: Store, asked: Request) -> Json:
     """Record the request; says which documents it concerns, and what was built with them.
 
     With ``purge``, what holds them is destroyed at once, but for models, which are only named.
+    Raises UserError for a request that cannot be meant.
     """
-    asked = Request(at=datetime.now(UTC), **vars(wanted))
-    holders = holders_of(store, dict.fromkeys(wanted.ids, "") | concerned(store, Takedowns([asked])))
+    _check(asked)
+    holders = holders_of(store, dict.fromkeys(asked.ids, "") | concerned(store, Takedowns([asked])))
     request = record(store.place, asked.model_copy(update={"found": tuple(sorted(holders.documents))}))
     content: Json = {
         "request": request.number,
         "documents": dict(sorted(holders.documents.items(), key=lambda item: item[1])),
         "built_with": built_with(store, holders),
     }
-    if wanted.purge:
+    if asked.purge:
         for recipe, step, digest in _latest_pages(store, holders):
             build = _succeed(store, recipe, step, digest, holders)
             if build is not None:
@@ -101,6 +77,17 @@ def forget(store: Store, wanted: Wanted) -> Json:
         freed = sum(entry.bytes for entry in entries)
         content["destroyed"] = {"files": len(entries), "bytes": freed, "running": running}
     return content
+
+
+def _check(asked: Request) -> None:
+    if not (asked.urls or asked.domains or asked.ids or asked.texts):
+        raise UserError("say what to forget: --url, --domain, --id or --match (or --list for what was asked for)")
+    for domain in asked.domains:
+        if "/" in domain or ":" in domain or not domain.strip("."):
+            raise UserError(f"--domain {domain}: give a host alone, such as example.org; --url takes whole addresses")
+    for text in asked.texts:
+        if len("".join(text.split())) < 2:  # a Chinese name has two
+            raise UserError(f"--match {text!r}: give at least two characters; this would be found nearly everywhere")
 
 
 def concerned(store: Store, takedowns: Takedowns) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from storage.builds import Build
 from storage.errors import NotFound
-from storage.store import Build, Store
+from storage.store import Store
 
 Json = dict[str, Any]
 

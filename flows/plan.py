@@ -14,11 +14,12 @@ from flows.home import Home
 from flows.recipe import Recipe, Step
 from flows.why import differences, found_outside
 from storage.artifact import FileEntry, JsonValue, Manifest
+from storage.builds import Build, Entry, Identity
 from storage.code import code_of, library_versions, remember_in
 from storage.errors import BrokenError, RecipeError
 from storage.filecache import DigestCache
 from storage.identity import digest_of_value
-from storage.store import Build, Entry, Identity, Store
+from storage.store import Store
 from storage.takedown import Takedowns
 from tasks.task import Input
 

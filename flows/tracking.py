@@ -21,9 +21,10 @@ from flows.pictures import token_lengths
 from flows.recipe import Step
 from flows.servers import mlflow_environment
 from storage.artifact import JsonValue
+from storage.builds import Build, Identity
 from storage.errors import AthanorError
 from storage.shards import Shards
-from storage.store import Build, Identity, Store, Work
+from storage.store import Store, Work
 
 _LINK_SECONDS = 5.0
 """How long the first built step waits to learn its MLflow run, while the sender is still importing MLflow."""

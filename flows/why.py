@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from storage.artifact import Manifest
+from storage.builds import Identity
 from storage.code import changed_symbols, file_of
 from storage.errors import AthanorError
-from storage.store import Identity, Store
+from storage.store import Store
 
 _MOST_CHANGES = 6
 """Of one kind; more are counted, not listed."""

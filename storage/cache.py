@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storage.disk import flush
-from storage.errors import UserError
+from storage.environment import number_from
 
 PLUMBING = "it keeps copies; what they hold is decided elsewhere"
 
@@ -32,13 +32,8 @@ _SHARE_LEFT = 0.9
 
 def cache_limit() -> int:
     """Bytes that the copies may take: ``ATHANOR_CACHE_GB`` (gigabytes of 10⁹ bytes), 100 GB by default."""
-    given = os.environ.get("ATHANOR_CACHE_GB", "")
-    try:
-        gigabytes = float(given) if given else DEFAULT_CACHE_GB
-    except ValueError:
-        gigabytes = -1.0
-    if not gigabytes > 0:
-        raise UserError(f"ATHANOR_CACHE_GB={given}: give the gigabytes that copies of remote objects may take, as 50")
+    remedy = "give the gigabytes that copies of remote objects may take, as 50"
+    gigabytes = number_from("ATHANOR_CACHE_GB", DEFAULT_CACHE_GB, 1e-9, remedy)
     return int(gigabytes * 1e9)
 
 

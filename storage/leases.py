@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from storage.errors import LeaseLost, StoreUnavailable, UserError
+from storage.environment import number_from
+from storage.errors import LeaseLost, StoreUnavailable
 from storage.place import Place, Stat
 
 PLUMBING = "who waits for whom cannot shape bytes"
@@ -36,14 +37,7 @@ _FORGOTTEN_SECONDS = 86_400.0
 
 def lease_seconds() -> float:
     """How long a silent holder keeps a lease: ``ATHANOR_LEASE_SECONDS``, 60 by default."""
-    given = os.environ.get("ATHANOR_LEASE_SECONDS", "")
-    try:
-        seconds = float(given) if given else DEFAULT_LEASE_SECONDS
-    except ValueError:
-        seconds = 0.0
-    if not seconds >= 1:
-        raise UserError(f"ATHANOR_LEASE_SECONDS={given}: give a number of seconds, 1 or more (60 is usual)")
-    return seconds
+    return number_from("ATHANOR_LEASE_SECONDS", DEFAULT_LEASE_SECONDS, 1, "give seconds, 1 or more (60 is usual)")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from storage.store import Build, Identity, Store, Work
+from storage.builds import Build, Identity
+from storage.store import Store, Work
 
 
 def identity(**changes: object) -> Identity:
