@@ -17,12 +17,14 @@ from model.request import Opened, ShardsData, ShardsPart
 from model.shard_rows import ShardRows, check_room
 from model.training_data import make_data
 from storage import cache as cache_module
+from storage import place as place_module
 from storage.errors import UserError
 from storage.place import Place
 from storage.shard_index import index_of, write_index
 from storage.shards import Shards, write_shard
 from storage.store import Store
 from tests.model.training import request
+from tests.s3 import S3
 
 FILES, CONTEXT = 12, 16
 
@@ -121,6 +123,23 @@ def test_a_shuffle_of_everything_fetches_what_a_batch_needs_side_by_side(
         assert mine.tolist() == theirs.tolist()
     assert len(fetches.names) == 1 + FILES
     assert 1 < fetches.most <= 8
+
+
+def test_shards_on_s3_are_read_the_same_though_requests_fail(
+    s3: S3, local: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place_module, "_FIRST_PAUSE_SECONDS", 0.01)
+    url = f"{s3.url}/corpora"
+    digest = Store(url, tmp_path / "sender").adopt("shards", {name: local.path(name) for name in local.names()}).digest
+    remote = Store(url, tmp_path / "home").open(digest)
+    assert isinstance(remote, Shards)
+    block_tokens = local.split("train").tokens // 4
+    here, there = (ShardRows(shards.split("train"), CONTEXT, block_tokens, seed=5) for shards in (local, remote))
+    s3.fail(3, lambda request: request.method == "GET" and "/objects/" in request.path)
+    rows = len(here)
+    mine, theirs = (tokens_of(Order([part], [1.0], 3), rows, 3) for part in (here, there))
+    assert [row.tolist() for row in mine] == [row.tolist() for row in theirs]
+    assert sum(request.method == "GET" and "/objects/" in request.path for request in s3.requests) == 1 + FILES + 3
 
 
 def test_blocks_are_read_one_after_the_other_the_same_wherever_they_lie(remote: Shards, local: Shards) -> None:
