@@ -26,7 +26,8 @@ from model.batches import Batch
 from model.config import Precision
 from model.layout import Layout
 from model.objectives import Objective
-from model.optimizers import Muon
+from model.optimizers import Optimizer, set_learning_rate
+from model.whole_weights import WholeWeights
 from storage.errors import UserError
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,13 +53,15 @@ class Engine:
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         zero_stage: int,
         precision: Precision,
         clip_norm: float,
     ) -> None:
         if precision == "fp16" and zero_stage == 0:
             raise UserError("precision fp16 scales its loss inside ZeRO: use zero_stage 1 or more, or bf16")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(optimizer).__name__} is not known to compute the same on pieces of weights")
         self.optimizer = optimizer
         self._stage = zero_stage
         self._clip_norm = clip_norm
@@ -73,9 +76,8 @@ class Engine:
         self.network: nn.Module = self._deepspeed.module
         self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.rank)
         self.device = torch.device(self._deepspeed.device)
-        if isinstance(optimizer, Muon) and zero_stage > 0:
-            optimizer.spread = True
-            optimizer.layout = {id(flat): self.layout.matrices_in(flat) for flat in self.layout.flat_tensors()}
+        if isinstance(optimizer, WholeWeights) and zero_stage > 0:
+            optimizer.layout = {id(flat): self.layout.held_in(flat) for flat in self.layout.flat_tensors()}
         if precision == "fp16":
             self._deepspeed.optimizer.loss_scaler = DynamicLossScaler(
                 init_scale=2.0**16, scale_window=1000, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False,
@@ -88,8 +90,7 @@ class Engine:
     def step(self, micro_batches: Sequence[Batch], objective: Objective, learning_rate: float) -> StepOutcome:
         """One update from this process's micro-batches; every process must give as many."""
         losses = self.backward(micro_batches, objective)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         if not all(math.isfinite(value) for value in losses.values()):
             return StepOutcome(losses, math.inf, skipped=True)
         norm = None

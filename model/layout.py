@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from model.optimizers import Matrix
+from model.whole_weights import Held
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class Layout:
                 lasting[0].partition(lasting)
                 lasting[0].all_gather(lasting)
 
-    def matrices_in(self, flat: Tensor) -> list[Matrix]:
+    def held_in(self, flat: Tensor) -> list[Held]:
         """What a flat tensor holds of each weight of its group, in an order that all processes share."""
         found = []
         for weight in self.trainable.values():
             if self.flat_of(weight) is flat:
                 shape = shape_of(weight)
                 part = next((part for part in self.fragments(weight) if part.length), None)
-                found.append(Matrix(shape, part.flat_start, part.weight_start, part.length) if part else Matrix(shape))
+                found.append(Held(shape, part.flat_start, part.weight_start, part.length) if part else Held(shape))
         return found
 
 

@@ -23,6 +23,7 @@ from model.objectives import Objective
 from model.order import Order
 from model.recorder import Recorder
 from model.saver import Saver
+from model.state import averaged
 from storage.errors import StepFailed
 
 _RECORDED_STEPS = 2_000
@@ -167,7 +168,8 @@ class Loop:
     def _evaluate(self, step: int) -> None:
         shares = self._shares(len(self._validation))
         batches = [self._batch(self._validation.take(mine), mine.start) for mine in shares]
-        losses = self.engine.evaluate(batches, self.objective)
+        with averaged(self.engine):
+            losses = self.engine.evaluate(batches, self.objective)
         self._validation_loss = losses["loss"]
         if self._recorder is not None:
             self._recorder.record(

@@ -5,13 +5,15 @@ Each process keeps, and takes back, what it optimises itself; nothing is gathere
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from model.engine import Engine
 from model.layout import Fragment
+from model.optimizers import AVERAGE
 from model.part_file import WEIGHTS, Part, Parts, Piece
 
 _SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
@@ -115,6 +117,30 @@ def _prepare(engine: Engine, flat: Tensor, kinds: list[str], numbers: Mapping[st
     for kind in kinds:
         if kind not in state:
             state[kind] = torch.zeros_like(flat)
+
+
+@contextmanager
+def averaged(engine: Engine) -> Iterator[None]:
+    """With the averages of weights in the network, where the optimiser keeps any. All processes must enter it."""
+    _exchange_averages(engine)
+    try:
+        yield
+    finally:
+        _exchange_averages(engine)
+
+
+@torch.no_grad()
+def _exchange_averages(engine: Engine) -> None:
+    """Put averages where weights are, and weights where averages are."""
+    kept = False
+    for flat in engine.layout.flat_tensors():
+        average = engine.optimizer.state.get(flat, {}).get(AVERAGE)
+        if average is not None:
+            weights, kept = flat.detach().clone(), True
+            flat.detach().copy_(average)
+            average.copy_(weights)
+    if kept:
+        engine.layout.hand_out()
 
 
 def _place_of(engine: Engine, fragment: Fragment, kind: str) -> Tensor:

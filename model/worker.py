@@ -104,6 +104,7 @@ def work(request: Request) -> None:
     """Train from the newest checkpoint, or from the start, and write the result."""
     from model.checkpoint import Checkpoints
     from model.saver import Saver
+    from model.state import averaged
 
     use_interface(request.run.hosts)
     device = join_process_group(request.run.device)
@@ -116,7 +117,8 @@ def work(request: Request) -> None:
     with StopRequest() as stop:
         saver = Saver(engine, checkpoints, request.run.checkpoint_seconds, stop)
         outcome, speed = _run_loop(request, engine, order, validation, steps, saver, saved, vocabulary, device)
-    weights = engine.weights(trainable_only=request.adapter is not None)
+    with averaged(engine):
+        weights = engine.weights(trainable_only=request.adapter is not None)
     if engine.rank == 0:
         write_result(request, weights, vocabulary)
         summary = {**outcome, **speed, "steps": steps, "tokens": steps * request.batch_tokens}
@@ -151,11 +153,13 @@ def join_process_group(device: str) -> torch.device:
 def make_network(request: Request) -> tuple[Transformer, int]:
     """The network to begin with (adapters included), and the size of its vocabulary."""
     from model import huggingface
+    from model.optimizers import initialise_for_width
 
     source = request.network
     if isinstance(source, RandomNetwork):
         network = Transformer(source.shape, source.vocabulary)
         network.initialise(request.seed)
+        initialise_for_width(network, request.optimizer, source.shape.width)
     else:
         network = huggingface.load(source.opened.folder)
     network.model.noise_seed = request.seed
@@ -172,7 +176,7 @@ def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
     from model.optimizers import make_optimizer
     from model.state import restore
 
-    optimizer = make_optimizer(network, request.optimizer)
+    optimizer = make_optimizer(network, request.optimizer.for_batch(request.batch_tokens), request.batch_tokens)
     run = request.run
     engine = Engine(network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm)
     if saved:
@@ -189,7 +193,7 @@ def _run_loop(
     from model.recorder import Recorder
     from model.schedule import learning_rate
 
-    optimizer, run = request.optimizer, request.run
+    optimizer, run = request.optimizer.for_batch(request.batch_tokens), request.run
     flops = _shape_of(request).flops_per_token(vocabulary, request.context)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[request.precision]
     if engine.rank == 0:

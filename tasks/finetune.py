@@ -63,6 +63,8 @@ class Finetune(Task):
     def _check(self) -> Self:
         if self.method == "full" and self.merge:
             raise ValueError("merge: method full makes a whole model already")
+        if self.method == "lora" and self.optimizer.base_width is not None:
+            raise ValueError("optimizer.base_width: adapters do not widen with the network; leave it out")
         return self
 
     def kind(self) -> Kind:

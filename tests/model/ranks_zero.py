@@ -25,7 +25,6 @@ from model.worker import join_process_group
 CONTEXT, VOCABULARY, SEQUENCES = 16, 67, 5
 SAVED, COMPARED, STEPS = 10, 15, 50
 SHAPE = ModelConfig(layers=1, width=32, heads=4, kv_heads=2, context=CONTEXT)
-MUON = OptimizerConfig(name="muon", learning_rate=3e-3, clip_norm=0.5)
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, clip_norm=0.5)
 
 
@@ -122,6 +121,8 @@ def largest_error(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor
 
 
 def main(output: Path) -> None:
+    from tests.model import ranks_optimizers
+
     join_process_group("cpu")
     gradients, losses = reference(STEPS, OPTIMIZER)
     found: dict[str, dict[str, float]] = {}
@@ -154,15 +155,9 @@ def main(output: Path) -> None:
     for precision in ("bf16", "fp16"):
         mine = train(engine(1, None, precision), 0, SAVED)
         found[precision] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
-    _, losses = reference(COMPARED, MUON)
-    for stage in (0, 1, 2, 3):
-        built = engine(stage, config=MUON)
-        mine = train(built, 0, SAVED)
-        again = engine(stage, saved(built, output.parent / f"muon-{stage}"), config=MUON)
-        mine += train(again, SAVED, COMPARED)
-        found[f"muon {stage}"] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True))}
+    optimizers = ranks_optimizers.compared(output.parent)
     if dist.get_rank() == 0:
-        output.write_text(json.dumps(found))
+        output.write_text(json.dumps(found | optimizers))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
             {"optimizer": {"warmup_tokens": 1600, "schedule": "stable_decay"}},
             "1600 reaches into the decay, which begins",
         ),
-        ({"optimizer": {"name": "adam"}}, "'adamw' or 'muon'"),
+        ({"optimizer": {"name": "adam"}}, "'adamw', 'muon', 'lion' or 'lamb'"),
         ({"optimizer": {"betas": [0.9, 1.0]}}, "must lie in"),
         ({"model": {"layers": 1, "width": 30, "heads": 4, "context": 32}}, "width 30 is not a multiple of heads 4"),
         ({"model": {"layers": 1, "width": 32, "heads": 4, "context": 32, "dept": 2}}, "dept"),
