@@ -115,7 +115,7 @@ class Engine:
             for term, count in zip(terms, counts, strict=True):
                 total = total + term.summed * (term.weight * self.processes / max(count, 1.0))
             self._deepspeed.backward(total, scale_wrt_gas=False)
-            sums.append([float(term.summed.detach()) for term in terms])
+            sums.append([float(term.recorded.detach()) for term in terms])
         names = objective.counts(micro_batches[0])
         return {n: s / max(c, 1.0) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
 
@@ -127,7 +127,7 @@ class Engine:
         sums = []
         for batch in micro_batches:
             with self._precision():
-                sums.append([float(term.summed) for term in objective.losses(self._deepspeed, batch.to(self.device))])
+                sums.append([float(term.recorded) for term in objective.losses(self._deepspeed, batch.to(self.device))])
         names = objective.counts(micro_batches[0])
         return {n: s / max(c, 1.0) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
 

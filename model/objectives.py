@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model.attention import PADDING
 from model.batches import Batch
+from model.cross_entropy import Softening
 from model.objective_config import MaskedConfig, NextTokenConfig
 from model.order import mixed
 from model.transformer import IGNORED
@@ -31,6 +32,12 @@ class Loss:
     weight: float
     summed: Tensor
     """float32 scalar, summed over the micro-batch."""
+    plain: Tensor | None = None
+    """What is recorded instead of ``summed``, where that has more in it than the loss itself."""
+
+    @property
+    def recorded(self) -> Tensor:
+        return self.summed if self.plain is None else self.plain
 
 
 class Objective(Protocol):
@@ -52,6 +59,9 @@ class NextToken:
     Serves pretraining and supervised tuning alike: what does not count is masked in the targets.
     """
 
+    def __init__(self, config: NextTokenConfig) -> None:
+        self._softening = _softening(config)
+
     def prepare(self, batch: Batch) -> Batch:
         return batch
 
@@ -59,8 +69,20 @@ class NextToken:
         return {"loss": batch.predicted}
 
     def losses(self, network: nn.Module, batch: Batch) -> list[Loss]:
-        summed = network(batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT, rows_B=batch.rows_B)
-        return [Loss("loss", 1.0, summed)]
+        return [_loss_of_tokens(network(*_inputs(batch), rows_B=batch.rows_B, softening=self._softening))]
+
+
+def _softening(config: NextTokenConfig | MaskedConfig) -> Softening | None:
+    return None if config.is_plain else Softening(config.label_smoothing, config.z_loss)
+
+
+def _inputs(batch: Batch) -> tuple[Tensor, ...]:
+    return batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT
+
+
+def _loss_of_tokens(made: Tensor) -> Loss:
+    """From what a network gives: the sum, or what is to be made small and the plain sum."""
+    return Loss("loss", 1.0, made) if made.dim() == 0 else Loss("loss", 1.0, made[0], plain=made[1])
 
 
 class Masked:
@@ -76,6 +98,7 @@ class Masked:
         if tokenizer.mask_id is None:
             raise UserError(NO_MASK.format("its tokenizer"))
         self._config, self._seed, self._mask = config, seed, tokenizer.mask_id
+        self._softening = _softening(config)
         self._special_V = np.zeros(tokenizer.vocab_size, np.bool_)
         self._special_V[[*tokenizer.special_ids, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id]] = True
         self._ordinary = np.flatnonzero(~self._special_V)
@@ -112,11 +135,11 @@ class Masked:
         return counts
 
     def losses(self, network: nn.Module, batch: Batch) -> list[Loss]:
-        where = (batch.tokens_BT, batch.positions_BT, batch.documents_BT, batch.targets_BT)
         if not self._config.next_sentence:
-            return [Loss("loss", 1.0, network(*where, rows_B=batch.rows_B))]
-        tokens, pairs = network(*where, rows_B=batch.rows_B, labels_B=batch.labels_B)
-        return [Loss("loss", 1.0, tokens), Loss("next_sentence", 1.0, pairs)]
+            return [_loss_of_tokens(network(*_inputs(batch), rows_B=batch.rows_B, softening=self._softening))]
+        made = network(*_inputs(batch), rows_B=batch.rows_B, softening=self._softening, labels_B=batch.labels_B)
+        of_tokens = made[:-1] if len(made) > 2 else made[0]
+        return [_loss_of_tokens(of_tokens), Loss("next_sentence", 1.0, made[-1])]
 
     def _uniform(self, batch: Batch, draw: int) -> npt.NDArray[np.float64]:
         """A number in [0, 1) for every position, by its row in the order of the data and its column."""
@@ -134,4 +157,4 @@ NO_MASK = (
 
 def make_objective(config: NextTokenConfig | MaskedConfig, tokenizer: Tokenizer, seed: int) -> Objective:
     """The objective of a request. Raises UserError for a tokenizer that it cannot work with."""
-    return Masked(config, tokenizer, seed) if isinstance(config, MaskedConfig) else NextToken()
+    return Masked(config, tokenizer, seed) if isinstance(config, MaskedConfig) else NextToken(config)

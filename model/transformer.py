@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from model.attention import Rule, Visibility, visibility
 from model.config import ModelConfig
-from model.cross_entropy import summed_cross_entropy
+from model.cross_entropy import Softening, summed_cross_entropy
 from model.dropout import Noise
 from model.positions import rotate, rotation
 
@@ -229,8 +229,11 @@ class Head(nn.Linear):
         super().__init__(config.width, vocabulary, bias=False)
         self.cap = config.logit_softcap
 
-    def forward(self, x_BTD: Tensor, targets_BT: Tensor | None = None) -> Tensor:
-        """Logits_BTV; with targets, the summed cross-entropy in nats where they are not IGNORED (float32 scalar)."""
+    def forward(self, x_BTD: Tensor, targets_BT: Tensor | None = None, softening: Softening | None = None) -> Tensor:
+        """Logits_BTV; with targets, the summed cross-entropy in nats where they are not IGNORED (float32 scalar).
+
+        With ``softening``, a vector: the sum that training is to make small, and the plain one.
+        """
         if targets_BT is None:
             logits_BTV: Tensor = F.linear(x_BTD, self.weight)
             return logits_BTV if self.cap is None else self.cap * torch.tanh(logits_BTV / self.cap)
@@ -238,7 +241,7 @@ class Head(nn.Linear):
         x_ND, targets_N = x_BTD.flatten(0, 1), targets_BT.flatten()
         if not predicted_N.all():
             x_ND, targets_N = x_ND[predicted_N], targets_N[predicted_N]
-        return summed_cross_entropy(x_ND, self.weight, targets_N, self.cap)
+        return summed_cross_entropy(x_ND, self.weight, targets_N, self.cap, softening)
 
 
 class Transformer(nn.Module):
@@ -261,8 +264,9 @@ class Transformer(nn.Module):
         targets_BT: Tensor | None = None,
         cache: Cache | None = None,
         rows_B: Tensor | None = None,
+        softening: Softening | None = None,
     ) -> Tensor:
-        """Logits_BTV, or with ``targets_BT`` the summed cross-entropy (nats, float32 scalar).
+        """Logits_BTV, or with ``targets_BT`` the summed cross-entropy (nats, float32 scalar; see ``Head``).
 
         ``tokens_BT``: int64 ids. ``positions_BT``: int64, restarting at 0 with each document
         (default: one document a row). ``documents_BT``: int64, equal for the positions of one
@@ -272,7 +276,7 @@ class Transformer(nn.Module):
         training follows from it and ``model.noise_seed``, so dropout needs it, and nothing else does.
         """
         x_BTD = self.model(tokens_BT, positions_BT, documents_BT, cache, rows_B)
-        return self.lm_head(x_BTD, targets_BT)  # type: ignore[no-any-return]
+        return self.lm_head(x_BTD, targets_BT, softening)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

@@ -20,6 +20,7 @@ import torch
 from model import parent
 from model.batches import Sequences
 from model.config import ModelConfig
+from model.encoder import PairEncoder
 from model.interface import use_interface
 from model.order import Order
 from model.pulse import Pulse
@@ -157,7 +158,7 @@ def make_network(request: Request) -> tuple[Transformer, int]:
 
     source = request.network
     if isinstance(source, RandomNetwork):
-        network = Transformer(source.shape, source.vocabulary)
+        network = (PairEncoder if request.pairs else Transformer)(source.shape, source.vocabulary)
         network.initialise(request.seed)
         initialise_for_width(network, request.optimizer, source.shape.width)
     else:

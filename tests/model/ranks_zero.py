@@ -15,6 +15,7 @@ from model.checkpoint import About, Checkpoints
 from model.config import ModelConfig
 from model.engine import Engine
 from model.layout import shape_of
+from model.objective_config import NextTokenConfig
 from model.objectives import NextToken
 from model.optimizer_config import OptimizerConfig
 from model.optimizers import make_optimizer
@@ -110,7 +111,7 @@ def engine(
 
 def train(built: Engine, start: int, stop: int) -> list[float]:
     return [
-        built.step(micro_batches(step), NextToken(), OPTIMIZER.learning_rate).losses["loss"]
+        built.step(micro_batches(step), NextToken(NextTokenConfig()), OPTIMIZER.learning_rate).losses["loss"]
         for step in range(start, stop)
     ]
 
@@ -129,7 +130,7 @@ def main(output: Path) -> None:
     folders, states, later = {}, {}, {}
     for stage in (0, 1, 2, 3):
         probe = engine(stage)
-        probe.backward(micro_batches(0), NextToken())
+        probe.backward(micro_batches(0), NextToken(NextTokenConfig()))
         gradient_error = largest_error(probe.gradients(), gradients)
         built = engine(stage)
         mine = train(built, 0, SAVED)
