@@ -160,7 +160,10 @@ def parse_recipe(text: str, name: str, folder: Path, overrides: Sequence[str] = 
     steps = {step: _step(step, fields, resources[step], tree) for step, fields in head.steps.items()}
     for step in steps.values():
         _check_inputs(step, steps, tree, folder)
-    return Recipe(head.name, head.seed, head.store, folder, _in_order(steps))
+    ordered = _in_order(steps)
+    for step in ordered.values():
+        _check_makers(step, ordered, tree)
+    return Recipe(head.name, head.seed, head.store, folder, ordered)
 
 
 # Steps
@@ -228,6 +231,14 @@ def _check_inputs(step: Step, steps: Mapping[str, Step], tree: Tree, folder: Pat
         if not any(issubclass(made, kind) for kind in reference.kinds):
             wanted = " or ".join(with_article(kind.kind) for kind in reference.kinds)
             raise RecipeError(f"{place}: {where}: step {source.name!r} makes {with_article(made.kind)}, not {wanted}")
+
+
+def _check_makers(step: Step, steps: Mapping[str, Step], tree: Tree) -> None:
+    """What the task asks of the settings of those that make its inputs."""
+    try:
+        step.task.check_makers(lambda reference: steps[reference.step].task if reference.step is not None else None)
+    except ValueError as error:
+        raise RecipeError(f"{step.place}: {step.name}: {error}") from error
 
 
 def _in_order(steps: dict[str, Step]) -> dict[str, Step]:

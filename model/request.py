@@ -76,6 +76,7 @@ class SpecialTokens(Frozen):
     bos: int
     eos: int
     pad: int | None
+    mask: int | None = None
 
 
 class Run(Frozen):

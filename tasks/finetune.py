@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from model.config import Precision
+from model.objective_config import NextTokenConfig
 from model.optimizer_config import OptimizerConfig
 from storage.artifact import Adapter, Artifact, Model, copy_folder, include
 from storage.corpus import Examples
-from storage.errors import SourceError, UserError
+from storage.errors import SourceError
+from tasks.starting import sequence_length
 from tasks.task import Context, Input, Kind, Result, Task
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Finetune(Task):
     """Positions of the global batch of a step: a multiple of ``context``."""
     context: int | None = Field(None, ge=2)
     """Tokens of a packed sequence; default: the model's context, or ``batch_tokens`` if that is less."""
+    objective: NextTokenConfig = NextTokenConfig()
+    """What may be added to the loss: ``{label_smoothing: 0.1}``."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-3, warmup_tokens=10_000, weight_decay=0.0)
     """How weights follow from gradients. The default suits adapters on small models; others want a lower rate."""
     precision: Precision = "fp32"
@@ -104,7 +108,8 @@ class Finetune(Task):
             network=NetworkFolder(opened=Opened.of(start)),
             adapter=lora if self.method == "lora" else None,
             data=ExamplesData(examples=Opened.of(examples), tokenizer=Opened.of(tokenizer)),
-            context=self._context(start, tokenizer),
+            objective=self.objective,
+            context=sequence_length(start, self.context, self.batch_tokens, tokenizer),
             batch_tokens=self.batch_tokens,
             epochs=self.epochs,
             optimizer=self.optimizer,
@@ -113,22 +118,6 @@ class Finetune(Task):
             seed=seed,
             run=run,
         )
-
-    def _context(self, start: Model | Adapter, tokenizer: Tokenizer) -> int:
-        """Tokens of a sequence, within what the model can take."""
-        from model import huggingface
-
-        shape, vocabulary = huggingface.read_config(huggingface.base_of(start.folder))
-        if tokenizer.vocab_size > vocabulary:
-            raise UserError(
-                f"model: its tokenizer has {tokenizer.vocab_size} pieces, its network {vocabulary}: take another one"
-            )
-        context = min(shape.context, self.batch_tokens) if self.context is None else self.context
-        if context > shape.context:
-            raise UserError(f"context {context} is more than the model's {shape.context}: lower it")
-        if self.batch_tokens % context:
-            raise UserError(f"batch_tokens {self.batch_tokens} is not a multiple of the context {context}: make it one")
-        return context
 
 
 def write_merged(output: Path, start: Artifact, adapter: Path, tokenizer: Tokenizer) -> None:

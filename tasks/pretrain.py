@@ -1,18 +1,28 @@
-"""Train a language model on token shards, from random weights."""
+"""Train a language model or an encoder on token shards, from random weights or from where another model ended."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from model.config import ModelConfig, Precision
+from model.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.optimizer_config import OptimizerConfig
 from model.scaling import recommended
-from storage.artifact import Model, copy_folder
+from storage.artifact import Adapter, Artifact, Model, Network, copy_folder
 from storage.errors import SourceError, UserError
 from storage.shards import Shards
+from storage.tokenizer import MASK_NAMES, Tokenizer
+from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
 from tasks.task import Context, Input, Kind, Result, Settings, Task
+
+if TYPE_CHECKING:
+    from model.request import NetworkFolder, RandomNetwork, Request
+
+_LEAST_PAIR = 16
+"""Positions of a sequence of two segments, at least."""
 
 
 class MixturePart(Settings):
@@ -30,7 +40,10 @@ def _filled_in_when_left_out(schema: dict[str, Any]) -> None:
 
 
 class Pretrain(Task):
-    """Train a Llama-like network to predict the next token."""
+    """Train a network on token shards: to predict the next token, or as an encoder to find hidden ones.
+
+    An encoder is an artifact of the kind ``network``, which ``AutoModelForMaskedLM`` opens.
+    """
 
     model_config = ConfigDict(json_schema_extra=_filled_in_when_left_out)
 
@@ -44,8 +57,15 @@ class Pretrain(Task):
 
     data: Input[Shards] | list[MixturePart]
     """Token shards, or a mixture of several: ``[{shards: web, weight: 0.8}, {shards: code, weight: 0.2}]``."""
-    model: ModelConfig
-    """Shape of the network."""
+    model: ModelConfig | None = None
+    """Shape of a new network of random weights; or ``start``."""
+    start: Input[Model | Adapter | Network] | None = None
+    """The model to continue with: a step, or ``{path: FOLDER}``; its tokenizer must be that of the shards. So that
+    little is forgotten, let a part of the mixture replay what it was trained on (5 % is much)."""
+    context: int | None = Field(None, ge=2)
+    """With ``start``: tokens of a training sequence; default: the model's context, or ``batch_tokens`` if less."""
+    objective: ObjectiveConfig = NextTokenConfig()
+    """What is learnt: ``next_token``, ``masked``, or one of them with settings."""
     shuffle_tokens: int | None = Field(None, ge=1)
     """Shuffle blocks of about so many tokens instead of all data together: for shards at a remote store that the local
     disk is not to hold all at once. While one block is trained on, the next is fetched."""
@@ -57,7 +77,8 @@ class Pretrain(Task):
     Default: what ``model.scaling`` recommends for so many tokens."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights follow from gradients. The default of its learning rate (with a warm-up over 2 % of the tokens) is
-    what ``model.scaling`` recommends for the network and the tokens."""
+    what ``model.scaling`` recommends for the network and the tokens. With ``start``, the rate is 1e-3 by default, and
+    rises again over 1 % of the tokens."""
     precision: Precision = "fp32"
     """Arithmetic of the network: fp32, bf16 or fp16 (weights and sums stay in float32)."""
 
@@ -65,6 +86,8 @@ class Pretrain(Task):
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
         """Tokens, batch and learning rate where they are left out, so that they are part of the settings."""
+        if isinstance(given, dict) and given.get("start") is not None:
+            return _rewarmed(given)
         try:
             shape = ModelConfig.model_validate(given["model"])
             advice = recommended(shape, given.get("tokens"))
@@ -81,47 +104,130 @@ class Pretrain(Task):
     def _check(self) -> Self:
         if isinstance(self.data, list) and not self.data:
             raise ValueError("data: a mixture needs at least one part")
-        if self.batch_tokens % self.model.context:
-            raise ValueError(
-                f"batch_tokens {self.batch_tokens} is not a multiple of the model's context {self.model.context}"
-            )
+        if (self.model is None) == (self.start is None):
+            raise ValueError("give either model (the shape of a new network) or start (the model to continue with)")
+        if self.model is not None:
+            if self.context is not None:
+                raise ValueError("context: it goes with start; a new network's is model.context")
+            if self.batch_tokens % self.model.context:
+                raise ValueError(
+                    f"batch_tokens {self.batch_tokens} is not a multiple of the model's context {self.model.context}"
+                )
+            _check_direction(self.objective, self.model)
+        if isinstance(self.objective, MaskedConfig) and self.objective.next_sentence:
+            if self.shuffle_tokens is not None:
+                raise ValueError("shuffle_tokens: next_sentence draws segments from all documents; leave it out")
+            if (length := self.context or (self.model and self.model.context)) and length < _LEAST_PAIR:
+                raise ValueError(
+                    f"objective: two segments do not fit a context of {length}; take {_LEAST_PAIR} or more"
+                )
         self.optimizer.check_length(self.tokens)
         return self
 
-    def run(self, context: Context) -> Result:
-        """Train, and write a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` open.
+    def kind(self) -> Kind:
+        return Network if isinstance(self.objective, MaskedConfig) else Model
 
-        Raises UserError for shards of different tokenizers, SourceError for an empty training
-        split, StepFailed for a loss that is not finite, TrainingFailed if a process dies.
+    def check_makers(self, maker_of: Callable[[Input[Any]], Task | None]) -> None:
+        masked = isinstance(self.objective, MaskedConfig)
+        maker = maker_of(self.start) if self.start is not None else None
+        if self.start is not None and maker is not None and issubclass(maker.kind(), Network) != masked:
+            wanted = "an encoder" if masked else "a model that predicts the next token"
+            raise ValueError(f"start: step {self.start.name!r} does not make {wanted}, as this objective needs")
+        for shards in (part.shards for part in self._parts() if masked):
+            maker = maker_of(shards)
+            tokenizer = maker.inputs().get("tokenizer") if maker is not None else None
+            trained = maker_of(tokenizer) if tokenizer is not None else None
+            names = getattr(trained, "special_tokens", None)
+            if tokenizer is not None and names is not None and not set(names) & set(MASK_NAMES):
+                raise ValueError(
+                    f"objective masked: the tokenizer of {shards.name!r} has no mask token; "
+                    f"say special_tokens: ['<mask>'] in step {tokenizer.name!r}"
+                )
+
+    def _parts(self) -> list[MixturePart]:
+        return self.data if isinstance(self.data, list) else [MixturePart(shards=self.data, weight=1.0)]
+
+    def run(self, context: Context) -> Result:
+        """Train, and write a folder that ``AutoModelForCausalLM`` (or ``…ForMaskedLM``) and ``AutoTokenizer`` open.
+
+        Raises UserError for shards of different tokenizers or another one than the model's, SourceError for an
+        empty training split, StepFailed for a loss that is not finite, TrainingFailed if a process dies.
         """
         from model import launch
-        from model.request import Opened, RandomNetwork, Request, ShardsData, ShardsPart, SpecialTokens
 
-        parts = self.data if isinstance(self.data, list) else [MixturePart(shards=self.data, weight=1.0)]
+        parts = self._parts()
         opened = [context.open(part.shards) for part in parts]
         _check_shards(parts, opened)
         tokenizer = opened[0].tokenizer
-        request = Request(
-            network=RandomNetwork(shape=self.model, vocabulary=tokenizer.vocab_size),
+        if isinstance(self.objective, MaskedConfig) and tokenizer.mask_id is None:
+            raise UserError(
+                f"data: the tokenizer of {parts[0].shards.name} has no mask token, which objective masked needs: train "
+                "one with special_tokens: ['<mask>'], or name a folder whose tokenizer_config.json has a mask_token"
+            )
+        start = context.open(self.start) if self.start is not None else None
+        summary = launch.train(self._request(start, opened, tokenizer, context), context.progress, context.lock_fds)
+        copy_folder(tokenizer, context.output)
+        return _result(summary)
+
+    def _request(self, start: Artifact | None, opened: list[Shards], tokenizer: Tokenizer, context: Context) -> Request:
+        from model import launch
+        from model.request import Opened, Request, ShardsData, ShardsPart, SpecialTokens
+
+        network, length = self._network(start, tokenizer)
+        shares = [(Opened.of(shards), part.weight) for part, shards in zip(self._parts(), opened, strict=True)]
+        return Request(
+            network=network,
             data=ShardsData(
-                parts=tuple(
-                    ShardsPart(shards=Opened.of(shards), weight=part.weight)
-                    for part, shards in zip(parts, opened, strict=True)
-                ),
+                parts=tuple(ShardsPart(shards=shards, weight=weight) for shards, weight in shares),
                 shuffle_tokens=self.shuffle_tokens,
             ),
-            context=self.model.context,
+            objective=self.objective,
+            context=length,
             batch_tokens=self.batch_tokens,
             tokens=self.tokens,
             optimizer=self.optimizer,
             precision=self.precision,
-            special_tokens=SpecialTokens(bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id),
+            special_tokens=SpecialTokens(
+                bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id, mask=tokenizer.mask_id
+            ),
             seed=context.seed,
             run=launch.run_of(context),
         )
-        summary = launch.train(request, context.progress, context.lock_fds)
-        copy_folder(tokenizer, context.output)
-        return _result(summary)
+
+    def _network(self, start: Artifact | None, tokenizer: Tokenizer) -> tuple[RandomNetwork | NetworkFolder, int]:
+        """What to begin with, and the tokens of a training sequence."""
+        from model import huggingface
+        from model.request import NetworkFolder, Opened, RandomNetwork
+
+        if start is None:
+            assert self.model is not None
+            return RandomNetwork(shape=self.model, vocabulary=tokenizer.vocab_size), self.model.context
+        assert self.start is not None
+        check_same_tokenizer(start, tokenizer, self.start.name, self._parts()[0].shards.name)
+        try:
+            _check_direction(self.objective, huggingface.read_config(huggingface.base_of(start.folder))[0])
+        except ValueError as error:
+            raise UserError(f"start: {self.start.name}: {error}") from error
+        return NetworkFolder(opened=Opened.of(start)), sequence_length(
+            start, self.context, self.batch_tokens, tokenizer
+        )
+
+
+def _rewarmed(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings with a warm-up, where one is left out."""
+    optimizer, tokens = given.get("optimizer", {}), given.get("tokens")
+    if isinstance(optimizer, OptimizerConfig):
+        optimizer = optimizer.model_dump(exclude_unset=True)
+    if not isinstance(optimizer, dict) or not isinstance(tokens, int) or "warmup_tokens" in optimizer:
+        return given
+    return {**given, "optimizer": {**optimizer, "warmup_tokens": tokens // REWARMED}}
+
+
+def _check_direction(objective: NextTokenConfig | MaskedConfig, shape: ModelConfig) -> None:
+    """ValueError for an objective that the direction of the network's attention makes trivial or impossible."""
+    wanted = "bidirectional" if isinstance(objective, MaskedConfig) else "causal"
+    if shape.attention != wanted:
+        raise ValueError(f"objective {objective.name} needs attention: {wanted}; the model's is {shape.attention}")
 
 
 def _check_shards(parts: list[MixturePart], opened: list[Shards]) -> None:

@@ -345,6 +345,9 @@ class Task(Settings):
         """Whether the latest artifact stays in use when nothing but the content of the inputs has changed."""
         return False
 
+    def check_makers(self, maker_of: Callable[[Input[Any]], Task | None]) -> None:
+        """Raise ValueError, with a remedy, if what makes its inputs (None: a folder) is set so that it cannot work."""
+
     def check_resources(self, resources: Resources) -> None:
         """Raise ValueError, with a remedy, if it cannot run on these resources."""
         if self.trains and resources.hosts is not None:

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from storage.artifact import Model
+from storage.artifact import Model, Network
 from storage.errors import SourceError, UserError
 from storage.shards import Shards
 from storage.tokenizer import Tokenizer
@@ -24,6 +24,8 @@ TEXTS = [
     "炼金炉数周保持恒温。",
     "def heat(weeks: int) -> None:\n    ...\n",
 ]
+ENCODER = {"layers": 1, "width": 32, "heads": 4, "context": 32, "attention": "bidirectional"}
+PAIRS = {"name": "masked", "next_sentence": True}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,13 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
         ({"model": {"layers": 1, "width": 32, "heads": 4, "context": 32, "dept": 2}}, "dept"),
         ({"model": {"depth": 0}}, "greater than or equal to 1"),
         ({"precision": "fp8"}, "fp32"),
+        ({"model": None}, "give either model"),
+        ({"start": "base"}, "give either model"),
+        ({"context": 16}, "context: it goes with start"),
+        ({"objective": "masked"}, "objective masked needs attention: bidirectional; the model's is causal"),
+        ({"model": ENCODER}, "objective next_token needs attention: causal"),
+        ({"model": ENCODER, "objective": PAIRS, "shuffle_tokens": 10**6}, "next_sentence draws segments from all"),
+        ({"model": {**ENCODER, "context": 12}, "objective": PAIRS}, "two segments do not fit a context of 12"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(changes: dict[str, Any], message: str) -> None:
@@ -112,7 +121,7 @@ def test_a_depth_alone_is_a_whole_training_and_every_part_of_it_can_be_given() -
     other = Pretrain(**{**given, "tokens": 2 * task.tokens, "optimizer": {"learning_rate": 0.5, "warmup_tokens": 7}})
     assert (other.tokens, other.optimizer.learning_rate, other.optimizer.warmup_tokens) == (2 * task.tokens, 0.5, 7)
     assert other.batch_tokens > task.batch_tokens
-    assert Pretrain.model_json_schema()["required"] == ["data", "model"]
+    assert Pretrain.model_json_schema()["required"] == ["data"]
 
 
 def test_the_shape_and_the_optimizer_are_part_of_the_identity() -> None:
@@ -120,6 +129,14 @@ def test_the_shape_and_the_optimizer_are_part_of_the_identity() -> None:
     assert Pretrain(**settings(optimizer={"learning_rate": 2e-2})).settings() != plain
     assert Pretrain(**settings(model={**settings()["model"], "rope_theta": 500.0})).settings() != plain
     assert plain == Pretrain(**settings()).settings()
+
+
+def test_an_objective_is_part_of_the_identity_however_it_is_written() -> None:
+    encoder = settings(model=ENCODER, objective="masked")
+    assert Pretrain(**encoder).settings() == Pretrain(**{**encoder, "objective": {"name": "masked"}}).settings()
+    assert Pretrain(**encoder).settings() != Pretrain(**{**encoder, "objective": PAIRS}).settings()
+    assert Pretrain(**encoder).kind() is Network
+    assert Pretrain(**settings()).kind() is Model
 
 
 def test_shards_of_different_tokenizers_do_not_mix(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -1,0 +1,60 @@
+"""Recipes of encoders and of continued training: what is refused before anything runs, and whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.recipe import parse_recipe
+from storage.errors import RecipeError
+
+ENCODER = """\
+name: encoder
+steps:
+  pages: {task: collect, sources: [{kind: files, path: "made/*.html"}]}
+  documents: {task: clean_html, pages: pages}
+  tokenizer: {task: train_tokenizer, documents: documents, vocab_size: 400, special_tokens: ["<mask>"]}
+  shards: {task: shard, documents: documents, tokenizer: tokenizer, validation_fraction: 0.2}
+  base:
+    task: pretrain
+    data: shards
+    objective: masked
+    model: {layers: 1, width: 32, heads: 2, context: 64, attention: bidirectional}
+    tokens: 20_480
+    batch_tokens: 1_024
+    optimizer: {learning_rate: 1e-2, warmup_tokens: 1_024}
+"""
+LAST = "warmup_tokens: 1_024}\n"
+REPORT = "  report: {task: evaluate, models: [base], data: shards}\n"
+MORE = "  more: {task: pretrain, data: shards, start: base, tokens: 1_024, batch_tokens: 1_024}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            ', special_tokens: ["<mask>"]',
+            "",
+            "encoder.yaml:7: base: objective masked: the tokenizer of 'shards' has no mask token; say special_tokens: "
+            "['<mask>'] in step 'tokenizer'",
+        ),
+        (
+            "attention: bidirectional",
+            "attention: causal",
+            "objective masked needs attention: bidirectional; the model's is causal",
+        ),
+        ("objective: masked", "objective: mask", "base.objective = 'mask': there is no objective 'mask'; take 'next_"),
+        ("objective: masked", "objective: {name: masked, whole_word: true}", "did you mean 'whole_words'?"),
+        ("    model: {layers", "    context: 8\n    model: {layers", "context: it goes with start"),
+        (LAST, LAST + REPORT, "step 'base' makes a network, not a model or an adapter"),
+        (LAST, LAST + MORE, "more: start: step 'base' does not make a model that predicts the next token"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in ENCODER
+    parse_recipe(ENCODER, "encoder.yaml", tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(ENCODER.replace(old, new, 1), "encoder.yaml", tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
