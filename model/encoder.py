@@ -54,3 +54,14 @@ class PairEncoder(Transformer):
         logits_BC = self.classifier(F.gelu(self.dense(x_BTD[:, 0])))
         of_classes = F.cross_entropy(logits_BC.float(), labels_B, ignore_index=IGNORED, reduction="sum")
         return torch.cat((of_tokens.reshape(-1), of_classes[None]))
+
+
+def with_head(network: Transformer, wanted: bool, seed: int) -> Transformer:
+    """The same network with the second output (of new weights, drawn by the seed) or without it."""
+    if wanted == isinstance(network, PairEncoder):
+        return network
+    made = (PairEncoder if wanted else Transformer)(network.shape, network.vocabulary)
+    made.initialise(seed)
+    known = {name: weight for name, weight in network.state_dict().items() if not name.startswith(HEAD)}
+    made.load_state_dict(known, strict=False)
+    return made

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model import adapters, families
 from model.config import ModelConfig
+from model.encoder import CLASSES, HEAD, PairEncoder
 from model.transformer import Transformer
 from storage.artifact import Artifact, FileEntry, Manifest
 from storage.errors import UserError
@@ -65,7 +66,7 @@ def base_of(folder: Path) -> Path:
 def network_of(config: ModelConfig, vocabulary: int, weights: Mapping[str, Tensor]) -> Transformer:
     """A network that holds these very tensors (Hugging Face names), with no time lost on first values."""
     with torch.device("meta"):
-        network = Transformer(config, vocabulary)
+        network = (PairEncoder if _has_head(weights) else Transformer)(config, vocabulary)
     network.load_state_dict(_with_output_layer(config, weights), assign=True)
     if config.tied_embeddings:
         network.lm_head.weight = network.model.embed_tokens.weight
@@ -104,15 +105,15 @@ def read_weights(folder: Path, config: ModelConfig, vocabulary: int) -> dict[str
             raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
     if config.tied_embeddings:
         weights.pop(OUTPUT_LAYER, None)
-    _check_weights(folder, weights, expected_shapes(config, vocabulary))
+    _check_weights(folder, weights, expected_shapes(config, vocabulary, _has_head(weights)))
     _shift_gains(weights, families.gain_offset(_described(folder)["model_type"]))
     return weights
 
 
-def expected_shapes(config: ModelConfig, vocabulary: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a network."""
+def expected_shapes(config: ModelConfig, vocabulary: int, of_pairs: bool = False) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a network, ``of_pairs``: of one with the output that classifies pairs."""
     with torch.device("meta"):
-        network = Transformer(config, vocabulary)
+        network = (PairEncoder if of_pairs else Transformer)(config, vocabulary)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     if config.tied_embeddings:
         shapes.pop(OUTPUT_LAYER, None)
@@ -146,15 +147,21 @@ def write(
     bos: int,
     eos: int,
     pad: int | None,
+    mask: int | None = None,
 ) -> None:
     """Write a folder that ``AutoModelForCausalLM`` opens, but for the tokenizer's files.
 
-    An encoder is for ``AutoModelForMaskedLM``; what no family can be (``model.families``) is for us alone.
+    An encoder is for ``AutoModelForMaskedLM``, and where it classifies pairs of segments, the same folder is for
+    ``AutoModelForSequenceClassification`` (class 0: the second follows the first); what no family can be
+    (``model.families``) is for us alone.
     The same weights give the same bytes: no version, no path, no time in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     special = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
     described = families.description_of(config, vocabulary)
+    if config.attention == "bidirectional":
+        described |= {"mask_token_id": mask} if mask is not None else {}
+        described |= {"classifier_pooling": "bos", "num_labels": CLASSES} if _has_head(weights) else {}
     _write_json(folder / "config.json", {**described, **special})
     _write_json(folder / "generation_config.json", special)
     kept = {
@@ -162,9 +169,14 @@ def write(
         for name, tensor in sorted(weights.items())
         if not (config.tied_embeddings and name == OUTPUT_LAYER)
     }
-    _check_weights(folder, kept, expected_shapes(config, vocabulary))
+    _check_weights(folder, kept, expected_shapes(config, vocabulary, _has_head(kept)))
     _shift_gains(kept, -families.gain_offset(described["model_type"]))
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _has_head(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are the weights of a ``PairEncoder``."""
+    return any(name.startswith(HEAD) for name in weights)
 
 
 def _with_output_layer(config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ import torch
 from model import parent
 from model.batches import Sequences
 from model.config import ModelConfig
-from model.encoder import PairEncoder
+from model.encoder import PairEncoder, with_head
 from model.interface import use_interface
 from model.order import Order
 from model.pulse import Pulse
@@ -162,7 +162,7 @@ def make_network(request: Request) -> tuple[Transformer, int]:
         network.initialise(request.seed)
         initialise_for_width(network, request.optimizer, source.shape.width)
     else:
-        network = huggingface.load(source.opened.folder)
+        network = with_head(huggingface.load(source.opened.folder), request.pairs, request.seed)
     network.model.noise_seed = request.seed
     if request.adapter is not None:
         from model import lora
@@ -234,7 +234,7 @@ def write_result(request: Request, weights: dict[str, torch.Tensor], vocabulary:
 
     special = request.special_tokens
     shape = _shape_of(request)
-    huggingface.write(output, shape, vocabulary, weights, special.bos, special.eos, special.pad)
+    huggingface.write(output, shape, vocabulary, weights, special.bos, special.eos, special.pad, special.mask)
 
 
 def _shape_of(request: Request) -> ModelConfig:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
+from model.batches import Text
+from model.config import ModelConfig
+from model.scoring import predicted_tokens, summed_loss
 from storage.artifact import Model, Network
 from storage.errors import SourceError, UserError
 from storage.shards import Shards
@@ -17,7 +26,7 @@ from storage.tokenizer import Tokenizer
 from tasks.pretrain import Pretrain
 from tasks.task import Resources
 from tests.helpers import run_task
-from tests.made import made_shards, made_tokenizer
+from tests.made import made_model, made_network, made_shards, made_tokenizer
 
 TEXTS = [
     "The furnace keeps an even heat for weeks. ",
@@ -74,6 +83,67 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
     assert nats / predicted == pytest.approx(outcome.result.metrics["validation_loss"], rel=1e-4)
     assert nats / predicted < math.log(tokenizer.vocab_size) - 1
     assert outcome.result.headline == f"validation loss {nats / predicted:.3f}"
+
+
+def test_an_encoder_learns_from_pairs_and_opens_in_transformers(tmp_path: Path) -> None:
+    tokenizer = made_tokenizer(tmp_path / "tokenizer", special=["<mask>"])
+    shards = shards_of(tmp_path / "shards", tokenizer)
+    task = Pretrain(**settings(model=ENCODER, objective=PAIRS, tokens=96 * 40))
+    outcome = run_task(task, {"data": shards}, tmp_path, resources=Resources(processes=1, device="cpu"))
+    assert isinstance(outcome.artifact, Network)
+    metrics = outcome.result.metrics
+    assert 0 < metrics["validation_loss"] < math.log(tokenizer.vocab_size) - 0.5
+    rows = [json.loads(line) for line in (tmp_path / "step" / "scratch" / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "next_sentence"} <= rows[0].keys()
+    assert {"validation_loss", "validation_next_sentence"} <= rows[-1].keys()
+    model, loading = AutoModelForMaskedLM.from_pretrained(outcome.artifact.folder, output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert model.config.mask_token_id == tokenizer.mask_id
+    pairs = AutoModelForSequenceClassification.from_pretrained(outcome.artifact.folder)
+    assert pairs.config.num_labels == 2
+    assert pairs.classifier.weight.abs().sum() > 0
+
+
+CONTINUED = {"model": None, "start": "base", "context": 32, "tokens": 96 * 4, "optimizer": {"learning_rate": 1e-12}}
+
+
+@pytest.mark.slow
+def test_training_continues_from_a_model_with_the_learning_rate_rising_again(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """With a rate so low that nothing changes, the losses are those of the model it began with."""
+    shape = ModelConfig(layers=1, width=32, heads=4, context=64)
+    start = made_model(tmp_path / "start", made_network(shape, tokenizer.vocab_size), tokenizer)
+    shards = shards_of(tmp_path / "shards", tokenizer)
+    outcome = run_task(Pretrain(**settings(**CONTINUED)), {"data": shards, "start": start}, tmp_path)
+    texts = [Text(shards.split("validation").document(number)) for number in range(2)]
+    alone = made_network(shape.model_copy(update={"context": 32}), tokenizer.vocab_size)
+    wanted = summed_loss(alone, texts) / predicted_tokens(texts)
+    assert outcome.result.metrics["validation_loss"] == pytest.approx(wanted, rel=1e-5)
+    assert AutoModelForCausalLM.from_pretrained(outcome.artifact.folder).config.max_position_embeddings == 64
+    assert Pretrain(**settings(**{**CONTINUED, "tokens": 96 * 400})).optimizer.warmup_tokens == 96 * 4
+
+
+def test_a_model_of_another_tokenizer_or_shape_is_not_continued(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    shape = ModelConfig(layers=1, width=32, heads=4, context=64)
+    start = made_model(tmp_path / "start", made_network(shape, tokenizer.vocab_size), tokenizer)
+    shards = shards_of(tmp_path / "shards", tokenizer)
+    other = shards_of(tmp_path / "others", made_tokenizer(tmp_path / "other", extra=["more"]))
+    encoder = made_network(ModelConfig(**ENCODER), tokenizer.vocab_size)
+    for changes, inputs, message in (
+        ({}, {"data": other}, "base and shards have different tokenizers: id 260 is none in the model's, 'more' in"),
+        ({"context": 96}, {}, "context 96 is more than the model's 64"),
+        ({"context": 64}, {}, "batch_tokens 96 is not a multiple of the context 64"),
+        (
+            {},
+            {"start": made_model(tmp_path / "encoder", encoder, tokenizer)},
+            "start: base: objective next_token needs",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_task(
+                Pretrain(**settings(**{**CONTINUED, **changes})), {"data": shards, "start": start, **inputs}, tmp_path
+            )
 
 
 @pytest.mark.parametrize(
