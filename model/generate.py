@@ -22,6 +22,8 @@ class Writer:
     """A network and its tokenizer, ready to continue prompts."""
 
     def __init__(self, network: Transformer, tokenizer: Tokenizer) -> None:
+        if network.shape.attention == "bidirectional":
+            raise UserError("the model is an encoder (attention: bidirectional): it fills gaps, and continues no text")
         self.network = network.eval()
         self.tokenizer = tokenizer
 

@@ -42,6 +42,23 @@ def test_the_cache_changes_nothing(writer):
     assert len(found) > 5
 
 
+def test_a_window_and_global_tokens_do_not_change_what_the_cache_gives(tokenizer):
+    shape = SHAPE.model_copy(update={"window": 5, "global_tokens": 2, "full_layers": (1,)})
+    windowed = Writer(made_network(shape, tokenizer.vocab_size), tokenizer)
+    ids = [1, 80, 81, 82]
+    for token in windowed.tokens(ids, Sampling(max_tokens=40, temperature=0)):
+        with torch.no_grad():
+            assert token == int(windowed.network(torch.tensor([ids]))[0, -1].argmax())
+        ids.append(token)
+    assert len(ids) > 20
+
+
+def test_an_encoder_continues_no_text(tokenizer):
+    shape = SHAPE.model_copy(update={"attention": "bidirectional"})
+    with pytest.raises(UserError, match="is an encoder"):
+        Writer(made_network(shape, tokenizer.vocab_size), tokenizer)
+
+
 def test_writing_ends_with_the_context_and_with_the_end_token(writer, tokenizer):
     assert len(list(writer.tokens([1, 80], Sampling(max_tokens=1000, temperature=0)))) <= SHAPE.context - 2
     network = made_network(SHAPE, tokenizer.vocab_size)
