@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import Any, cast
 
 from prefect import Task, flow, task
@@ -22,6 +23,7 @@ from flows.plan import Options, Planner
 from flows.prefect_artifacts import progress_bar, publish, publish_run
 from flows.recipe import Step, load_recipe
 from flows.run import INTERRUPTED, RunResult, Session
+from model import processes
 from storage.errors import StoreUnavailable, TrainingFailed
 from tasks.parallel import die_with_parent
 
@@ -133,9 +135,11 @@ def _final_state(session: Session) -> State[Any]:
 def _leave(session: Session) -> None:
     """End this process at once: threads at work cannot be stopped otherwise, and what they did so far is kept.
 
-    Workers and training processes see that their parent is gone, and end. A deployment's run is
-    told of by the runner that cancelled it.
+    Training processes are told, and write a checkpoint first; workers see that their parent is gone,
+    and end. A deployment's run is told of by the runner that cancelled it.
     """
+    with suppress(KeyboardInterrupt):  # a second Ctrl-C: at once
+        processes.stop_all()
     threading.Timer(_GOODBYE_SECONDS, os._exit, [130]).start()
     result = session.abandon()
     if not _is_deployed():

@@ -117,6 +117,9 @@ class Rows(Protocol):
     def expect(self, block: int) -> None:
         """Be told which block comes next."""
 
+    def documents(self, rows: Ints) -> list[str]:
+        """The ids of the documents that these sequences are of, each once."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -143,6 +146,10 @@ class TextRows:
 
     def expect(self, block: int) -> None:
         """All is in memory already."""
+
+    def documents(self, rows: Ints) -> list[str]:
+        """They have no ids here, so their numbers."""
+        return [f"example {number}" for number in np.unique(self._packing.pieces(rows).documents).tolist()]
 
     def read(self, rows: Ints, places: Ints | None = None) -> Sequences:
         """The sequences with these numbers, in this order."""

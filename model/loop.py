@@ -26,8 +26,22 @@ from model.saver import Saver
 from model.state import averaged
 from storage.errors import StepFailed
 
+_NAMED = 20
+"""So many documents of a batch are named at most."""
+_MOST_WAITING = 0.05
+"""The share of the time above which waiting for batches is worth a warning,"""
+_JUDGED_SECONDS = 10.0
+"""once so many seconds have been trained."""
 _RECORDED_STEPS = 2_000
 """About as many steps are recorded of a long run."""
+
+
+class _NotFinite(Exception):
+    """A loss or a gradient of a step is not a finite number."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,8 @@ class Outcome:
     validation_loss: float | None
     tokens_per_second: float
     """Since this process began or resumed; 0 if nothing was left to do."""
+    data_wait: float
+    """Share of the steps' time in which the first process waited for batches."""
 
 
 class Loop:
@@ -80,7 +96,8 @@ class Loop:
         self.engine, self.objective, self.order, self.plan = engine, objective, order, plan
         self._validation = validation
         self._saver, self._recorder = saver, recorder
-        self._seconds = 0.0
+        self._seconds = self._waited = 0.0
+        self._warned = False
         self.memory: dict[str, Any] = {}
         """What must be known again when the run is resumed, beside the engine's state: JSON, equal on every process."""
         self._validation_loss: float | None = None
@@ -93,7 +110,15 @@ class Loop:
         self._loss = loss
         if self._evaluates_after(start):
             self._evaluate(start)
-        steps = range(start + 1, self.plan.steps + 1)
+        try:
+            self._train(range(start + 1, self.plan.steps + 1))
+        except _NotFinite as error:
+            raise StepFailed(f"step {error.step}: {error}; {self._batch_of(error.step)}") from None
+        done = (self.plan.steps - start) * self.plan.batch_tokens
+        seconds = self._seconds or math.inf
+        return Outcome(self._loss, self._validation_loss, done / seconds, self._waited / seconds)
+
+    def _train(self, steps: range) -> None:
         with Ahead(self._drawn, steps) as ahead:
             for step in steps:
                 self._take(step, ahead)
@@ -101,16 +126,28 @@ class Loop:
                 self._saver.after(step, self._loss, self.memory, wanted=evaluates, last=last)
                 if evaluates:
                     self._evaluate(step)
-        done = (self.plan.steps - start) * self.plan.batch_tokens
-        return Outcome(self._loss, self._validation_loss, done / self._seconds if self._seconds else 0.0)
 
     def _take(self, step: int, ahead: Ahead[list[Batch]]) -> None:
         """Make a step and record it."""
         began, waited = time.monotonic(), ahead.waited
         outcome = self._step(step, ahead.take(step))
-        seconds = time.monotonic() - began
+        seconds, waited = time.monotonic() - began, ahead.waited - waited
         self._seconds += seconds
-        self._record(step, outcome, seconds, ahead.waited - waited)
+        self._waited += waited
+        self._record(step, outcome, seconds, waited)
+        self._warn_of_waiting(step)
+
+    def _warn_of_waiting(self, step: int) -> None:
+        """Say once that the data cannot keep up."""
+        share = self._waited / self._seconds
+        if self._warned or self._seconds < _JUDGED_SECONDS or share <= _MOST_WAITING:
+            return
+        self._warned = True
+        if self.engine.rank == 0:
+            sys.stderr.write(
+                f"step {step}: {share:.0%} of the time was spent waiting for batches; put the shards on a faster disk, "
+                "or leave the processes fewer threads (OMP_NUM_THREADS)\n"
+            )
 
     def _drawn(self, step: int) -> list[Batch]:
         """This process's micro-batches of a step."""
@@ -126,13 +163,18 @@ class Loop:
         outcome = self.engine.step(batches, self.objective, rate)
         for name, loss in outcome.losses.items():
             if not math.isfinite(loss):
-                raise StepFailed(
-                    f"step {step}: the {name} is {loss}; lower optimizer.learning_rate or lengthen its warmup"
-                )
+                raise _NotFinite(step, f"the {name} is {loss}; lower optimizer.learning_rate or lengthen its warmup")
         if not math.isfinite(outcome.grad_norm) and not (outcome.skipped and self.engine.scales_loss):
-            raise StepFailed(f"step {step}: a gradient is not finite; lower optimizer.learning_rate")
+            raise _NotFinite(step, "a gradient is not finite; lower optimizer.learning_rate")
         self._loss = outcome.losses["loss"]
         return outcome
+
+    def _batch_of(self, step: int) -> str:
+        """Which documents a step was made of."""
+        rows = self.plan.batch_sequences
+        found = self.order.documents((step - 1) * rows, rows)
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        return f"its batch holds the documents {', '.join(found[:_NAMED])}{more}"
 
     def _shares(self, sequences: int) -> list[range]:
         """The micro-batches of this process, by the numbers of their sequences."""

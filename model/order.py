@@ -158,6 +158,12 @@ class Order:
         read = [self._parts[part].read(rows[at], start + at) for part, at in zip(present, mine, strict=True)]
         return joined(read).take(np.argsort(np.concatenate(mine)))
 
+    def documents(self, start: int, count: int) -> list[str]:
+        """The ids of the documents that rows ``start`` to ``start + count`` are of."""
+        chosen, rows = self.places(start, count)
+        named = [self._parts[part].documents(rows[chosen == part]) for part in np.unique(chosen).tolist()]
+        return [name for names in named for name in names]
+
     def places(self, start: int, count: int) -> tuple[Ints, Ints]:
         """For each of these rows, its part, and its number in that part."""
         begin, chosen, rows = self._worked_out

@@ -49,6 +49,11 @@ class PairRows:
     def expect(self, block: int) -> None:
         """All documents are in reach: another one may be drawn from anywhere."""
 
+    def documents(self, rows: Ints) -> list[str]:
+        """The ids of the documents whose segments come first, each once."""
+        at = np.searchsorted(self._ends, rows, side="right")
+        return self._split.ids_of(np.unique(self._documents[at]))
+
     def read(self, rows: Ints, places: Ints | None = None) -> Sequences:
         """The pairs with these numbers; ``places`` in the order of the data say what is drawn for them."""
         places = rows if places is None else places

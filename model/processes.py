@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +25,10 @@ PLUMBING = "who starts the processes cannot shape their result"
 ANNOUNCED = "gathering.json"
 """In the folder that all hosts see: the run that ``model.join`` is to take part in."""
 _PATIENCE_SECONDS = 10.0
+_CHECKPOINT_SECONDS = 25.0
+"""What a run that is told to stop has for its checkpoint: preempted machines and Prefect give 30 s or more."""
+_running: list[Started] = []
+"""The runs of this process."""
 
 
 class Started:
@@ -49,21 +54,32 @@ class Started:
         return status
 
     def stop(self) -> None:
-        """End what still runs (an exception in the launcher, such as a cancellation, or a host that is lost)."""
+        """End what still runs (an exception in the launcher, such as a cancellation, or a host that is lost).
+
+        The processes write a checkpoint first, if they can do so in time.
+        """
         running = [process for process in (self._first, *self._others.values()) if process.poll() is None]
         if self._first.returncode == 0:
-            _wait(running)  # the other hosts are about to end as well
+            _wait(running, _PATIENCE_SECONDS)  # the other hosts are about to end as well
         for process in running:
             process.send_signal(signal.SIGTERM)
-        _wait(running)
+        _wait(running, _PATIENCE_SECONDS if self.lost else _CHECKPOINT_SECONDS)
         for process in running:
             if process.poll() is None:
                 process.kill()  # the ranks end with it
                 process.wait()
+        with suppress(ValueError):
+            _running.remove(self)
 
 
-def _wait(running: list[subprocess.Popen[bytes]]) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
+def stop_all() -> None:
+    """End all runs of this process, which is about to end itself; each writes a checkpoint if it can in time."""
+    for started in list(_running):
+        started.stop()
+
+
+def _wait(running: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    until = time.monotonic() + seconds
     for process in running:
         try:
             process.wait(max(0.0, until - time.monotonic()))
@@ -78,10 +94,10 @@ def start(described: Path, run: Run, launcher: str, log: IO[bytes]) -> Started:
     """
     hosts = run.hosts
     if hosts is not None and hosts.launcher == "slurm":
-        return Started(_open(_srun(described), run, launcher, log), {})
+        return _kept(Started(_open(_srun(described), run, launcher, log), {}))
     if hosts is not None and hosts.launcher == "ray":
         command = [sys.executable, "-m", "model.ray_train", str(described)]
-        return Started(_open(command, None, launcher, log), {})
+        return _kept(Started(_open(command, None, launcher, log), {}))
     first = _open(host.torchrun(described, run, 0), run, launcher, log)
     others = {}
     if hosts is not None and hosts.hostfile is not None:
@@ -89,7 +105,12 @@ def start(described: Path, run: Run, launcher: str, log: IO[bytes]) -> Started:
         others = {name: _remote(hosts, name, described, number, log) for number, name in enumerate(names) if number}
     elif hosts is not None and hosts.folder is not None:
         _announce(hosts.folder, described)
-    return Started(first, others)
+    return _kept(Started(first, others))
+
+
+def _kept(started: Started) -> Started:
+    _running.append(started)
+    return started
 
 
 def _open(command: list[str], run: Run | None, launcher: str, log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -60,6 +60,16 @@ class ShardRows:
         self._expected = block
         self._split.prefetch(self._files[block].tolist())
 
+    def documents(self, rows: Ints) -> list[str]:
+        """The ids of the documents that these sequences are of, each once."""
+        of_row = np.searchsorted(self.blocks, rows, side="right") - 1
+        found: list[Ints] = [np.zeros(0, np.int64)]
+        for block in np.unique(of_row).tolist():
+            packing, documents = self._block(block)
+            numbers = packing.pieces(rows[of_row == block] - self.blocks[block]).documents
+            found.append(numbers if documents is None else documents[numbers])
+        return self._split.ids_of(np.unique(np.concatenate(found)))
+
     def _read(self, block: int, rows: Ints) -> Sequences:
         packing, documents = self._block(block)
         found = packing.pieces(rows - self.blocks[block])

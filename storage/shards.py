@@ -181,6 +181,13 @@ class Split:
     def ids(self) -> list[str]:
         return [name for file in self.files for name in file.ids.to_pylist()]
 
+    def ids_of(self, documents: Ints) -> list[str]:
+        """The ids of these documents; only the files that hold them are opened."""
+        files = np.searchsorted(self.index.bounds, documents, side="right") - 1
+        opened = {number: self._file(number).ids for number in np.unique(files).tolist()}
+        places = zip(files.tolist(), (documents - self.index.bounds[files]).tolist(), strict=True)
+        return [opened[file][place].as_py() for file, place in places]
+
     def document(self, index: int) -> Tokens:
         """Tokens of a document, beginning and end tokens included, as a view of the file."""
         if not 0 <= index < self.documents:

@@ -226,3 +226,18 @@ def test_blocks_hold_about_as_many_tokens_as_asked_for(tmp_path: Path) -> None:
     assert int(part.blocks[-1]) == sum(count_rows(split.lengths[part._documents(b)], CONTEXT) for b in range(10))
     assert len(ShardRows(split, CONTEXT, 10 * split.tokens).blocks) == 2
     assert len(ShardRows(split, CONTEXT, 1).blocks) == 101
+
+
+@pytest.mark.parametrize("block", [None, 300])
+def test_sequences_name_the_documents_that_they_are_of(tmp_path: Path, block: int | None) -> None:
+    for file in range(4):
+        lengths = np.random.default_rng(file).integers(2, 40, 9)
+        arrays = [1000 * file + 40 * number + np.arange(length) for number, length in enumerate(lengths)]
+        ids = [f"{file}-{number}" for number in range(9)]
+        write_shard(tmp_path / f"train-{file:05}.arrow", ids, arrays, [1] * 9, "uint16")
+    rows = ShardRows(Shards.of_folder(tmp_path).split("train"), 16, block)
+    for row in range(len(rows)):
+        read = rows.read(np.array([row]))
+        wanted = {f"{piece[0] // 1000}-{piece[0] % 1000 // 40}" for piece in read.pieces}
+        assert set(rows.documents(np.array([row]))) == wanted
+    assert len(rows.documents(np.arange(len(rows)))) == 36
