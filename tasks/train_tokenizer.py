@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
+import pyarrow as pa
 from pydantic import Field, model_validator
 
 from storage.bpe.texts import SPACE_MARK
@@ -17,6 +18,7 @@ from storage.tokenizer import Tokenizer
 from tasks.task import Context, Input, Outside, Result, Task
 from tasks.vocabulary.report import Report, metric_name
 from tasks.vocabulary.sample import Drawn, draw
+from tasks.vocabulary.words import WordCounts
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -28,7 +30,7 @@ _THREADS = 8
 """Fixed, since SentencePiece writes it into the model; it does not change the pieces."""
 _MOST_CHARACTERS = 4000
 """Longer lines are cut, before a space where there is one."""
-_BOUNDARIES = re.compile(f"[\n\t\0{SPACE_MARK}▅]+")
+_BOUNDARIES = f"\n\t\0{SPACE_MARK}▅"
 """No piece reaches across these: runs, and what SentencePiece keeps for its own use."""
 _LINE = re.compile(rf".{{1,{_MOST_CHARACTERS}}}(?= |$)|.{{1,{_MOST_CHARACTERS}}}", re.DOTALL)
 _MOST_SOURCES = 20
@@ -45,8 +47,9 @@ class TrainTokenizer(Task):
     1 ``<s>``, 2 ``</s>``, 3 ``<pad>``, then ``special_tokens``, runs of white space, bytes, pieces.
     A space begins a word's piece and is not put before the first word.
 
-    The corpora are read twice, partition by partition; memory grows with the distinct words of at most
-    ``sample_megabytes`` of text; time nearly linearly.
+    The corpora are read twice, partition by partition. Pairs of bytes are joined by the distinct words alone, which
+    are counted before SentencePiece sees them. Memory grows with the distinct words of at most ``sample_megabytes``
+    of text; time nearly linearly.
     """
 
     makes = Tokenizer
@@ -100,7 +103,9 @@ class TrainTokenizer(Task):
         made = io.BytesIO()
         try:
             SentencePieceTrainer.train(
-                sentence_iterator=read.lines(),
+                # Other models look at what stands around a word, too.
+                sentence_iterator=read.words() if self.model == "bpe" else read.lines(),
+                input_format="tsv" if self.model == "bpe" else "text",
                 model_writer=made,
                 model_type=self.model,
                 vocab_size=self.vocab_size,
@@ -172,19 +177,34 @@ class TrainTokenizer(Task):
 
 
 class _Reading:
-    """Hands texts to the trainer in lines, and counts what it handed over."""
+    """Hands texts to the trainer, and counts what it handed over."""
 
     def __init__(self, drawn: Drawn, context: Context) -> None:
         self._drawn, self._context = drawn, context
         self.characters = 0
 
     def lines(self) -> Iterator[str]:
-        done = 0
-        for table in self._drawn.tables():
-            for text in table["text"].to_pylist():
+        """The texts in lines."""
+        for texts in self._texts():
+            for text in texts.to_pylist():
                 for line in lines_of(text):
                     self.characters += len(line)
                     yield line
+
+    def words(self) -> Iterator[str]:
+        """The distinct words, each with a tab and how often it is there: all that pairs of bytes are joined by."""
+        counts = WordCounts(_BOUNDARIES)
+        for texts in self._texts():
+            counts.add(texts)
+        for word, count in counts.items():
+            for part in lines_of(word):
+                self.characters += len(part) * count
+                yield f"{part}\t{count}"
+
+    def _texts(self) -> Iterator[pa.ChunkedArray]:
+        done = 0
+        for table in self._drawn.tables():
+            yield table["text"]
             done += len(table)
             self._context.progress(done, None, "documents")
 
@@ -194,7 +214,7 @@ def lines_of(text: str) -> Iterator[str]:
 
     Only a longer stretch with neither space nor line break is cut elsewhere.
     """
-    for line in _BOUNDARIES.split(text):
+    for line in re.split(f"[{_BOUNDARIES}]+", text):
         if line:
             yield from _LINE.findall(line)
 

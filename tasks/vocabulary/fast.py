@@ -36,7 +36,8 @@ def write_fast_tokenizer(
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    # Indented, it would be written by Python instead of C, ten times as slowly.
+    return json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def _config(special: Sequence[str]) -> dict[str, Any]:
