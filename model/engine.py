@@ -14,21 +14,24 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.batches import Batch
 from model.config import Precision
 from model.layout import Layout
 from model.objectives import Objective
 from model.optimizers import Optimizer, set_learning_rate
+from model.transformer import Transformer
+from model.ulysses import Sharing
 from model.whole_weights import WholeWeights
-from storage.errors import UserError
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REDUCE_BUCKET = 200_000_000
@@ -52,14 +55,17 @@ class Engine:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Transformer,
         optimizer: Optimizer,
         zero_stage: int,
         precision: Precision,
         clip_norm: float,
+        *,
+        offload: Literal["none", "cpu"] = "none",
+        recompute: bool = False,
+        sequence_processes: int = 1,
     ) -> None:
-        if precision == "fp16" and zero_stage == 0:
-            raise UserError("precision fp16 scales its loss inside ZeRO: use zero_stage 1 or more, or bf16")
+        """What cannot be combined is told by ``model.fit.check``, and not looked at again here."""
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(optimizer).__name__} is not known to compute the same on pieces of weights")
         self.optimizer = optimizer
@@ -68,10 +74,17 @@ class Engine:
         self._autocast = _AUTOCAST.get(precision)
         self.scales_loss = precision == "fp16"
         self.processes, self.rank = dist.get_world_size(), dist.get_rank()
+        self.data_processes, self.data_rank = self.processes // sequence_processes, self.rank // sequence_processes
+        """Those that get sequences of their own: the others of a group share theirs."""
+        self._sharing = Sharing.of(sequence_processes) if sequence_processes > 1 else None
+        if self._sharing is not None:
+            self._sharing.apply(network)
+        if recompute:
+            recompute_activations(network)
         self._trainable = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         largest = sum(weight.numel() for weight in self._trainable.values())
         self._deepspeed, *_ = deepspeed.initialize(
-            model=network, optimizer=optimizer, config=_configuration(zero_stage, clip_norm, largest)
+            model=network, optimizer=optimizer, config=_configuration(zero_stage, offload, clip_norm, largest)
         )
         self.network: nn.Module = self._deepspeed.module
         self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.rank)
@@ -88,7 +101,7 @@ class Engine:
     # ---- the work ----
 
     def step(self, micro_batches: Sequence[Batch], objective: Objective, learning_rate: float) -> StepOutcome:
-        """One update from this process's micro-batches; every process must give as many."""
+        """One update from this process's micro-batches (see ``data_rank``); every process must give as many."""
         losses = self.backward(micro_batches, objective)
         set_learning_rate(self.optimizer, learning_rate)
         if not all(math.isfinite(value) for value in losses.values()):
@@ -105,6 +118,7 @@ class Engine:
     def backward(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
         """Accumulate the gradient of a step and return its losses; ``step`` follows this with the update."""
         self._deepspeed.train()
+        micro_batches = self._cut(micro_batches)
         counts = self._summed([[float(n) for n in objective.counts(batch).values()] for batch in micro_batches])
         sums: list[list[float]] = []
         for number, batch in enumerate(micro_batches):
@@ -123,6 +137,7 @@ class Engine:
     def evaluate(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
         """Loss per prediction over all processes' batches; every process must give as many."""
         self._deepspeed.eval()
+        micro_batches = self._cut(micro_batches)
         counts = self._summed([[float(n) for n in objective.counts(batch).values()] for batch in micro_batches])
         sums = []
         for batch in micro_batches:
@@ -142,6 +157,12 @@ class Engine:
         told = torch.tensor([int(flag) for flag in flags], device=self.device)
         dist.all_reduce(told, dist.ReduceOp.MAX)
         return [bool(flag) for flag in told.tolist()]
+
+    def _cut(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
+        """The part of each sequence that is this process's."""
+        if self._sharing is None:
+            return micro_batches
+        return [self._sharing.cut(batch) for batch in micro_batches]
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._autocast is None:
@@ -174,7 +195,16 @@ class Engine:
         return {name: safe_get_full_grad(weight).detach().clone() for name, weight in self._trainable.items()}
 
 
-def _configuration(zero_stage: int, clip_norm: float, weights: int) -> dict[str, Any]:
+def recompute_activations(network: Transformer) -> None:
+    """Keep what goes into each layer, and compute what happens inside it again in the backward pass.
+
+    T. Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
+    """
+    for layer in network.model.layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int) -> dict[str, Any]:
     """DeepSpeed's settings. Accumulation and precision are this module's, so they are switched off there."""
     bucket = max(min(_REDUCE_BUCKET, weights), 1_000)
     return {
@@ -188,6 +218,9 @@ def _configuration(zero_stage: int, clip_norm: float, weights: int) -> dict[str,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
             "stage3_prefetch_bucket_size": bucket,
+            # Pinning memory would have to be compiled where there is no GPU, and is of no use there.
+            "offload_optimizer": {"device": offload, "pin_memory": torch.cuda.is_available()},
         },
+        "zero_force_ds_cpu_optimizer": False,  # PyTorch's fused Adam is as fast on the CPU, and ready compiled
         "steps_per_print": None,
     }

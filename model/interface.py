@@ -19,7 +19,7 @@ def use_interface(hosts: Hosts | None) -> None:
 
     Gloo and NCCL would take the one that this host's own name resolves to, which is often its loopback.
     """
-    if hosts is None:
+    if hosts is None or hosts.launcher == "ray":  # Ray has connected its processes already
         return
     interface = hosts.interface or interface_towards(os.environ["MASTER_ADDR"])
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):

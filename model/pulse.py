@@ -31,8 +31,9 @@ class Pulse:
     """
 
     def __init__(self, hosts: Hosts | None, lost: Callable[[str], None]) -> None:
-        self._active = hosts is not None and os.environ.get("LOCAL_RANK") == "0"
-        if hosts is None:
+        # Ray watches its nodes itself.
+        self._active = hosts is not None and hosts.launcher != "ray" and os.environ.get("LOCAL_RANK") == "0"
+        if hosts is None or not self._active:
             return
         self._number = int(os.environ["GROUP_RANK"])
         self._count = int(os.environ["GROUP_WORLD_SIZE"])

@@ -50,10 +50,15 @@ def main(path: Path) -> None:
         with Pulse(request.run.hosts, partial(_give_up, request.run.scratch)):
             work(request)
     except Exception as error:  # noqa: BLE001  # told by class and message to the launcher, whatever it is
-        traceback.print_exc()
-        failure = _failure(error)
-        _leave(request.run.scratch, type(failure).__name__, str(failure), isinstance(failure, _LostAnother))
+        leave_failure(request.run.scratch, error)
         os._exit(1)  # at once: a process group that lost a member can hang at exit
+
+
+def leave_failure(scratch: Path, error: Exception) -> None:
+    """Print what this process ends with, and tell it to the launcher."""
+    traceback.print_exc()
+    failure = _failure(error)
+    _leave(scratch, type(failure).__name__, str(failure), isinstance(failure, _LostAnother))
 
 
 def _give_up(scratch: Path, message: str) -> None:
@@ -126,7 +131,8 @@ def work(request: Request) -> None:
         summary["parameters"] = sum(weight.numel() for weight in weights.values())
         _write_whole(request.run.scratch / SUMMARY, summary)
     torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    if request.run.hosts is None or request.run.hosts.launcher != "ray":  # whose process group is its own
+        torch.distributed.destroy_process_group()
 
 
 def join_process_group(device: str) -> torch.device:
@@ -174,12 +180,20 @@ def make_network(request: Request) -> tuple[Transformer, int]:
 def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
     """The engine around the network, in the state of the checkpoint if there is one."""
     from model.engine import Engine
+    from model.fit import check
     from model.optimizers import make_optimizer
     from model.state import restore
 
+    try:
+        check(request.run, request.precision, request.optimizer.name, network.shape, request.context, request.pairs)
+    except ValueError as error:
+        raise UserError(f"resources: {error}") from error
     optimizer = make_optimizer(network, request.optimizer.for_batch(request.batch_tokens), request.batch_tokens)
     run = request.run
-    engine = Engine(network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm)
+    engine = Engine(
+        network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm,
+        offload=run.offload, recompute=run.recompute, sequence_processes=run.sequence_processes,
+    )  # fmt: skip
     if saved:
         restore(engine, saved.parts, saved.about.numbers)
     return engine

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from model import fit
 from model.config import Precision
 from model.objective_config import NextTokenConfig
 from model.optimizer_config import OptimizerConfig
@@ -15,7 +16,7 @@ from storage.artifact import Adapter, Artifact, Model, copy_folder, include
 from storage.corpus import Examples
 from storage.errors import SourceError
 from tasks.starting import sequence_length
-from tasks.task import Context, Input, Kind, Result, Task
+from tasks.task import Context, Input, Kind, Resources, Result, Task
 
 if TYPE_CHECKING:
     from model.request import Request, Run
@@ -73,6 +74,9 @@ class Finetune(Task):
 
     def kind(self) -> Kind:
         return Adapter if self.method == "lora" and not self.merge else Model
+
+    def check_resources(self, resources: Resources) -> None:
+        fit.check(resources, self.precision, self.optimizer.name, None, self.context)
 
     def run(self, context: Context) -> Result:
         """Tune, and write an adapter folder with its base below ``base/``, or a whole model.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from model import fit
 from model.config import ModelConfig, Precision
 from model.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.optimizer_config import OptimizerConfig
@@ -16,7 +17,7 @@ from storage.errors import SourceError, UserError
 from storage.shards import Shards
 from storage.tokenizer import MASK_NAMES, Tokenizer
 from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
-from tasks.task import Context, Input, Kind, Result, Settings, Task
+from tasks.task import Context, Input, Kind, Resources, Result, Settings, Task
 
 if TYPE_CHECKING:
     from model.request import NetworkFolder, RandomNetwork, Request
@@ -123,6 +124,11 @@ class Pretrain(Task):
                 )
         self.optimizer.check_length(self.tokens)
         return self
+
+    def check_resources(self, resources: Resources) -> None:
+        pairs = isinstance(self.objective, MaskedConfig) and self.objective.next_sentence
+        context = self.model.context if self.model is not None else None
+        fit.check(resources, self.precision, self.optimizer.name, self.model, context, pairs)
 
     def kind(self) -> Kind:
         return Network if isinstance(self.objective, MaskedConfig) else Model

@@ -124,6 +124,13 @@ class Resources(Settings):
     """The hosts of a training step; without it, this one."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed's ZeRO stage."""
+    offload: Literal["none", "cpu"] = "none"
+    """``cpu``: ZeRO keeps its share of weights, gradients and moments in the host's memory, and updates them there."""
+    sequence_processes: int = Field(1, ge=1)
+    """Training processes that share the positions of the same sequences (Ulysses), for contexts too long for one."""
+    recompute: bool = False
+    """Whether activations are computed again in the backward pass instead of kept: about a third slower, far less
+    memory (activation checkpointing)."""
     micro_batch_sequences: int = Field(8, ge=1)
     """Sequences that one training process handles at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -350,8 +357,6 @@ class Task(Settings):
 
     def check_resources(self, resources: Resources) -> None:
         """Raise ValueError, with a remedy, if it cannot run on these resources."""
-        if self.trains and resources.hosts is not None:
-            resources.hosts.check(resources.processes)
 
     @abstractmethod
     def run(self, context: Context) -> Result:

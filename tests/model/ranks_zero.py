@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,9 +64,9 @@ def reference(steps: int, config: OptimizerConfig) -> tuple[dict[str, torch.Tens
     return gradients, losses
 
 
-def micro_batches(step: int) -> list[Batch]:
+def micro_batches(step: int, built: Engine) -> list[Batch]:
     rows = rows_of_step(step)
-    return [collate(rows.take(mine), CONTEXT) for mine in share(len(rows), dist.get_rank(), dist.get_world_size(), 2)]
+    return [collate(rows.take(mine), CONTEXT) for mine in share(len(rows), built.data_rank, built.data_processes, 2)]
 
 
 def saved(built: Engine, folder: Path) -> Path:
@@ -98,10 +99,10 @@ def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> boo
 
 
 def engine(
-    stage: int, state: Path | None = None, precision: str = "fp32", config: OptimizerConfig = OPTIMIZER
+    stage: int, state: Path | None = None, precision: str = "fp32", config: OptimizerConfig = OPTIMIZER, **spread: Any
 ) -> Engine:
     made = network()
-    built = Engine(made, make_optimizer(made, config), stage, precision, config.clip_norm)
+    built = Engine(made, make_optimizer(made, config), stage, precision, config.clip_norm, **spread)
     if state:
         kept = Checkpoints(state, "run").latest()
         assert kept is not None
@@ -111,7 +112,7 @@ def engine(
 
 def train(built: Engine, start: int, stop: int) -> list[float]:
     return [
-        built.step(micro_batches(step), NextToken(NextTokenConfig()), OPTIMIZER.learning_rate).losses["loss"]
+        built.step(micro_batches(step, built), NextToken(NextTokenConfig()), OPTIMIZER.learning_rate).losses["loss"]
         for step in range(start, stop)
     ]
 
@@ -121,16 +122,28 @@ def largest_error(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor
     return max(float((found[name] - wanted[name]).norm() / wanted[name].norm()) for name in wanted)
 
 
+def compared(
+    stage: int, spread: dict[str, Any], gradients: dict[str, torch.Tensor], losses: list[float]
+) -> dict[str, float]:
+    """How far the first gradient and the first losses are from those of one process."""
+    probe = engine(stage, **spread)
+    probe.backward(micro_batches(0, probe), NextToken(NextTokenConfig()))
+    error = largest_error(probe.gradients(), gradients)
+    mine = train(engine(stage, **spread), 0, SAVED)
+    return {"gradient_error": error, "curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
+
+
 def main(output: Path) -> None:
     from tests.model import ranks_optimizers
 
     join_process_group("cpu")
     gradients, losses = reference(STEPS, OPTIMIZER)
+    curve = losses
     found: dict[str, dict[str, float]] = {}
     folders, states, later = {}, {}, {}
     for stage in (0, 1, 2, 3):
         probe = engine(stage)
-        probe.backward(micro_batches(0), NextToken(NextTokenConfig()))
+        probe.backward(micro_batches(0, probe), NextToken(NextTokenConfig()))
         gradient_error = largest_error(probe.gradients(), gradients)
         built = engine(stage)
         mine = train(built, 0, SAVED)
@@ -156,6 +169,12 @@ def main(output: Path) -> None:
     for precision in ("bf16", "fp16"):
         mine = train(engine(1, None, precision), 0, SAVED)
         found[precision] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
+    spreads: dict[str, dict[str, Any]] = {
+        "offload": {"offload": "cpu"}, "recompute": {"recompute": True}, "sequence": {"sequence_processes": 2},
+    }  # fmt: skip
+    for name, spread in spreads.items():
+        for stage in (1, 3) if name == "offload" else (0, 3):
+            found[f"{name} {stage}"] = compared(stage, spread, gradients, curve)
     optimizers = ranks_optimizers.compared(output.parent)
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found | optimizers))

@@ -219,3 +219,15 @@ def test_hosts_that_do_not_come_are_counted(tmp_path: Path, hosts: TwoHosts) -> 
     described = request(tmp_path, shards, run={"hosts": {**given, "join_seconds": 2, "port": 29_512}})
     with pytest.raises(TrainingFailed, match=r"1 of 2 hosts were there after 2 s \(hosts.join_seconds\)"):
         launch.train(described, quiet)
+
+
+@pytest.mark.slow
+def test_ray_train_gives_the_weights_of_torchrun(tmp_path: Path) -> None:
+    pytest.importorskip("ray.train.torch")
+    shards = made_shards(tmp_path / "data", 12)
+    weights = []
+    for name, given in (("torchrun", {}), ("ray", {"hosts": {"launcher": "ray"}})):
+        described = request(tmp_path / name, shards, tokens=80 * 5, run=given)
+        launch.train(described, quiet)
+        weights.append(digest_of_file(described.run.output / "model.safetensors"))
+    assert weights[0] == weights[1]

@@ -1,0 +1,65 @@
+"""What cannot be trained on the resources given, told before anything runs. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from model.config import ModelConfig, Precision
+
+PLUMBING = "what is refused has no result"
+
+
+class Spread(Protocol):
+    """The part of a step's resources that says how a network is spread over processes."""
+
+    @property
+    def processes(self) -> int: ...
+    @property
+    def hosts(self) -> Any: ...
+    @property
+    def zero_stage(self) -> Literal[0, 1, 2, 3]: ...
+    @property
+    def offload(self) -> Literal["none", "cpu"]: ...
+    @property
+    def sequence_processes(self) -> int: ...
+
+
+def check(
+    run: Spread, precision: Precision, optimizer: str, shape: ModelConfig | None, context: int | None,
+    sentence_pairs: bool = False,
+) -> None:  # fmt: skip
+    """Raise ValueError, with the remedy, for what cannot be trained so.
+
+    ``shape`` and ``context`` are None while they are not known. ``sentence_pairs``: whether it is also
+    learnt which segment follows which.
+    """
+    if run.hosts is not None:
+        run.hosts.check(run.processes)
+    if precision == "fp16" and run.zero_stage == 0:
+        raise ValueError("precision fp16 scales its loss inside ZeRO: use zero_stage 1 or more, or bf16")
+    if run.offload == "cpu" and run.zero_stage == 0:
+        raise ValueError("offload: cpu is ZeRO's: use zero_stage 1 or more")
+    if run.offload == "cpu" and optimizer in ("muon", "lamb"):
+        raise ValueError(
+            f"offload: cpu leaves pieces on the host, and {optimizer} needs whole weights: use adamw or lion"
+        )
+    if run.sequence_processes > 1:
+        _check_sharing(run, shape, context, sentence_pairs)
+
+
+def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, sentence_pairs: bool) -> None:
+    size = run.sequence_processes
+    if run.processes % size:
+        raise ValueError(f"processes {run.processes} is not a multiple of sequence_processes {size}: make it one")
+    if context is not None and context % size:
+        raise ValueError(f"context {context} cannot be shared by sequence_processes {size}: make it a multiple")
+    if sentence_pairs:
+        raise ValueError("next_sentence reads a sequence as a whole: leave sequence_processes at 1")
+    if shape is None:
+        return
+    if shape.heads % size:
+        raise ValueError(f"heads {shape.heads} cannot be shared by sequence_processes {size}: make it a multiple")
+    if shape.dropout.any:
+        raise ValueError(
+            "dropout follows from where a position stands in a whole sequence: no sequence_processes with it"
+        )

@@ -1,0 +1,42 @@
+"""Combinations that are refused while a recipe is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from model.config import ModelConfig
+from model.fit import check
+from tasks.task import Resources
+
+SHAPE = ModelConfig(layers=1, width=24, heads=6, context=64)
+
+
+@pytest.mark.parametrize(
+    ("resources", "settings", "said"),
+    [
+        ({"zero_stage": 0}, {"precision": "fp16"}, "use zero_stage 1 or more, or bf16"),
+        ({"offload": "cpu", "zero_stage": 0}, {}, "offload: cpu is ZeRO's"),
+        ({"offload": "cpu"}, {"optimizer": "muon"}, "use adamw"),
+        ({"processes": 3, "sequence_processes": 2}, {}, "processes 3 is not a multiple"),
+        ({"processes": 3, "sequence_processes": 3}, {}, "context 64 cannot be shared"),
+        ({"processes": 4, "sequence_processes": 4}, {}, "heads 6 cannot be shared"),
+        ({"processes": 2, "sequence_processes": 2}, {"sentence_pairs": True}, "next_sentence"),
+        ({"processes": 3, "hosts": {"launcher": "join", "count": 2, "folder": "f", "address": "a"}}, {}, "by 2 hosts"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(resources: dict[str, Any], settings: dict[str, Any], said: str) -> None:
+    given = {"precision": "fp32", "optimizer": "adamw", "shape": SHAPE, "context": SHAPE.context, **settings}
+    with pytest.raises(ValueError, match=said):
+        check(Resources(**resources), **given)
+
+
+def test_dropout_is_not_shared_out() -> None:
+    shape = SHAPE.model_copy(update={"dropout": SHAPE.dropout.model_copy(update={"residual": 0.1})})
+    with pytest.raises(ValueError, match="dropout"):
+        check(Resources(processes=2, sequence_processes=2), "fp32", "adamw", shape, shape.context)
+
+
+def test_what_works_is_let_through() -> None:
+    check(Resources(processes=4, sequence_processes=2, offload="cpu", recompute=True), "bf16", "adamw", SHAPE, 64)
