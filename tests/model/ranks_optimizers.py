@@ -67,7 +67,7 @@ def engine(name: str, stage: int, checkpoint: Path | None = None) -> Engine:
 
 def train(built: Engine, start: int, stop: int) -> None:
     for step in range(start, stop):
-        built.step(micro_batches(step), NextToken(), rate(step))
+        built.step(micro_batches(step, built), NextToken(), rate(step))
 
 
 def compared(folder: Path) -> dict[str, dict[str, float]]:
