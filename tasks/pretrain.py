@@ -127,7 +127,7 @@ class Pretrain(Task):
 
     def check_resources(self, resources: Resources) -> None:
         pairs = isinstance(self.objective, MaskedConfig) and self.objective.next_sentence
-        context = self.model.context if self.model is not None else None
+        context = self.context if self.model is None else self.context or self.model.context
         fit.check(resources, self.precision, self.optimizer.name, self.model, context, pairs)
 
     def kind(self) -> Kind:

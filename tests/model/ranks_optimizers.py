@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoints
 from model.engine import Engine
+from model.objective_config import NextTokenConfig
 from model.objectives import NextToken
 from model.optimizer_config import Factors, OptimizerConfig
 from model.optimizers import AVERAGE, make_optimizer, set_learning_rate
@@ -67,7 +68,7 @@ def engine(name: str, stage: int, checkpoint: Path | None = None) -> Engine:
 
 def train(built: Engine, start: int, stop: int) -> None:
     for step in range(start, stop):
-        built.step(micro_batches(step, built), NextToken(), rate(step))
+        built.step(micro_batches(step, built), NextToken(NextTokenConfig()), rate(step))
 
 
 def compared(folder: Path) -> dict[str, dict[str, float]]:
