@@ -90,22 +90,37 @@ def visibility(
         raise ValueError("a cache holds one document a row: give no documents with it")
     if past and not rule.causal:
         raise ValueError("bidirectional attention has no cache: what comes later would change what was seen before")
-    if rule.window is not None and rule.window >= past + length:
+    if past:
+        return _after_a_cache(rule, length, past, device)
+    if rule.window is not None and rule.window >= length:
         rule = Rule(rule.causal)
-    places = _places(past + length, None if past else positions_BT, documents_BT, device)
-    if rule.window is not None and not past and length > 2 * _block(rule.window):
+    places = _places(length, positions_BT, documents_BT, device)
+    if rule.window is not None and length > 2 * _block(rule.window):
         return Blocks.of(rule, places)
-    if rule.window is None and not past:
-        if documents_BT is None:
-            return Whole(rule.causal)
-        free = _rows_without_mask(rule, documents_BT)
-        if free == len(documents_BT):
-            return Whole(rule.causal)
-        rest = places.at(slice(free, None))
-        masked = Masked(sees(rule, rest.at(..., slice(None), None), rest.at(..., None, slice(None)))[:, None], free)
-        return masked if free == 0 else Split(free, Whole(rule.causal), masked)
-    queries = places.at(..., slice(past, None), None)
-    return Masked(sees(rule, queries, places.at(..., None, slice(None)))[:, None], past=past)
+    if rule.window is None and documents_BT is None:
+        return Whole(rule.causal)
+    free = 0 if rule.window is not None or documents_BT is None else _rows_without_mask(rule, documents_BT)
+    if documents_BT is not None and free == len(documents_BT):
+        return Whole(rule.causal)
+    rest = places.at(slice(free, None))
+    masked = Masked(sees(rule, rest.at(..., None), rest.at(..., None, slice(None)))[:, None], free)
+    return masked if free == 0 else Split(free, Whole(rule.causal), masked)
+
+
+def kept(rule: Rule, past: int, device: torch.device) -> Tensor:
+    """Places of those of ``past`` positions that later ones may see (1-d, rising): what a cache has to hold."""
+    index = torch.arange(past, device=device)
+    if rule.window is None:
+        return index
+    return index[(index < rule.global_tokens) | (index > past - rule.window)]
+
+
+def _after_a_cache(rule: Rule, length: int, past: int, device: torch.device) -> Visibility:
+    """What new positions see of each other and of what the cache kept."""
+    new_1T = torch.arange(past, past + length, device=device)[None]
+    seen_1S = torch.cat((kept(rule, past, device)[None], new_1T), 1)
+    query, key = (Places(index, index, torch.zeros_like(index)) for index in (new_1T, seen_1S))
+    return Masked(sees(rule, query.at(..., None), key.at(..., None, slice(None)))[:, None])
 
 
 def _places(length: int, positions_BT: Tensor | None, documents_BT: Tensor | None, device: torch.device) -> Places:
@@ -126,14 +141,13 @@ def _rows_without_mask(rule: Rule, documents_BT: Tensor) -> int:
     return int(alone_BT.all(1).int().cumprod(0).sum())
 
 
-def _attention(q_RHCF: Tensor, k_RHEF: Tensor, v_RHEF: Tensor, mask_R1CE: Tensor | None, kept: Tensor | None) -> Tensor:
-    """Attention under a mask; with ``kept``, its probabilities are written out and multiplied by it."""
-    if kept is None:
+def _attention(q_RHCF: Tensor, k_RHEF: Tensor, v_RHEF: Tensor, mask_R1CE: Tensor, factors: Tensor | None) -> Tensor:
+    """Attention under a mask; with ``factors``, its probabilities are written out and multiplied by them."""
+    if factors is None:
         return F.scaled_dot_product_attention(q_RHCF, k_RHEF, v_RHEF, attn_mask=mask_R1CE)
     scores_RHCE = (q_RHCF @ k_RHEF.transpose(-1, -2)).float() * q_RHCF.shape[-1] ** -0.5
-    if mask_R1CE is not None:
-        scores_RHCE = scores_RHCE.masked_fill(~mask_R1CE, -torch.inf)
-    out_RHCF: Tensor = (scores_RHCE.softmax(-1) * kept).to(v_RHEF.dtype) @ v_RHEF
+    scores_RHCE = scores_RHCE.masked_fill(~mask_R1CE, -torch.inf)
+    out_RHCF: Tensor = (scores_RHCE.softmax(-1) * factors).to(v_RHEF.dtype) @ v_RHEF
     return out_RHCF
 
 
@@ -160,17 +174,15 @@ class Masked:
     mask_B1TS: Tensor
     first_row: int = 0
     """Rows of the batch before these."""
-    past: int = 0
-    """Positions of a cache before the first query."""
 
     def attend(self, q_BHTF: Tensor, k_BHSF: Tensor, v_BHSF: Tensor, drop: Drop | None) -> Tensor:
-        kept = None
+        factors = None
         if drop is not None:
-            batch, heads, queries, device = *q_BHTF.shape[:3], q_BHTF.device
-            rows_B = torch.arange(self.first_row, self.first_row + batch, device=device)
-            index_S = torch.arange(k_BHSF.shape[2], device=device)
-            kept = drop(rows_B, heads, index_S[None, self.past : self.past + queries], index_S[None])
-        return _attention(q_BHTF, k_BHSF, v_BHSF, self.mask_B1TS, kept)
+            batch, heads, length, _ = q_BHTF.shape
+            rows_B = torch.arange(self.first_row, self.first_row + batch, device=q_BHTF.device)
+            index_1T = torch.arange(length, device=q_BHTF.device)[None]
+            factors = drop(rows_B, heads, index_1T, index_1T)
+        return _attention(q_BHTF, k_BHSF, v_BHSF, self.mask_B1TS, factors)
 
 
 @dataclass(frozen=True)
@@ -257,13 +269,13 @@ class Blocks:
         q_RHCF = self._blocked(q_BHTF, 0, 0)
         k_RHEF, v_RHEF = self._with_globals(k_BHSF), self._with_globals(v_BHSF)
         mask_R1CE = self.mask_BN1CE.expand(batch, -1, -1, -1, -1).flatten(0, 1)
-        kept = None
+        factors = None
         if drop is not None:
             rows_R = torch.arange(batch, device=q_BHTF.device).repeat_interleave(count)
             index_RE = self.index_BNE.expand(batch, -1, -1).flatten(0, 1)
             queries_R = torch.arange(count * self.block, device=q_BHTF.device).view(count, self.block)
-            kept = drop(rows_R, heads, queries_R.repeat(batch, 1), index_RE)
-        out_RHCF = _attention(q_RHCF, k_RHEF, v_RHEF, mask_R1CE, kept)
+            factors = drop(rows_R, heads, queries_R.repeat(batch, 1), index_RE)
+        out_RHCF = _attention(q_RHCF, k_RHEF, v_RHEF, mask_R1CE, factors)
         out_BHTF: Tensor = out_RHCF.view(batch, count, *out_RHCF.shape[1:]).transpose(1, 2).flatten(2, 3)
         return out_BHTF[:, :, :length]
 

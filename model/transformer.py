@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from model.attention import Rule, Visibility, visibility
+from model.attention import Rule, Visibility, kept, visibility
 from model.config import ModelConfig
 from model.cross_entropy import Softening, summed_cross_entropy
 from model.dropout import Noise
@@ -34,22 +34,28 @@ IGNORED = -100
 
 @dataclass
 class Cache:
-    """Keys and values of the positions seen so far, so that text is generated token by token."""
+    """Keys and values of the positions seen so far, so that text is generated token by token.
 
-    layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Per layer: keys_BKSF and values_BKSF."""
+    Layers with a window keep only what later positions may see.
+    """
 
-    @property
-    def length(self) -> int:
-        """Positions seen so far."""
-        return self.layers[0][0].shape[2] if self.layers else 0
+    length: int = 0
+    """Positions seen so far."""
+    layers: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    """Per layer: the places of the positions it holds, keys_BKSF and values_BKSF."""
 
-    def extend(self, layer: int, k_BKTF: Tensor, v_BKTF: Tensor) -> tuple[Tensor, Tensor]:
-        """Append new positions; returns all keys and all values of the layer."""
+    def extend(self, layer: int, rule: Rule, k_BKTF: Tensor, v_BKTF: Tensor) -> tuple[Tensor, Tensor]:
+        """Append new positions; returns keys and values of all that they may see, in rising order of place."""
+        length = k_BKTF.shape[2]
+        index_S = torch.arange(self.length, self.length + length, device=k_BKTF.device)
         if layer in self.layers:
-            old_k, old_v = self.layers[layer]
+            old_S, old_k, old_v = self.layers[layer]
+            if rule.window is not None:
+                still = torch.isin(old_S, kept(rule, self.length, old_S.device))
+                old_S, old_k, old_v = old_S[still], old_k[:, :, still], old_v[:, :, still]
+            index_S = torch.cat((old_S, index_S))
             k_BKTF, v_BKTF = torch.cat((old_k, k_BKTF), 2), torch.cat((old_v, v_BKTF), 2)
-        self.layers[layer] = (k_BKTF, v_BKTF)
+        self.layers[layer] = (index_S, k_BKTF, v_BKTF)
         return k_BKTF, v_BKTF
 
 
@@ -75,14 +81,20 @@ def norm_of(config: ModelConfig) -> nn.Module:
     return nn.LayerNorm(config.width, config.norm_eps)
 
 
+def rule_of(config: ModelConfig, layer: int) -> Rule:
+    """Who sees whom in a layer."""
+    window = config.window_of(layer)
+    return Rule(config.attention == "causal", window, 0 if window is None else config.global_tokens)
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the layers need to know beside the stream itself; made once for a pass, by ``Decoder.setting``."""
 
     angles: tuple[Tensor, Tensor] | None
     """Cosine and sine of the rotary positions."""
-    visible: dict[int | None, Visibility]
-    """By the window of a layer."""
+    visible: dict[Rule, Visibility]
+    """By the rule of a layer."""
     cache: Cache | None
     noise: Noise | None
     """What is dropped; None where nothing is."""
@@ -93,7 +105,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.window, self.rotates = layer, config.window_of(layer), config.rotates(layer)
+        self.layer, self.rule, self.rotates = layer, rule_of(config, layer), config.rotates(layer)
         self.features, self.dropout = config.head_features, config.dropout.attention
         queries, keys = config.heads * self.features, config.key_value_heads * self.features
         biased = config.biases != "none"
@@ -110,12 +122,12 @@ class Attention(nn.Module):
         k_BKSF = self._heads(self.k_proj(x_BTD), self.k_norm, angles)
         v_BKSF = self._heads(self.v_proj(x_BTD))
         if setting.cache is not None:
-            k_BKSF, v_BKSF = setting.cache.extend(self.layer, k_BKSF, v_BKSF)
+            k_BKSF, v_BKSF = setting.cache.extend(self.layer, self.rule, k_BKSF, v_BKSF)
         repeats = q_BHTF.shape[1] // k_BKSF.shape[1]
         if repeats > 1:  # query head h shares key/value head h // repeats
             k_BKSF, v_BKSF = k_BKSF.repeat_interleave(repeats, 1), v_BKSF.repeat_interleave(repeats, 1)
         drop = setting.noise.drop(self.dropout, 3 * self.layer) if setting.noise is not None else None
-        out_BHTF = setting.visible[self.window].attend(q_BHTF, k_BKSF, v_BKSF, drop)
+        out_BHTF = setting.visible[self.rule].attend(q_BHTF, k_BKSF, v_BKSF, drop)
         return self.o_proj(out_BHTF.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _heads(
@@ -195,6 +207,8 @@ class Decoder(nn.Module):
             x_BTD = setting.noise.features(x_BTD, self.shape.dropout.embeddings, 3 * self.shape.layers)
         for layer in self.layers:
             x_BTD = layer(x_BTD, setting)
+        if cache is not None:
+            cache.length += tokens_BT.shape[1]
         return self.norm(x_BTD)  # type: ignore[no-any-return]
 
     def setting(
@@ -207,13 +221,9 @@ class Decoder(nn.Module):
         angles = None
         if shape.positions == "rope":
             angles = rotation(positions_BT, shape.head_features, shape.rope_theta, shape.rope_scaling, dtype)
-        visible = {
-            window: visibility(
-                Rule(shape.attention == "causal", window, shape.global_tokens if window else 0),
-                length, past, positions_BT, documents_BT, positions_BT.device,
-            )
-            for window in {shape.window_of(layer) for layer in range(shape.layers)}
-        }  # fmt: skip
+        rules = {rule_of(shape, layer) for layer in range(shape.layers)}
+        device = positions_BT.device
+        visible = {rule: visibility(rule, length, past, positions_BT, documents_BT, device) for rule in rules}
         noise = None
         if self.training and shape.dropout.any:
             if rows_B is None:

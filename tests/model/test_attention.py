@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.attention import PADDING, Blocks, Masked, Rule, visibility
+from model.attention import PADDING, Blocks, Masked, Rule, kept, visibility
 from model.dropout import Noise
 
 CPU = torch.device("cpu")
@@ -98,9 +98,11 @@ def test_a_cache_sees_what_the_whole_row_sees() -> None:
     for rule in (Rule(), Rule(window=5), Rule(window=5, global_tokens=2)):
         q, k, v = (torch.randn(2, 2, 40, 4) for _ in range(3))
         whole = visibility(rule, 40, 0, None, None, CPU).attend(q, k, v, None)
-        for start, stop in ((0, 7), (7, 8), (8, 40)):
+        for start, stop in ((0, 7), (7, 8), (8, 30), (30, 31), (31, 40)):
             part = visibility(rule, stop - start, start, None, None, CPU)
-            found = part.attend(q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], None)
+            held = torch.cat((kept(rule, start, CPU), torch.arange(start, stop)))
+            assert rule.window is None or len(held) < rule.window + rule.global_tokens + stop - start
+            found = part.attend(q[:, :, start:stop], k[:, :, held], v[:, :, held], None)
             torch.testing.assert_close(found, whole[:, :, start:stop], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="bidirectional attention has no cache"):
         visibility(Rule(causal=False), 1, 4, None, None, CPU)
