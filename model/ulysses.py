@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.attention import Drop, Visibility
+from model.attention import Drop, Rule, Visibility
 from model.batches import Batch
 from model.transformer import Setting, Transformer
 
@@ -63,9 +63,7 @@ class Sharing:
             angles = None
             if made.angles is not None:
                 angles = (self._own(made.angles[0], 2), self._own(made.angles[1], 2))
-            visible: dict[int | None, Visibility] = {
-                window: Exchanging(self, inner) for window, inner in made.visible.items()
-            }
+            visible: dict[Rule, Visibility] = {rule: Exchanging(self, inner) for rule, inner in made.visible.items()}
             return replace(made, angles=angles, visible=visible)
 
         return setting
