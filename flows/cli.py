@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flows.home import Home
 from flows.plan import Options, Planner
@@ -145,11 +145,16 @@ def _plan(given: argparse.Namespace) -> int:
 
     planner = _planner(given)
     decisions = planner.plan()
+    forecasts = planner.forecasts(decisions)
     if given.json:
-        steps = {name: {"action": decision.action, "why": decision.why} for name, decision in decisions.items()}
+        steps: dict[str, dict[str, Any]] = {
+            name: {"action": decision.action, "why": decision.why} for name, decision in decisions.items()
+        }
+        for name, (described, _) in forecasts.items():
+            steps[name]["training"] = described
         _print_json({"recipe": planner.recipe.name, "steps": steps})
     else:
-        _print(plan_table(decisions, {}))
+        _print("\n".join([plan_table(decisions, {}), *(f"{name}: {line}" for name, (_, line) in forecasts.items())]))
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flows.adoption import files_to_adopt, kind_to_adopt
 from flows.home import Home
@@ -137,6 +137,19 @@ class Planner:
             if decision.action == "reuse" and reused is not None:
                 made[name] = reused.artifact
         return decisions
+
+    def forecasts(self, decisions: Mapping[str, Decision]) -> dict[str, tuple[dict[str, Any], str]]:
+        """What the training steps that are not reused will take, as JSON and in a line, as far as it is known."""
+        steps = self.recipe.steps
+        found = {
+            name: steps[name].task.forecast(
+                steps[name].resources,
+                lambda reference: steps[reference.step].task if reference.step is not None else None,
+            )
+            for name, decision in decisions.items()
+            if decision.action != "reuse"
+        }
+        return {name: forecast for name, forecast in found.items() if forecast is not None}
 
     def decide(self, step: Step, made: Mapping[str, str]) -> Decision:
         """Whether to build ``step``, given the artifacts of the steps it needs (step → digest)."""

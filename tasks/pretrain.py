@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from model import fit
 from model.config import ModelConfig, Precision
+from model.estimate import estimate, said
 from model.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.optimizer_config import OptimizerConfig
 from model.scaling import recommended
@@ -124,6 +125,19 @@ class Pretrain(Task):
                 )
         self.optimizer.check_length(self.tokens)
         return self
+
+    def forecast(
+        self, resources: Resources, maker_of: Callable[[Input[Any]], Task | None]
+    ) -> tuple[dict[str, Any], str] | None:
+        maker = maker_of(self._parts()[0].shards)
+        tokenizer = maker.inputs().get("tokenizer") if maker is not None else None
+        trained = maker_of(tokenizer) if tokenizer is not None else None
+        vocabulary = getattr(trained, "vocab_size", None)
+        if self.model is None or vocabulary is None:
+            return None
+        found = estimate(self.model, vocabulary, self.tokens, self.precision, self.optimizer, resources)
+        described = found.as_json(self.precision)
+        return described, said(described)
 
     def check_resources(self, resources: Resources) -> None:
         pairs = isinstance(self.objective, MaskedConfig) and self.objective.next_sentence

@@ -355,6 +355,12 @@ class Task(Settings):
     def check_makers(self, maker_of: Callable[[Input[Any]], Task | None]) -> None:
         """Raise ValueError, with a remedy, if what makes its inputs (None: a folder) is set so that it cannot work."""
 
+    def forecast(
+        self, resources: Resources, maker_of: Callable[[Input[Any]], Task | None]
+    ) -> tuple[dict[str, Any], str] | None:
+        """What a training step will take, as JSON and in a line; None where it is not known before it runs."""
+        return None
+
     def check_resources(self, resources: Resources) -> None:
         """Raise ValueError, with a remedy, if it cannot run on these resources."""
 

@@ -1,0 +1,114 @@
+"""Memory of a training process under each way to spread a network, beside what is foretold.
+
+``python -m benchmarks.memory`` prints the table; the processes are two, on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Table
+from model.config import ModelConfig
+from model.estimate import estimate
+from model.optimizer_config import OptimizerConfig
+from tasks.task import Resources
+
+SHAPE = ModelConfig(layers=8, width=512, heads=8, context=256)
+VOCABULARY, STEPS = 8_192, 2
+PARTS = ("weights", "gradients", "optimizer", "activations", "host")
+WAYS: dict[str, dict[str, Any]] = {
+    "ZeRO 0": {"zero_stage": 0},
+    "ZeRO 1": {"zero_stage": 1},
+    "ZeRO 2": {"zero_stage": 2},
+    "ZeRO 3": {"zero_stage": 3},
+    "ZeRO 1, offload: cpu": {"zero_stage": 1, "offload": "cpu"},
+    "ZeRO 1, recompute": {"zero_stage": 1, "recompute": True},
+    "ZeRO 1, sequence_processes: 2": {"zero_stage": 1, "sequence_processes": 2},
+}
+
+
+def measure() -> list[Table]:
+    """Peak of resident memory from before the network is made to the end of the second step."""
+    measured = {name: _measured(way) for name, way in WAYS.items()}
+    rows = []
+    for name, way in WAYS.items():
+        resources = Resources(processes=2, micro_batch_sequences=8, **way)
+        memory = estimate(SHAPE, VOCABULARY, 1, "fp32", OptimizerConfig(), resources).memory
+        foretold = sum(memory.values())
+        parts = [f"{memory.get(part, 0.0) / 1e6:.0f}" for part in PARTS]
+        error = f"{foretold / measured[name] - 1:+.0%}"
+        rows.append((name, *parts, f"{foretold / 1e6:.0f}", f"{measured[name] / 1e6:.0f}", error))
+    weights = SHAPE.parameters(VOCABULARY) / 1e6
+    notes = [
+        f"{weights:.1f} M weights in float32, AdamW, two processes on the CPU, 8 sequences of {SHAPE.context} tokens a "
+        "process and micro-batch, vocabulary 8,192. Measured: the peak of resident memory of the first process, less "
+        "what it held before the network was made. With offload on a CPU, host and device are the same memory."
+    ]
+    return [Table("Memory of a training process (MB)", ("way", *PARTS, "foretold", "measured", "error"), rows, notes)]
+
+
+def _measured(way: dict[str, Any]) -> float:
+    """Bytes, in processes of their own, so that nothing is left of another way."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "measured"
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
+            *("--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", "-m", "benchmarks.memory"),
+            *(json.dumps(way), str(output)),
+        ]
+        # Given back at once, memory that is freed for good is not counted in what comes later.
+        values = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
+        subprocess.run(command, check=True, env={**os.environ, **values}, stdout=sys.stderr)
+        return float(output.read_text(encoding="utf-8"))
+
+
+def main(way: dict[str, Any], output: Path) -> None:
+    """One of the processes."""
+    import torch
+    import torch.distributed as dist
+
+    from model.batches import Batch
+    from model.engine import Engine
+    from model.objective_config import NextTokenConfig
+    from model.objectives import NextToken
+    from model.optimizers import make_optimizer
+    from model.transformer import Transformer
+    from model.worker import join_process_group
+
+    join_process_group("cpu")
+    before = _status("VmRSS")
+    network = Transformer(SHAPE, VOCABULARY)
+    spread = {name: value for name, value in way.items() if name != "zero_stage"}
+    optimizer = make_optimizer(network, OptimizerConfig(), 8 * SHAPE.context)
+    engine = Engine(network, optimizer, way["zero_stage"], "fp32", 1.0, **spread)
+    del network
+    positions = torch.arange(SHAPE.context).expand(8, -1)
+    tokens = positions % VOCABULARY
+    nothing = torch.zeros_like(tokens)
+    batch = Batch(tokens, tokens, nothing, positions, torch.arange(8), torch.full((8,), -100))
+    for _ in range(STEPS):
+        engine.step([batch], NextToken(NextTokenConfig()), 1e-3)
+    if dist.get_rank() == 0:
+        output.write_text(str(_status("VmHWM") - before))
+    dist.barrier()
+
+
+def _status(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return float(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        for table in measure():
+            print(table.markdown())

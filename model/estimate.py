@@ -1,0 +1,194 @@
+"""What a training run will take: weights, memory of a process by part, operations, time. Imports no torch.
+
+Memory follows from what DeepSpeed's ZeRO keeps in this engine (S. Rajbhandari et al. 2020, "ZeRO:
+Memory Optimizations Toward Training Trillion Parameter Models", section 3, with float32 weights
+throughout); the benchmark of memory says how far it is from what is measured.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model.config import ModelConfig, Precision
+from model.optimizer_config import OptimizerConfig
+
+PLUMBING = "what is foretold has no influence on what happens"
+
+_FLOAT = 4
+"""Bytes of a float32."""
+_BUCKET = 200_000_000
+"""Most gradients that are reduced at a time (see ``model.engine``)."""
+_LOGITS = 2**20
+"""Held at a time (see ``model.cross_entropy``): themselves, and their gradient."""
+GPU_UTILIZATION, CPU_UTILIZATION = 0.4, 0.6
+"""Of the peak, that training reaches: MPT on 8 × H100 35 to 42 % (llm-foundry's published table, 760 M and 1.3 B
+weights); plain PyTorch loops on two CPU cores 52 to 67 % of a large matrix product."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Dense peaks of a GPU, operations a second, as its maker publishes them."""
+
+    half: float
+    """bf16 and fp16, sums in float32."""
+    single: float
+    """Float32 without tensor cores."""
+    memory: float
+    """Bytes."""
+
+
+GPUS = {
+    # Sources: NVIDIA's data sheets of the A100 80GB (2021), L4 (2023), H100 SXM (2023), H200 (2024), without
+    # sparsity (half of what those of L4, H100 and H200 print); "NVIDIA Ada GPU architecture" (2023), appendix A.
+    "RTX 4090": Gpu(165.2e12, 82.6e12, 24e9),
+    "L4": Gpu(121e12, 30.3e12, 24e9),
+    "A100": Gpu(312e12, 19.5e12, 80e9),
+    "H100": Gpu(989.5e12, 67e12, 80e9),
+    "H200": Gpu(989.5e12, 67e12, 141e9),
+}
+"""By a part of the name that the driver gives them."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training run will take."""
+
+    parameters: int
+    """Weights of the network."""
+    memory: dict[str, float]
+    """Bytes of a process: ``weights``, ``gradients``, ``optimizer``, ``activations``, and ``host`` where offloaded."""
+    flops: float
+    """Floating-point operations of the whole run."""
+    processes: int
+
+    def seconds(self, peak: float, utilization: float) -> float:
+        """On all processes together, each (or on a CPU: all of them) with ``peak`` operations a second."""
+        return self.flops / (peak * utilization)
+
+    def as_json(self, precision: Precision) -> dict[str, Any]:
+        """With the time on this machine and on GPUs (one for each process)."""
+        found = {"parameters": self.parameters, "memory_bytes": self.memory, "flops": self.flops}
+        here = self.seconds(*present_peak(precision, self.processes))
+        return {**found, "seconds_here": here, "seconds_on": self.seconds_on(precision)}
+
+    def seconds_on(self, precision: Precision) -> dict[str, float]:
+        """Time on as many GPUs of each kind as there are processes, where a process fits; by the GPU's name."""
+        device_bytes = sum(size for part, size in self.memory.items() if part != "host")
+        peaks = {name: _peak(gpu, precision) for name, gpu in GPUS.items() if gpu.memory > device_bytes}
+        return {name: self.seconds(peak * self.processes, GPU_UTILIZATION) for name, peak in peaks.items()}
+
+
+def estimate(
+    shape: ModelConfig, vocabulary: int, tokens: int, precision: Precision, optimizer: OptimizerConfig, run: Any,
+) -> Estimate:  # fmt: skip
+    """Of training on ``tokens`` positions. ``run``: a step's resources (or ``model.request.Run``)."""
+    parameters = shape.parameters(vocabulary)
+    weights = _FLOAT * parameters
+    share = weights / run.processes if run.zero_stage else weights
+    bucket = _FLOAT * min(_BUCKET, parameters)
+    moments = share * _moments(optimizer, shape.hidden_parameters / parameters)
+    memory = {
+        # Stages 1 and 2 optimise a flat copy of this process's share beside the weights; stage 3 has shares alone.
+        "weights": {0: weights, 1: weights + share, 2: weights + share, 3: 2 * share}[run.zero_stage],
+        "gradients": {0: weights, 1: weights + bucket, 2: share + bucket, 3: share + bucket}[run.zero_stage],
+        "optimizer": moments,
+        "activations": activations(shape, vocabulary, precision, run),
+    }
+    if run.offload == "cpu":
+        memory |= {"weights": memory["weights"] - share, "optimizer": 0.0, "host": 2 * share + moments}
+    return Estimate(parameters, memory, tokens * shape.flops_per_token(vocabulary), run.processes)
+
+
+def _moments(optimizer: OptimizerConfig, hidden: float) -> float:
+    """Averages for each weight; ``hidden``: the share of weights in matrices inside the network."""
+    kept = {"lion": 1.0, "muon": 2.0 - hidden}.get(optimizer.name, 2.0)
+    return kept + (optimizer.average_tokens is not None)
+
+
+def activations(shape: ModelConfig, vocabulary: int, precision: Precision, run: Any) -> float:
+    """Bytes that the forward pass keeps of a micro-batch for the backward pass.
+
+    Counted from what PyTorch saves of each operation: both norms' inputs and outputs, queries, keys
+    and values (repeated for each query head), attention's output before and after it is put in
+    order, and the inner features before the activation, gated, and multiplied.
+    """
+    positions: float = run.micro_batch_sequences * shape.context / run.sequence_processes
+    size = _FLOAT if precision == "fp32" else 2
+    stream, heads = shape.width, shape.heads * shape.head_features
+    inner = (4 if shape.activation == "swiglu" else 2) * shape.inner_features
+    layer = positions * (2 * stream * _FLOAT + (2 * stream + 5 * heads + inner) * size)
+    kept = shape.layers * (positions * stream * _FLOAT if run.recompute else layer)
+    table_gradient = _FLOAT * vocabulary * stream  # the output layer's, which is worked out with the loss
+    return kept + (layer if run.recompute else 0.0) + 2 * _FLOAT * _LOGITS + table_gradient
+
+
+def _peak(gpu: Gpu, precision: Precision) -> float:
+    return gpu.single if precision == "fp32" else gpu.half
+
+
+def present_peak(precision: Precision, processes: int) -> tuple[float, float]:
+    """Operations a second of this machine in such a run, and the part of them that training reaches."""
+    name = _gpu_name()
+    known = [gpu for part, gpu in GPUS.items() if name is not None and part in name]
+    if known:
+        return _peak(known[0], precision) * processes, GPU_UTILIZATION
+    return _matrix_product(), CPU_UTILIZATION
+
+
+def _gpu_name() -> str | None:
+    """As NVIDIA's driver says it; None without one."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    return done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout else None
+
+
+def _matrix_product() -> float:
+    """Operations a second in a float32 matrix product on all processors."""
+    import numpy as np
+
+    size = 1024
+    a = np.ones((size, size), np.float32)
+    best = math.inf
+    for _ in range(3):
+        began = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - began)
+    return 2.0 * size**3 / best
+
+
+def said(found: Mapping[str, Any]) -> str:
+    """``Estimate.as_json`` in a line for a person."""
+    parts = {part: size for part, size in found["memory_bytes"].items() if part != "host"}
+    listed = ", ".join(f"{part} {amount(size)}B" for part, size in parts.items())
+    host = found["memory_bytes"].get("host")
+    beside = f", and {amount(host)}B of the host's" if host else ""
+    on = ", ".join(f"{duration(seconds)} on {name}" for name, seconds in found["seconds_on"].items())
+    return (
+        f"{amount(found['parameters'])} weights; a process needs {amount(sum(parts.values()))}B ({listed}){beside}; "
+        f"{found['flops']:.2g} operations: about {duration(found['seconds_here'])} here" + (f", {on}" if on else "")
+    )
+
+
+def amount(value: float) -> str:
+    """To three digits, with a prefix of 1000: ``1.23 M``."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if value < 999.5:
+            return f"{value:.3g} {prefix}"
+        value /= 1000
+    return f"{value:.3g} P"
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.1 h``, ``4 days``."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.2g} {unit}" if seconds < 100 * length else f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.2g} s"

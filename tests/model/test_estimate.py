@@ -1,0 +1,73 @@
+"""Forecasts against figures worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.config import ModelConfig
+from model.estimate import GPUS, activations, estimate, said
+from model.optimizer_config import OptimizerConfig
+from tasks.task import Resources
+
+SHAPE = ModelConfig(layers=2, width=64, heads=4, context=32, feed_forward=128)
+VOCABULARY = 1_000
+WEIGHTS = 4 * SHAPE.parameters(VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("stage", "weights", "gradients", "moments"),
+    [
+        (0, WEIGHTS, WEIGHTS, 2 * WEIGHTS),
+        (1, WEIGHTS * 1.25, 2 * WEIGHTS, WEIGHTS / 2),
+        (2, WEIGHTS * 1.25, WEIGHTS * 1.25, WEIGHTS / 2),
+        (3, WEIGHTS / 2, WEIGHTS * 1.25, WEIGHTS / 2),
+    ],
+)
+def test_memory_by_stage_on_four_processes(stage: int, weights: float, gradients: float, moments: float) -> None:
+    resources = Resources(processes=4, zero_stage=stage)
+    memory = estimate(SHAPE, VOCABULARY, 1_000, "fp32", OptimizerConfig(), resources).memory
+    assert memory["weights"] == pytest.approx(weights)
+    assert memory["gradients"] == pytest.approx(gradients)
+    assert memory["optimizer"] == pytest.approx(moments)
+
+
+def test_offload_moves_what_is_optimised_to_the_host() -> None:
+    on_gpu = estimate(SHAPE, VOCABULARY, 1_000, "bf16", OptimizerConfig(), Resources(processes=2))
+    offloaded = estimate(SHAPE, VOCABULARY, 1_000, "bf16", OptimizerConfig(), Resources(processes=2, offload="cpu"))
+    assert offloaded.memory["weights"] == WEIGHTS
+    assert offloaded.memory["optimizer"] == 0
+    assert offloaded.memory["host"] == 2 * WEIGHTS  # weights and gradients of its half, and two moments of it
+    assert sum(offloaded.memory.values()) > sum(on_gpu.memory.values())
+
+
+def test_activations_shrink_with_recomputing_and_sharing() -> None:
+    def of(**given: object) -> float:
+        return activations(SHAPE.model_copy(update={"layers": 24}), 0, "fp32", Resources(processes=2, **given))
+
+    fixed = 2 * 4 * 2**20
+    assert of(recompute=True) - fixed < (of() - fixed) / 4
+    assert of(sequence_processes=2) - fixed == pytest.approx((of() - fixed) / 2)
+
+
+def test_time_is_operations_by_the_peak_of_all_processes() -> None:
+    found = estimate(SHAPE, VOCABULARY, 10**6, "bf16", OptimizerConfig(), Resources(processes=8))
+    assert found.flops == 10**6 * SHAPE.flops_per_token(VOCABULARY)
+    assert found.seconds_on("bf16")["A100"] == pytest.approx(found.flops / (312e12 * 8 * 0.4))
+    assert found.seconds_on("fp32")["A100"] == pytest.approx(found.flops / (19.5e12 * 8 * 0.4))
+
+
+def test_gpus_that_are_too_small_are_left_out() -> None:
+    large = ModelConfig(layers=40, width=5120, heads=40, context=2048)
+    found = estimate(large, 32_000, 10**9, "bf16", OptimizerConfig(), Resources(zero_stage=0))
+    assert found.seconds_on("bf16") == {}
+    shared = Resources(processes=64, zero_stage=3, micro_batch_sequences=1, recompute=True)
+    assert set(estimate(large, 32_000, 10**9, "bf16", OptimizerConfig(), shared).seconds_on("bf16")) == set(GPUS)
+
+
+def test_it_is_said_in_one_line() -> None:
+    found = estimate(SHAPE, VOCABULARY, 10**6, "fp32", OptimizerConfig(name="lion"), Resources())
+    line = said(found.as_json("fp32"))
+    assert line.startswith("146 k weights; a process needs ")
+    assert "(weights 1.17 MB, gradients 1.17 MB, optimizer 585 kB, activations " in line
+    assert " here, " in line
+    assert "\n" not in line
