@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,12 +82,38 @@ _DERIVED = "#"
 
 
 @dataclass(frozen=True)
+class TableSize:
+    """How much a Parquet file holds."""
+
+    rows: int
+    uncompressed_bytes: int
+
+
+def size_of(path: Path) -> TableSize:
+    """The size of one Parquet file; its footer is read when the file has changed since it was last asked for."""
+    status = path.stat()
+    return _size_of(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1 << 16)
+def _size_of(path: Path, state: tuple[int, int, int, int]) -> TableSize:
+    metadata = pq.read_metadata(path)
+    groups = range(metadata.num_row_groups)
+    return TableSize(metadata.num_rows, sum(metadata.row_group(number).total_byte_size for number in groups))
+
+
+@dataclass(frozen=True)
 class Partition:
     """One file of a corpus."""
 
     name: str
     path: Path
     digest: str
+
+    @property
+    def size(self) -> TableSize:
+        """What its file's footer says, read once."""
+        return size_of(self.path)
 
 
 class Corpus(Artifact):
@@ -100,7 +127,7 @@ class Corpus(Artifact):
 
     @property
     def rows(self) -> int:
-        return sum(pq.read_metadata(partition.path).num_rows for partition in self.partitions)
+        return sum(partition.size.rows for partition in self.partitions)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """One table per partition, in the order of their names."""

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from storage.artifact import JsonValue
@@ -175,7 +174,7 @@ def _write(documents: Documents, kept: npt.NDArray[np.bool_], context: Context) 
     folder.mkdir(parents=True, exist_ok=True)
     changed, start = [], 0
     for partition in documents.partitions:
-        rows = pq.read_metadata(partition.path).num_rows
+        rows = partition.size.rows
         mask = kept[start : start + rows]
         start += rows
         if mask.all():
@@ -206,7 +205,7 @@ def _texts(documents: Documents, wanted: set[int]) -> dict[int, tuple[str, str]]
     texts: dict[int, tuple[str, str]] = {}
     start = 0
     for partition in documents.partitions:
-        rows = pq.read_metadata(partition.path).num_rows
+        rows = partition.size.rows
         here = [number for number in sorted(wanted) if start <= number < start + rows]
         if here:
             table = read_table(partition.path, ["url", "text"]).take([number - start for number in here])

@@ -22,8 +22,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow.parquet as pq
-
 from storage.artifact import JsonValue
 from storage.corpus import Partition
 from storage.errors import StepFailed
@@ -274,5 +272,4 @@ def _size(partition: Partition) -> tuple[int, int]:
     """Rows, and bytes once uncompressed."""
     if not partition.name.endswith(".parquet"):
         return 1, partition.path.stat().st_size
-    metadata = pq.read_metadata(partition.path)
-    return metadata.num_rows, sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    return partition.size.rows, partition.size.uncompressed_bytes

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from storage.corpus import Documents, Partition, read_table
+from storage.corpus import Documents, Partition, read_table, size_of
 from storage.identity import digest_of_bytes, digest_of_value
 from tasks.copies.precedence import precedence
 from tasks.copies.shingles import Hashes, jaccard, shingles_of
@@ -53,12 +52,12 @@ class Signatures:
     @classmethod
     def read(cls, files: Sequence[Path], bands: int, spill: Path) -> Signatures:
         """Gather the partitions' signatures; the keys go to the file ``spill``, band by band."""
-        total = sum(pq.read_metadata(file).num_rows for file in files)
+        total = sum(size_of(file).rows for file in files)
         spill.parent.mkdir(parents=True, exist_ok=True)
         keys = np.memmap(spill, np.uint64, "w+", shape=(bands, total))
         parts, start = [], 0
         for file in files:
-            part = pq.read_table(file, partitioning=None)
+            part = read_table(file)
             rows = part["keys"].combine_chunks().flatten().to_numpy().reshape(-1, bands)
             keys[:, start : start + part.num_rows] = rows.T
             start += part.num_rows
@@ -119,7 +118,7 @@ class Candidates:
         folder.mkdir(parents=True, exist_ok=True)
         partitions, start = [], 0
         for partition in documents.partitions:
-            rows = pq.read_metadata(partition.path).num_rows
+            rows = partition.size.rows
             here = self.documents[(self.documents >= start) & (self.documents < start + rows)] - start
             start += rows
             if here.size:
@@ -163,7 +162,9 @@ class Shingles:
                     sizes.append(np.diff(chunk.offsets.to_numpy()))
                     file.write(chunk.flatten().to_numpy())
         ends = np.cumsum(np.concatenate(sizes))
-        return cls(documents, ends, np.memmap(spill, np.uint64, "r") if ends[-1] else np.empty(0, np.uint64))
+        # As a plain array: slices of a memory map are many times as slow.
+        values = np.asarray(np.memmap(spill, np.uint64, "r")) if ends[-1] else np.empty(0, np.uint64)
+        return cls(documents, ends, values)
 
     def of(self, position: int) -> Hashes:
         """Those of the document at this position in ``documents``."""

@@ -133,5 +133,7 @@ def jaccard(first: Hashes, second: Hashes) -> float:
     """Size of the intersection ÷ size of the union, of two arrays of sorted distinct hashes; 0 for two empty ones."""
     if len(first) == 0 or len(second) == 0:
         return 0.0
-    both = np.intersect1d(first, second, assume_unique=True).size
-    return float(both / (len(first) + len(second) - both))
+    together = np.concatenate((first, second))
+    together.sort()
+    both = int(np.count_nonzero(together[1:] == together[:-1]))
+    return both / (len(together) - both)
