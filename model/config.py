@@ -132,6 +132,9 @@ class ModelConfig(Frozen):
     """Whether the output layer shares the input embedding's weights."""
     logit_softcap: float | None = Field(None, gt=0)
     """Logits are squashed smoothly into (-cap, cap): cap x tanh(logits / cap) (Gemma Team 2024, section 2)."""
+    zero_outputs: bool = False
+    """Whether the matrices that write to the stream begin at zero, so that every block begins as the identity
+    (Zhang et al. 2019, "Fixup"), instead of small."""
     dropout: Dropout = Dropout()
     """Values set to 0 in training. What is dropped follows from the seed and the place in the stream of tokens."""
 

@@ -73,7 +73,7 @@ def description_of(config: ModelConfig, vocabulary: int) -> dict[str, Any]:
                 return described
         except Unrepresentable:
             continue
-    shape = config.model_dump(mode="json", exclude_defaults=True, exclude={"dropout"})
+    shape = config.model_dump(mode="json", exclude_defaults=True, exclude={"dropout", "zero_outputs"})
     return {"architectures": ["AthanorTransformer"], "model_type": OWN, "shape": shape, "vocab_size": vocabulary}
 
 
@@ -83,7 +83,7 @@ def gain_offset(model_type: str) -> float:
 
 
 def _normal(config: ModelConfig) -> ModelConfig:
-    """The same network with every default written out, and without what does not concern it."""
+    """The same network with every default written out, and without what concerns its training alone."""
     scaling = config.rope_scaling
     if scaling is not None and scaling.kind == "yarn" and scaling.attention_factor is None:
         scaling = scaling.model_copy(update={"attention_factor": scaling.rotation_factor})
@@ -99,6 +99,7 @@ def _normal(config: ModelConfig) -> ModelConfig:
         "unrotated_layers": tuple(sorted(set(config.unrotated_layers))),
         "rope_theta": float(config.rope_theta) if config.positions == "rope" else 0.0,
         "rope_scaling": scaling,
+        "zero_outputs": False,
         "dropout": Dropout(),
     }
     return config.model_copy(update=changes)

@@ -294,7 +294,8 @@ class Transformer(nn.Module):
 
         Matrices: normal with standard deviation width^-1/2, so that each keeps the size of its
         input; those that write to the residual stream are scaled down by its number of writers
-        (Radford et al. 2019, section 2.3). Embeddings and output layer 0.02; gains one; biases zero.
+        (Radford et al. 2019, section 2.3), or zero with ``zero_outputs``. Embeddings and
+        output layer 0.02; gains one; biases zero.
         """
         generator = torch.Generator().manual_seed(seed)
         writers = math.sqrt(2 * self.shape.layers)
@@ -305,7 +306,7 @@ class Transformer(nn.Module):
                 continue
             deviation = weight.shape[1] ** -0.5 if kinds[name] == "hidden" else 0.02
             if name.endswith(("o_proj.weight", "down_proj.weight")):
-                deviation /= writers
+                deviation = 0.0 if self.shape.zero_outputs else deviation / writers
             weight.copy_(torch.empty(weight.shape).normal_(0.0, deviation, generator=generator))
 
 

@@ -49,7 +49,7 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 BASE: dict[str, Any] = {"layers": 3, "width": 32, "heads": 4, "context": 128}
 OURS: dict[str, tuple[dict[str, Any], str]] = {
-    "plain": ({}, "llama"),
+    "plain": ({"zero_outputs": True, "dropout": {"residual": 0.1}}, "llama"),
     "all biases, a longer context": (
         {"biases": "all", "rope_scaling": {"kind": "llama3", "factor": 8, "original_context": 32}},
         "llama",

@@ -201,6 +201,14 @@ def test_values_are_dropped_as_often_as_asked_for_and_independently() -> None:
         assert abs(float(both) - 0.09) < 5 * (0.09 * 0.91 / zero.numel()) ** 0.5
 
 
+def test_blocks_begin_as_the_identity_on_request() -> None:
+    made = Transformer(ModelConfig(**PLAIN, zero_outputs=True), VOCABULARY)
+    made.initialise(1)
+    tokens = torch.randint(0, VOCABULARY, (1, 9))
+    embedded = made.model.norm(made.model.embed_tokens(tokens))
+    assert torch.equal(made(tokens), made.lm_head(embedded))
+
+
 def test_every_weight_has_a_kind() -> None:
     kinds = parameter_kinds(variant("query and key norms, all biases", positions="learned"))
     assert {name for name, kind in kinds.items() if kind == "embedding"} == {
