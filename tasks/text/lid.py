@@ -178,9 +178,10 @@ class Identifier:
         self._tree = _Tree.of(weights.counts)
         self._rows = weights.rows.astype(np.float64)
         self._output = weights.output.astype(np.float64)
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Begin the table of words afresh."""
         self._numbers: dict[str, int] = {}
         self._sums = np.zeros((1024, self._weights.rows.shape[1]))
         self._counts = np.zeros(1024, np.int64)
@@ -206,7 +207,7 @@ class Identifier:
     def _means(self, texts: Sequence[Sequence[str]]) -> Floats:
         """(texts, dimensions): the mean of the vectors that each text's words are made of."""
         if len(self._numbers) > MAX_WORDS:
-            self._forget()
+            self.forget()
         found = list(map(self._numbers.get, chain.from_iterable(texts)))
         if None in found:
             unknown = zip(found, chain.from_iterable(texts), strict=True)
