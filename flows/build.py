@@ -8,13 +8,14 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from flows.adoption import files_to_adopt
 from flows.curves import curves_of
+from flows.intermediate import Intermediate
 from flows.plan import Decision, Planner
 from flows.recipe import Step
 from storage.artifact import Artifact, JsonValue
@@ -147,7 +148,54 @@ class Builder:
         began = datetime.now(UTC)
         afresh = step.name in self.planner.afresh
         memory = StepMemory(store, {} if afresh else self.planner.earlier_partitions(step), enabled=not afresh)
-        context = RunContext(
+        context = self._context(step, identity, work, inputs, memory)
+
+        def known() -> Build:
+            """The record as far as it is known while the step runs."""
+            return Build(
+                key=identity.key,
+                artifact="",
+                kind=step.task.kind().kind,
+                recipe=self.planner.history_name,
+                step=step.name,
+                identity=identity,
+                input_steps={slot: reference.step for slot, reference in step.task.inputs().items()},
+                started_at=began,
+                seconds=round(time.monotonic() - started, 3),
+                host=host(),
+                resources=step.resources.model_dump(mode="json"),
+                curves=curves_of(context.metrics_file) if step.task.trains else {},
+                mlflow_run=self.records.run_of(step.name),
+            )
+
+        with ExitStack() as following:
+            if step.task.trains:
+                following.enter_context(self.records.following(step, work))
+                following.enter_context(Intermediate(store, self.planner.history_name, work.scratch, known))
+            result = _run(step, context)
+        manifest = store.commit(work, step.task.kind().kind, result.counts)
+        build = known().model_copy(
+            update={
+                "artifact": manifest.digest,
+                "metrics": {n: float(value) for n, value in (context.reuse.metrics() | result.metrics).items()},
+                "headline": result.headline,
+                "samples": [asdict(sample) for sample in result.samples],
+                "partition_results": memory.results,
+            }
+        )
+        store.record(build)
+        store.append_history(self.planner.history_name, step.name, build.key, build.artifact)
+        self.records.step_built(step, build, store)
+        verdict = _verdict(decision, build)
+        why = f"{decision.why}: {verdict}" if verdict else decision.why
+        return replace(_outcome(step, "built", why, build, build.seconds), verdict=verdict)
+
+    def _context(
+        self, step: Step, identity: Identity, work: Work, inputs: dict[Input[Any], Artifact], memory: StepMemory
+    ) -> RunContext:
+        """What the task is given to run with."""
+        store = self.planner.store
+        return RunContext(
             output=work.output,
             scratch=work.scratch,
             world=self.planner.world,
@@ -166,35 +214,6 @@ class Builder:
                 if reference.step is not None
             },
         )
-        following = self.records.following(step, work) if step.task.trains else nullcontext()
-        with following:
-            result = _run(step, context)
-        manifest = store.commit(work, step.task.kind().kind, result.counts)
-        build = Build(
-            key=identity.key,
-            artifact=manifest.digest,
-            kind=manifest.kind,
-            recipe=self.planner.history_name,
-            step=step.name,
-            identity=identity,
-            input_steps={slot: reference.step for slot, reference in step.task.inputs().items()},
-            started_at=began,
-            seconds=round(time.monotonic() - started, 3),
-            host=host(),
-            resources=step.resources.model_dump(mode="json"),
-            metrics={name: float(value) for name, value in (context.reuse.metrics() | result.metrics).items()},
-            headline=result.headline,
-            samples=[asdict(sample) for sample in result.samples],
-            curves=curves_of(context.metrics_file) if step.task.trains else {},
-            partition_results=memory.results,
-            mlflow_run=self.records.run_of(step.name),
-        )
-        store.record(build)
-        store.append_history(self.planner.history_name, step.name, build.key, build.artifact)
-        self.records.step_built(step, build, store)
-        verdict = _verdict(decision, build)
-        why = f"{decision.why}: {verdict}" if verdict else decision.why
-        return replace(_outcome(step, "built", why, build, build.seconds), verdict=verdict)
 
     def _open_inputs(self, step: Step, identity: Identity) -> dict[Input[Any], Artifact]:
         """Every input's artifact, opened; folders of the user's are taken into the store first."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -114,6 +114,12 @@ class Checkpoints:
             self._forget(self._kept)
         else:
             self._failed(about.step, failure)
+
+    def in_background(self, step: int, use: Callable[[int, Parts], None]) -> None:
+        """Have the first process use the whole checkpoint of ``step``, before it can be deleted."""
+        if self._rank == 0:
+            paths = sorted(self._place(step).glob("part-*"))
+            self._thread.submit(lambda: use(step, Parts(paths)))
 
     def _commit(self, about: About, written: list[Written]) -> str | None:
         """Write the manifest; what went wrong, if something did."""

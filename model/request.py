@@ -14,6 +14,9 @@ from model.optimizer_config import OptimizerConfig
 from storage.artifact import Artifact, Manifest
 from storage.identity import digest_of_value
 
+PUBLISHED = "published"
+"""Folder in a run's scratch with a model folder for each moment, and beside it ``NAME.json`` once it is whole."""
+
 
 class Opened(Frozen):
     """An artifact as training processes open it again, without digesting its files."""
@@ -99,6 +102,10 @@ class Run(Frozen):
     """Where the trained model (or adapter) is written, in Hugging Face's (or PEFT's) form, without tokenizer files."""
     checkpoint_seconds: float = Field(20.0, ge=0)
     """Time between checkpoints; also the most that a kill can cost."""
+    publish_every: int | None = Field(None, ge=1)
+    """Tokens between models that are published while training goes on, rounded up to whole steps; None: none."""
+    published_with: Path | None = None
+    """Folder of files that belong to a published model: its tokenizer's."""
     evaluations: int = Field(5, ge=0)
     """How often the validation loss is measured on the way."""
 

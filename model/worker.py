@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import threading
 import traceback
@@ -121,12 +122,13 @@ def work(request: Request) -> None:
     saved = checkpoints.latest()
     engine = make_engine(request, network, saved)
     with StopRequest() as stop:
-        saver = Saver(engine, checkpoints, request.run.checkpoint_seconds, stop)
+        publisher = _publisher(request, engine, vocabulary)
+        saver = Saver(engine, checkpoints, request.run.checkpoint_seconds, stop, publisher)
         outcome, speed = _run_loop(request, engine, order, validation, steps, saver, saved, vocabulary, device)
     with averaged(engine):
         weights = engine.weights(trainable_only=request.adapter is not None)
     if engine.rank == 0:
-        write_result(request, weights, vocabulary)
+        write_result(request, request.run.output, weights, vocabulary)
         summary = {**outcome, **speed, "steps": steps, "tokens": steps * request.batch_tokens}
         summary["parameters"] = sum(weight.numel() for weight in weights.values())
         _write_whole(request.run.scratch / SUMMARY, summary)
@@ -235,9 +237,28 @@ def _run_loop(
     return asdict(outcome), {"flops_utilization": outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops}
 
 
-def write_result(request: Request, weights: dict[str, torch.Tensor], vocabulary: int) -> None:
+def _publisher(request: Request, engine: Engine, vocabulary: int) -> Any:
+    """What writes models on the way; None where nobody wants any."""
+    from model.layout import shape_of
+    from model.publishing import Publisher
+
+    run = request.run
+    if run.publish_every is None:
+        return None
+
+    def write(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+        write_result(request, folder, weights, vocabulary)
+        if run.published_with is not None:
+            shutil.copytree(run.published_with, folder, dirs_exist_ok=True)
+
+    shapes = {name: shape_of(weight) for name, weight in engine.layout.trainable.items()}
+    every = math.ceil(run.publish_every / request.batch_tokens)
+    return Publisher(run.scratch, every, request.batch_tokens, shapes, write)
+
+
+def write_result(request: Request, output: Path, weights: dict[str, torch.Tensor], vocabulary: int) -> None:
     """The trained model as a Hugging Face folder, or the adapter as PEFT's, without tokenizer files."""
-    output, adapter = request.run.output, request.adapter
+    adapter = request.adapter
     if adapter is not None:
         from model import adapters
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -18,7 +18,7 @@ from storage.errors import SourceError, UserError
 from storage.shards import Shards
 from storage.tokenizer import MASK_NAMES, Tokenizer
 from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
-from tasks.task import Context, Input, Kind, Resources, Result, Settings, Task
+from tasks.task import Context, Input, Kind, Outside, Resources, Result, Settings, Task
 
 if TYPE_CHECKING:
     from model.request import NetworkFolder, RandomNetwork, Request
@@ -66,6 +66,9 @@ class Pretrain(Task):
     little is forgotten, let a part of the mixture replay what it was trained on (5 % is much)."""
     context: int | None = Field(None, ge=2)
     """With ``start``: tokens of a training sequence; default: the model's context, or ``batch_tokens`` if less."""
+    publish_every: Annotated[int | None, Outside()] = Field(None, ge=1)
+    """Tokens after which the model as it is then becomes an artifact of its own, again and again while training goes
+    on: ``RECIPE/STEP.partial``. No part of the key."""
     objective: ObjectiveConfig = NextTokenConfig()
     """What is learnt: ``next_token``, ``masked``, or one of them with settings."""
     shuffle_tokens: int | None = Field(None, ge=1)
@@ -211,8 +214,16 @@ class Pretrain(Task):
                 bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id, mask=tokenizer.mask_id
             ),
             seed=context.seed,
-            run=launch.run_of(context),
+            run=launch.run_of(context).model_copy(update=self._publishing(tokenizer, context)),
         )
+
+    def _publishing(self, tokenizer: Tokenizer, context: Context) -> dict[str, Any]:
+        """What models that are published on the way need."""
+        if self.publish_every is None:
+            return {}
+        beside = (context.scratch / "published-with").absolute()
+        copy_folder(tokenizer, beside)
+        return {"publish_every": self.publish_every, "published_with": beside}
 
     def _network(self, start: Artifact | None, tokenizer: Tokenizer) -> tuple[RandomNetwork | NetworkFolder, int]:
         """What to begin with, and the tokens of a training sequence."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from flows.build import Builder, StepOutcome
 from flows.home import Home
+from flows.lineage import lineage
 from flows.report import Terminal
+from model.request import PUBLISHED
 from storage.errors import StepFailed, StoreUnavailable
+from storage.maintenance import collect_garbage, problems
 from tests.flows.conftest import RECIPE, Silent, make_all, planner_of, statuses
 
 BROKEN = RECIPE.replace("resources", "  odd: {task: breaks, documents: kept, how: bug}\nresources")
@@ -106,3 +111,42 @@ def test_an_interrupted_build_goes_on_and_a_rebuild_does_not(home: Home, monkeyp
     assert found == [True]
     make_all(planner_of(home, rebuild=frozenset(["kept"])))
     assert found == [True, False]
+
+
+def test_models_published_while_training_goes_on_are_artifacts_of_their_own(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.flows.toys import Train
+
+    original, seen = Train.run, []
+
+    def publishes(self: Train, context: Any) -> Any:
+        store, folder = planner_of(home).store, context.scratch / PUBLISHED
+        for number in (1, 2):
+            place = folder / f"step-{number:09}"
+            place.mkdir(parents=True)
+            (place / "model.safetensors").write_bytes(b"weights" * number)
+            place.with_suffix(".json").write_text(json.dumps({"step": number, "tokens": 80 * number}))
+            end = time.monotonic() + 60
+            while len(store.history("toy", "base.partial")) < number and time.monotonic() < end:
+                time.sleep(0.05)
+            seen.append(store.open(store.resolve(f"toy/base.partial@{number}")).path("model.safetensors").read_bytes())
+        return original(self, context)
+
+    monkeypatch.setattr(Train, "run", publishes)
+    outcome = make_all(planner_of(home))["base"]
+    assert seen == [b"weights", b"weights" * 2]
+    store = planner_of(home).store
+    partial = store.record_of(store.history("toy", "base.partial")[-1].key)
+    final = store.record_of(str(outcome.key))
+    assert partial is not None
+    assert final is not None
+    assert (partial.headline, partial.kind) == ("after 160 tokens (step 2)", final.kind)
+    assert partial.identity.inputs == final.identity.inputs
+    made = lineage(store, partial.artifact)
+    assert made["build"]["step"] == "base.partial"
+    assert set(made["inputs"]) == set(final.identity.inputs)
+    assert list(problems(store)) == []
+    collect_garbage(store, keep=1)
+    assert [entry.number for entry in store.history("toy", "base.partial")] == [2]
+    assert statuses(make_all(planner_of(home)))["base"] == "reused"

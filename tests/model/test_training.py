@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from model import huggingface
 from model.launch import train
 from model.optimizer_config import OptimizerConfig
-from model.request import Request
+from model.request import PUBLISHED, Request
 from storage.errors import StepFailed, UserError
 from storage.identity import digest_of_file
 from storage.locks import held_since
@@ -43,7 +44,9 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    described = request(folder, shards)
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "tokenizer.model").write_bytes(b"pieces")
+    described = request(folder, shards, run={"publish_every": 950, "published_with": folder / "tokenizer"})
     told: list[tuple[int, int | None]] = []
     summary = train(described, lambda done, total, unit, note="": told.append((done, total)))
     rows = metrics(folder)
@@ -99,6 +102,20 @@ def test_killed_and_continued_it_ends_with_the_same_weights(
     train(described, quiet)
     assert digest_of_file(tmp_path / "output" / "model.safetensors") == undisturbed.digest
     assert [result_of(row) for row in metrics(tmp_path)] == [result_of(row) for row in undisturbed.rows]
+
+
+def test_models_are_published_on_the_way(undisturbed: Undisturbed) -> None:
+    folder = undisturbed.request.run.scratch / PUBLISHED
+    names = ["step-000000012", "step-000000024"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, *(f"{name}.json" for name in names)])
+    assert json.loads((folder / "step-000000024.json").read_text()) == {"step": 24, "tokens": 1920}
+    assert (folder / names[0] / "tokenizer.model").read_bytes() == b"pieces"
+    final = huggingface.load(undisturbed.request.run.output).state_dict()
+    distances = []
+    for name in names:
+        published = huggingface.load(folder / name).state_dict()
+        distances.append(sum(float((published[weight] - final[weight]).norm()) for weight in final))
+    assert distances[0] > distances[1] > 0
 
 
 def test_a_run_that_is_done_only_writes_its_result_again(undisturbed: Undisturbed) -> None:
