@@ -1,6 +1,6 @@
 """Memory of a training process under each way to spread a network, beside what is foretold.
 
-``python -m benchmarks.memory`` prints the table; the processes are two, on the CPU.
+Two processes on the CPU, made anew for each way, and looked at by what the system says they hold.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from model.optimizer_config import OptimizerConfig
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=8, width=512, heads=8, context=256)
-VOCABULARY, STEPS = 8_192, 2
+VOCABULARY, SEQUENCES, STEPS = 8_192, 4, 2
 PARTS = ("weights", "gradients", "optimizer", "activations", "host")
 WAYS: dict[str, dict[str, Any]] = {
     "ZeRO 0": {"zero_stage": 0},
@@ -38,7 +38,7 @@ def measure() -> list[Table]:
     measured = {name: _measured(way) for name, way in WAYS.items()}
     rows = []
     for name, way in WAYS.items():
-        resources = Resources(processes=2, micro_batch_sequences=8, **way)
+        resources = Resources(processes=2, micro_batch_sequences=SEQUENCES, **way)
         memory = estimate(SHAPE, VOCABULARY, 1, "fp32", OptimizerConfig(), resources).memory
         foretold = sum(memory.values())
         parts = [f"{memory.get(part, 0.0) / 1e6:.0f}" for part in PARTS]
@@ -46,9 +46,10 @@ def measure() -> list[Table]:
         rows.append((name, *parts, f"{foretold / 1e6:.0f}", f"{measured[name] / 1e6:.0f}", error))
     weights = SHAPE.parameters(VOCABULARY) / 1e6
     notes = [
-        f"{weights:.1f} M weights in float32, AdamW, two processes on the CPU, 8 sequences of {SHAPE.context} tokens a "
-        "process and micro-batch, vocabulary 8,192. Measured: the peak of resident memory of the first process, less "
-        "what it held before the network was made. With offload on a CPU, host and device are the same memory."
+        f"{weights:.1f} M weights in float32, AdamW, two processes on the CPU, {SEQUENCES} sequences of {SHAPE.context} "
+        f"tokens a process and micro-batch, vocabulary {VOCABULARY:,}. Measured: the peak of resident memory of the "
+        "first process, less what it held before the network was made. With offload on a CPU, host and device are the "
+        "same memory."
     ]
     return [Table("Memory of a training process (MB)", ("way", *PARTS, "foretold", "measured", "error"), rows, notes)]
 
@@ -59,7 +60,7 @@ def _measured(way: dict[str, Any]) -> float:
         output = Path(folder) / "measured"
         command = [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
-            *("--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", "-m", "benchmarks.memory"),
+            *("--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", "-m", "benchmarks.training.memory"),
             *(json.dumps(way), str(output)),
         ]
         # Given back at once, memory that is freed for good is not counted in what comes later.
@@ -85,13 +86,13 @@ def main(way: dict[str, Any], output: Path) -> None:
     before = _status("VmRSS")
     network = Transformer(SHAPE, VOCABULARY)
     spread = {name: value for name, value in way.items() if name != "zero_stage"}
-    optimizer = make_optimizer(network, OptimizerConfig(), 8 * SHAPE.context)
+    optimizer = make_optimizer(network, OptimizerConfig(), SEQUENCES * SHAPE.context)
     engine = Engine(network, optimizer, way["zero_stage"], "fp32", 1.0, **spread)
     del network
-    positions = torch.arange(SHAPE.context).expand(8, -1)
+    positions = torch.arange(SHAPE.context).expand(SEQUENCES, -1)
     tokens = positions % VOCABULARY
     nothing = torch.zeros_like(tokens)
-    batch = Batch(tokens, tokens, nothing, positions, torch.arange(8), torch.full((8,), -100))
+    batch = Batch(tokens, tokens, nothing, positions, torch.arange(SEQUENCES), torch.full((SEQUENCES,), -100))
     for _ in range(STEPS):
         engine.step([batch], NextToken(NextTokenConfig()), 1e-3)
     if dist.get_rank() == 0:
@@ -107,8 +108,4 @@ def _status(field: str) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(json.loads(sys.argv[1]), Path(sys.argv[2]))
-    else:
-        for table in measure():
-            print(table.markdown())
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
