@@ -48,8 +48,8 @@ def measure() -> list[Table]:
     notes = [
         f"{weights:.1f} M weights in float32, AdamW, two processes on the CPU, {SEQUENCES} sequences of {SHAPE.context} "
         f"tokens a process and micro-batch, vocabulary {VOCABULARY:,}. Measured: the peak of resident memory of the "
-        "first process, less what it held before the network was made. With offload on a CPU, host and device are the "
-        "same memory."
+        "first process, less what it held before the network was made. With offload on a CPU, host and device are "
+        "the same memory."
     ]
     return [Table("Memory of a training process (MB)", ("way", *PARTS, "foretold", "measured", "error"), rows, notes)]
 
