@@ -46,7 +46,7 @@ def measure() -> list[Table]:
         rows.append((name, *parts, f"{foretold / 1e6:.0f}", f"{measured[name] / 1e6:.0f}", error))
     weights = SHAPE.parameters(VOCABULARY) / 1e6
     notes = [
-        f"{weights:.1f} M weights in float32, AdamW, two processes on the CPU, {SEQUENCES} sequences of {SHAPE.context} "
+        f"{weights:.1f} M weights in float32, AdamW, 2 processes on the CPU, {SEQUENCES} sequences of {SHAPE.context} "
         f"tokens a process and micro-batch, vocabulary {VOCABULARY:,}. Measured: the peak of resident memory of the "
         "first process, less what it held before the network was made. With offload on a CPU, host and device are "
         "the same memory."
