@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.batches import Sequences, collate
-from model.order import FINEST_SHARE, Order, Schedule, integer_shares, permuted, shuffled
+from model.mixture import FINEST_SHARE, Schedule, integer_shares
+from model.order import Order, permuted, shuffled
 
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
