@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
@@ -125,7 +125,8 @@ class CleanPages(RowWork):
         tally, documents, origin = Tally(), [], []
         numbers = count()
         with Reader(self.origins) as reader:
-            for batch in self._batches(rows.to_pylist(), reader):
+            pages = (page | {"content": reader.content(page)} for page in rows.to_pylist())
+            for batch in batches_of(pages, self.task.extractor):
                 for page, outcome in zip(batch, self._outcomes(batch, guard), strict=True):
                     tally.row = next(numbers)
                     document = self._settled(page, outcome, tally, guard)
@@ -133,21 +134,6 @@ class CleanPages(RowWork):
                         documents.append(document)
                         origin.append(tally.row)
         return Worked(table_of(documents, DOCUMENTS_SCHEMA), origin, tally)
-
-    def _batches(self, pages: Sequence[dict[str, Any]], reader: Reader) -> Iterator[list[dict[str, Any]]]:
-        """The pages with their content, in batches of such a size as the extractor works on best."""
-        most = _BATCH_PAGES if self.task.extractor in TOGETHER else 1
-        batch: list[dict[str, Any]] = []
-        size = 0
-        for page in pages:
-            page["content"] = reader.content(page)
-            if batch and (len(batch) == most or size + len(page["content"]) > _BATCH_BYTES):
-                yield batch
-                batch, size = [], 0
-            batch.append(page)
-            size += len(page["content"])
-        if batch:
-            yield batch
 
     def _outcomes(self, pages: Sequence[dict[str, Any]], guard: Guard) -> list[Cleaned | Dropped]:
         """What becomes of the pages; a batch that fails, or that cost a worker its life, is worked on one by one."""
@@ -205,6 +191,21 @@ def _day_of(page: Mapping[str, Any]) -> date | None:
     """When the page was collected, where its source says so."""
     collected: datetime | None = page["collected_at"]
     return collected.date() if collected else None
+
+
+def batches_of(pages: Iterable[dict[str, Any]], extractor: str) -> Iterator[list[dict[str, Any]]]:
+    """The pages in batches of such a size as the extractor works on best."""
+    most = _BATCH_PAGES if extractor in TOGETHER else 1
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for page in pages:
+        if batch and (len(batch) == most or size + len(page["content"]) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(page)
+        size += len(page["content"])
+    if batch:
+        yield batch
 
 
 def clean_pages(task: CleanHtml, pages: Sequence[Mapping[str, Any]]) -> list[Cleaned | Dropped]:
