@@ -23,7 +23,7 @@ import pytest
 import tasks
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, read_table, table_of
 from storage.errors import StepFailed
-from tasks.clean_html import Cleaned, CleanHtml, Dropped, clean_pages
+from tasks.clean_html import Cleaned, CleanHtml, Dropped, batches_of, clean_pages
 from tasks.dedup import Dedup
 from tasks.filter import Filter
 from tasks.html.extractors import EXTRACTORS, warm_up
@@ -95,6 +95,16 @@ def test_mutated_pages_are_cleaned_or_dropped(extractor: str) -> None:
     assert set(counts) <= {"kept", "dropped: empty", "dropped: not_text"}, told
     assert slowest < SECONDS, told
     assert grown < MOST_GROWTH, told
+
+
+@pytest.mark.slow
+def test_mutated_pages_become_together_what_each_becomes_alone() -> None:
+    task = CleanHtml.model_validate({"pages": "pages"})
+    pages = [page_of(*page) for page in mutated_pages(MUTATED // 10, seed=9)]
+    batches = list(batches_of(pages, task.extractor))
+    assert len(batches) < len(pages) / 20
+    for batch in batches:
+        assert clean_pages(task, batch) == [clean_pages(task, [page])[0] for page in batch]
 
 
 @pytest.mark.parametrize("extractor", [*FAST, "beautifulsoup"])
