@@ -123,7 +123,7 @@ def measure(outline: Outline) -> Measured:
 
     index = np.arange(count)
     titles = (own == KINDS["h1"]).nonzero()[0]
-    title = np.append(titles, count)[titles.searchsorted(begin)]
+    title = np.append(titles, count)[titles.searchsorted(places.begin)][page]
     untitled = title >= stop
     features = np.empty((FEATURES, count), np.float32)
     logs, features_of_text, shares, around, in_shares, kinds, hints = np.split(features, _BORDERS)

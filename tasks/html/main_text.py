@@ -110,20 +110,14 @@ def lay_out(outline: Outline, kept: Integers, markdown: bool) -> list[str]:
     """The text of each page's blocks kept, as lines."""
     if not len(kept):
         return [""] * (len(outline.blocks) - 1)
-    actions = _actions(outline, kept, markdown)
-    kinds = outline.tokens.kind
-    writing = _Writing(
-        outline.texts,
-        [NAMES[kind] for kind in outline.kind[outline.element].tolist()],
-        kinds[outline.tag].tolist(),
-        (~_IS_CELL[np.append(kinds, 0)[outline.until]] & ~np.isin(outline.until, outline.tokens.first[1:])).tolist(),
-    )
+    blocks = _blocks_to_write(outline, kept)
+    actions = _actions(outline, kept, blocks.texts, markdown)
     borders = [bisect_left(actions, (tag, _OPEN)) for tag in outline.tokens.first.tolist()]
-    return [_laid_out(outline, actions[first:end], writing, markdown) for first, end in pairwise(borders)]
+    return [_laid_out(outline, actions[first:end], blocks, markdown) for first, end in pairwise(borders)]
 
 
-class _Writing(NamedTuple):
-    """What has to be known of blocks to write them, by their number."""
+class _Blocks(NamedTuple):
+    """What has to be known of the blocks kept to write them, in their order."""
 
     texts: list[str]
     names: list[str]
@@ -134,7 +128,18 @@ class _Writing(NamedTuple):
     """Whether the tag that ends it does more than end a cell."""
 
 
-def _laid_out(outline: Outline, actions: Sequence[Action], blocks: _Writing, markdown: bool) -> str:
+def _blocks_to_write(outline: Outline, kept: Integers) -> _Blocks:
+    kinds, until = outline.tokens.kind, outline.until[kept]
+    goes_on = until != outline.tokens.first[outline.blocks.searchsorted(kept, "right")]
+    return _Blocks(
+        [outline.texts[block] for block in kept.tolist()],
+        [NAMES[kind] for kind in outline.kind[outline.element[kept]].tolist()],
+        kinds[outline.tag[kept]].tolist(),
+        (goes_on & ~_IS_CELL[kinds[until * goes_on]]).tolist(),
+    )
+
+
+def _laid_out(outline: Outline, actions: Sequence[Action], blocks: _Blocks, markdown: bool) -> str:
     """The text of a page."""
     out = Layout(markdown)
     for tag, action, _, number in actions:
@@ -168,9 +173,9 @@ def _with_spaces(text: str) -> str:
     return text.replace(NO_BREAK, "\xa0") if NO_BREAK in text else text
 
 
-def _actions(outline: Outline, kept: Integers, markdown: bool) -> list[Action]:
+def _actions(outline: Outline, kept: Integers, texts: Sequence[str], markdown: bool) -> list[Action]:
     """What to do, in order: the tag that calls for it, the action, its place among several of the tag, and what it is
-    about: the block to write, the kind to open or to close."""
+    about: the number among the blocks kept of the one to write, the kind to open or to close."""
     wanted = np.zeros(len(outline.texts) + 1, np.int64)
     wanted[kept + 1] = 1
     sums = np.cumsum(wanted)
@@ -183,16 +188,14 @@ def _actions(outline: Outline, kept: Integers, markdown: bool) -> list[Action]:
     holders = outline.element[kept]
     alone = _IN_ONE_GO[outline.kind[holders]] & (outline.end[holders] - outline.first[holders] == 1)
     alone &= outline.tag[kept] == outline.opened[holders]
-    blocks = kept.tolist()
-    broken = [LINE_BREAK in outline.texts[block] for block in blocks]
-    alone[broken] = False
+    alone[[LINE_BREAK in text for text in texts]] = False
     shaped = _IS_SHAPE[outline.kind] & begun & holding
     shaped[holders[alone]] = False
     shapes = shaped.nonzero()[0]
     kinds = outline.kind[shapes].tolist()
     actions: list[Action] = [
-        (tag, _ELEMENT if is_alone else _WRITE, 0, block)
-        for tag, block, is_alone in zip(outline.tag[kept].tolist(), blocks, alone.tolist(), strict=True)
+        (tag, _ELEMENT if is_alone else _WRITE, 0, number)
+        for number, (tag, is_alone) in enumerate(zip(outline.tag[kept].tolist(), alone.tolist(), strict=True))
     ]
     actions += [(tag, _OPEN, 0, kind) for tag, kind in zip(outline.opened[shapes].tolist(), kinds, strict=True)]
     actions += [
