@@ -134,8 +134,8 @@ class Engine:
         return {n: s / max(c, 1.0) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
 
     @torch.no_grad()
-    def evaluate(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
-        """Loss per prediction over all processes' batches; every process must give as many."""
+    def evaluate(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, tuple[float, float]]:
+        """Per term, the summed loss and the predictions of all processes' batches; each must give as many."""
         self._deepspeed.eval()
         micro_batches = self._cut(micro_batches)
         counts = self._summed([[float(n) for n in objective.counts(batch).values()] for batch in micro_batches])
@@ -144,7 +144,7 @@ class Engine:
             with self._precision():
                 sums.append([float(term.recorded) for term in objective.losses(self._deepspeed, batch.to(self.device))])
         names = objective.counts(micro_batches[0])
-        return {n: s / max(c, 1.0) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
+        return {n: (s, c) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
 
     @property
     def scaler(self) -> DynamicLossScaler | None:

@@ -88,7 +88,7 @@ class Loop:
         engine: Engine,
         objective: Objective,
         order: Order,
-        validation: Sequences,
+        validation: dict[str, Sequences],
         plan: Plan,
         saver: Saver,
         recorder: Recorder | None,
@@ -205,20 +205,34 @@ class Loop:
 
     def _evaluates_after(self, step: int) -> bool:
         every = self.plan.evaluate_every
-        return len(self._validation) > 0 and every > 0 and step > 0 and (step % every == 0 or step == self.plan.steps)
+        return bool(self._validation) and every > 0 and step > 0 and (step % every == 0 or step == self.plan.steps)
 
     def _evaluate(self, step: int) -> None:
-        shares = self._shares(len(self._validation))
-        batches = [self._batch(self._validation.take(mine), mine.start) for mine in shares]
+        """Measure the loss on what is held out of every source, and of all together."""
+        sums: dict[str, dict[str, tuple[float, float]]] = {}
+        first = 0
         with averaged(self.engine):
-            losses = self.engine.evaluate(batches, self.objective)
+            for name, rows in self._validation.items():
+                batches = [self._batch(rows.take(mine), first + mine.start) for mine in self._shares(len(rows))]
+                sums[name] = self.engine.evaluate(batches, self.objective)
+                first += len(rows)
+        losses = _means(list(sums.values()))
         self._validation_loss = losses["loss"]
+        if len(sums) > 1:
+            losses |= {f"{term}/{name}": loss for name, part in sums.items() for term, loss in _means([part]).items()}
         if self._recorder is not None:
             self._recorder.record(
                 step,
                 tokens=step * self.plan.batch_tokens,
                 **{f"validation_{name}": value for name, value in losses.items()},
             )
+
+
+def _means(parts: Sequence[dict[str, tuple[float, float]]]) -> dict[str, float]:
+    """Per term, the loss per prediction over all parts, of sums and counts."""
+    return {
+        term: sum(part[term][0] for part in parts) / max(sum(part[term][1] for part in parts), 1.0) for term in parts[0]
+    }
 
 
 def memory_bytes(device: torch.device) -> float:

@@ -55,13 +55,29 @@ class ShardsPart(Frozen):
     """One part of a mixture."""
 
     shards: Opened
-    weight: float = Field(gt=0)
+    weight: float = Field(ge=0)
+    """In the first stage; 0: it comes later only."""
+    max_epochs: float | None = Field(None, gt=0)
+    """Passes over it at most, in all stages together."""
+    called: str = ""
+    """What its losses are recorded by; shapes nothing."""
+
+
+class LaterStage(Frozen):
+    """A mixture of its own at the end of a training."""
+
+    share: float = Field(gt=0, lt=1)
+    """Of all tokens."""
+    weights: tuple[float, ...]
+    """Of all parts; 0: not drawn from."""
 
 
 class ShardsData(Frozen):
     """Documents from token shards, in proportion to the weights."""
 
     parts: tuple[ShardsPart, ...] = Field(min_length=1)
+    later: tuple[LaterStage, ...] = ()
+    """What follows the first stage."""
     shuffle_tokens: int | None = Field(None, ge=1)
     """Tokens of a block that is shuffled by itself; None: each part as a whole."""
 
@@ -157,5 +173,5 @@ class Request(Frozen):
 
 def _without_folders(value: object) -> object:
     if isinstance(value, dict):
-        return {name: _without_folders(item) for name, item in value.items() if name != "folder"}
+        return {name: _without_folders(item) for name, item in value.items() if name not in ("folder", "called")}
     return [_without_folders(item) for item in value] if isinstance(value, list) else value

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from model.batches import Rows, Sequences, Text, TextRows, joined
+from model.batches import Rows, Sequences, Text, TextRows
+from model.course import Course, Stage
 from model.order import Order, permuted
 from model.pairs import PairRows
 from model.request import ExamplesData, Request, ShardsData
@@ -18,29 +20,25 @@ from storage.shards import Shards, Split, SplitName
 from storage.tokenizer import Tokenizer
 
 
-def make_data(request: Request) -> tuple[Order, Sequences, int]:
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run is trained and measured on."""
+
+    order: Order
+    validation: dict[str, Sequences]
+    """By source."""
+    steps: int
+    facts: dict[str, float]
+    """What is told of a mixture: ``epochs/NAME``, the passes over a part, and ``ended/NAME``, after how many tokens a
+    part was left out that had been passed over as often as it may be."""
+
+
+def make_data(request: Request) -> TrainingData:
     """The order of training rows, rows to validate on, and the number of steps.
 
-    Raises UserError where there is nothing to train on.
+    Raises UserError where there is nothing to train on, or not as much as is asked for.
     """
-    parts: list[Rows]
-    held_out: list[Rows]
-    if isinstance(request.data, ShardsData):
-        opened = [Shards(part.shards.folder, part.shards.manifest) for part in request.data.parts]
-        weights: Sequence[float] = [part.weight for part in request.data.parts]
-        splits, block = [shards.split("train") for shards in opened], request.data.shuffle_tokens
-        check_room(splits, block)
-        validation_splits = [shards.split("validation") for shards in opened]
-        if request.pairs:
-            parts = [_pairs(split, request) for split in splits]
-            held_out = [_pairs(split, request) for split in validation_splits]
-        else:
-            parts = [ShardRows(split, request.context, block, request.seed) for split in splits]
-            held_out = [ShardRows(split, request.context) for split in validation_splits]
-    else:
-        weights = [1.0]
-        parts = [TextRows(example_texts(request.data, "train"), request.context)]
-        held_out = [TextRows(example_texts(request.data, "validation"), request.context)]
+    parts, held_out = _rows(request)
     if any(len(part) == 0 for part in parts):
         raise UserError("the training split is empty: there is nothing to train on")
     sequences = request.batch_sequences
@@ -48,8 +46,65 @@ def make_data(request: Request) -> tuple[Order, Sequences, int]:
         steps = math.ceil(request.epochs * sum(len(part) for part in parts) / sequences)
     else:
         steps = math.ceil((request.tokens or 0) / request.batch_tokens)
-    validation = joined([_some(part, 2 * sequences) for part in held_out])
-    return Order(parts, weights, request.seed), validation, max(1, steps)
+    steps = max(1, steps)
+    validation = {name: _some(part, 2 * sequences) for name, part in held_out.items()}
+    validation = {name: rows for name, rows in validation.items() if len(rows)}
+    if isinstance(request.data, ExamplesData):
+        return TrainingData(Order(parts, [1.0], request.seed), validation, steps, {})
+    course = course_of(request, request.data, [len(part) for part in parts], steps)
+    facts = _facts(request, course, [len(part) for part in parts]) if len(parts) > 1 else {}
+    return TrainingData(Order(parts, course, request.seed), validation, steps, facts)
+
+
+def _rows(request: Request) -> tuple[list[Rows], dict[str, Rows]]:
+    """The rows of every part to train on, and by name those to validate on."""
+    if isinstance(request.data, ExamplesData):
+        return (
+            [TextRows(example_texts(request.data, "train"), request.context)],
+            {"examples": TextRows(example_texts(request.data, "validation"), request.context)},
+        )
+    opened = [Shards(part.shards.folder, part.shards.manifest) for part in request.data.parts]
+    splits, block = [shards.split("train") for shards in opened], request.data.shuffle_tokens
+    check_room(splits, block)
+    held_out: dict[str, Rows] = {}
+    for number, (part, shards) in enumerate(zip(request.data.parts, opened, strict=True)):
+        split, name = shards.split("validation"), part.called or str(number)
+        held_out[name] = _pairs(split, request) if request.pairs else ShardRows(split, request.context)
+    if request.pairs:
+        return [_pairs(split, request) for split in splits], held_out
+    return [ShardRows(split, request.context, block, request.seed) for split in splits], held_out
+
+
+def course_of(request: Request, data: ShardsData, sizes: Sequence[int], steps: int) -> Course:
+    """Which part each row of so many steps comes from; ``sizes``: the rows of each part. Stages begin with a step.
+
+    Raises UserError where the parts may not be passed over often enough for all steps.
+    """
+    weights = [tuple(part.weight for part in data.parts), *(stage.weights for stage in data.later)]
+    begins = [0]
+    for number in range(len(data.later)):
+        begins.append(round(steps * (1 - sum(stage.share for stage in data.later[number:]))))
+    lengths = np.diff([*begins, steps]) * request.batch_sequences
+    stages = [Stage(shares, int(rows)) for shares, rows in zip(weights, lengths, strict=True)]
+    limits = [
+        None if part.max_epochs is None else int(part.max_epochs * size)
+        for part, size in zip(data.parts, sizes, strict=True)
+    ]
+    course = Course(stages, limits)
+    if course.length < steps * request.batch_sequences:
+        raise UserError(
+            f"data: with max_epochs, {course.length * request.context} of {steps * request.batch_tokens} tokens can be "
+            "trained on before every part of a stage has ended: raise max_epochs, or lower tokens"
+        )
+    return course
+
+
+def _facts(request: Request, course: Course, sizes: Sequence[int]) -> dict[str, float]:
+    assert isinstance(request.data, ShardsData)
+    names = [part.called or str(number) for number, part in enumerate(request.data.parts)]
+    given = course.given(course.length)
+    passes = {f"epochs/{name}": int(rows) / size for name, rows, size in zip(names, given, sizes, strict=True)}
+    return passes | {f"ended/{names[part]}": float(row * request.context) for part, row in course.ends.items()}
 
 
 def _pairs(split: Split, request: Request) -> PairRows:

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model import parent
-from model.batches import Sequences
 from model.config import ModelConfig
 from model.encoder import PairEncoder, with_head
 from model.interface import use_interface
-from model.order import Order
 from model.pulse import Pulse
 from model.request import RandomNetwork, Request
 from model.stop import StopRequest
-from model.training_data import make_data, tokenizer_of
+from model.training_data import TrainingData, make_data, tokenizer_of
 from model.transformer import Transformer
 from storage.errors import StoreUnavailable, UserError
 
@@ -116,7 +114,7 @@ def work(request: Request) -> None:
     use_interface(request.run.hosts)
     device = join_process_group(request.run.device)
     torch.manual_seed(request.seed)
-    order, validation, steps = make_data(request)
+    data = make_data(request)
     network, vocabulary = make_network(request)
     checkpoints = Checkpoints(request.run.scratch / "checkpoints", request.identity)
     saved = checkpoints.latest()
@@ -124,12 +122,12 @@ def work(request: Request) -> None:
     with StopRequest() as stop:
         publisher = _publisher(request, engine, vocabulary)
         saver = Saver(engine, checkpoints, request.run.checkpoint_seconds, stop, publisher)
-        outcome, speed = _run_loop(request, engine, order, validation, steps, saver, saved, vocabulary, device)
+        outcome, speed = _run_loop(request, engine, data, saver, saved, vocabulary, device)
     with averaged(engine):
         weights = engine.weights(trainable_only=request.adapter is not None)
     if engine.rank == 0:
         write_result(request, request.run.output, weights, vocabulary)
-        summary = {**outcome, **speed, "steps": steps, "tokens": steps * request.batch_tokens}
+        summary = {**outcome, **speed, **data.facts, "steps": data.steps, "tokens": data.steps * request.batch_tokens}
         summary["parameters"] = sum(weight.numel() for weight in weights.values())
         _write_whole(request.run.scratch / SUMMARY, summary)
     torch.distributed.barrier()
@@ -202,8 +200,7 @@ def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
 
 
 def _run_loop(
-    request: Request, engine: Engine, order: Order, validation: Sequences, steps: int, saver: Any, saved: Any,
-    vocabulary: int, device: torch.device,
+    request: Request, engine: Engine, data: TrainingData, saver: Any, saved: Any, vocabulary: int, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
     from model.loop import Loop, Plan, measured_peak
     from model.objectives import make_objective
@@ -214,14 +211,14 @@ def _run_loop(
     flops = _shape_of(request).flops_per_token(vocabulary, request.context)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[request.precision]
     if engine.rank == 0:
-        _write_whole(run.scratch / PLAN, {"steps": steps, "tokens": steps * request.batch_tokens})
+        _write_whole(run.scratch / PLAN, {"steps": data.steps, "tokens": data.steps * request.batch_tokens})
     plan = Plan(
-        steps=steps,
+        steps=data.steps,
         batch_sequences=request.batch_sequences,
         micro_batch_sequences=run.micro_batch_sequences,
         context=request.context,
-        evaluate_every=math.ceil(steps / run.evaluations) if run.evaluations else 0,
-        learning_rate=partial(learning_rate, optimizer=optimizer, total=steps * request.batch_tokens),
+        evaluate_every=math.ceil(data.steps / run.evaluations) if run.evaluations else 0,
+        learning_rate=partial(learning_rate, optimizer=optimizer, total=data.steps * request.batch_tokens),
         # With adapters, the gradients of the network's own weights are not needed.
         flops_per_token=flops * (2 / 3 if request.adapter else 1),
         peak_flops=measured_peak(device, dtype) * engine.processes,
@@ -230,7 +227,7 @@ def _run_loop(
     saver.resumed(start)
     objective = make_objective(request.objective, tokenizer_of(request), request.seed)
     recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
-    loop = Loop(engine, objective, order, validation, plan, saver, recorder)
+    loop = Loop(engine, objective, data.order, data.validation, plan, saver, recorder)
     if saved:
         loop.memory.update(saved.about.memory)
     outcome = loop.run(start, saved.about.loss) if saved else loop.run(start)

@@ -21,7 +21,7 @@ from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
 from tasks.task import Context, Input, Kind, Outside, Resources, Result, Settings, Task
 
 if TYPE_CHECKING:
-    from model.request import NetworkFolder, RandomNetwork, Request
+    from model.request import NetworkFolder, RandomNetwork, Request, ShardsData
 
 _LEAST_PAIR = 16
 """Positions of a sequence of two segments, at least."""
@@ -34,6 +34,18 @@ class MixturePart(Settings):
     """Token shards; those of a mixture must have been made with the same tokenizer."""
     weight: float = Field(gt=0, allow_inf_nan=False)
     """Its share of the training sequences, relative to the other parts' weights, at every moment of the training."""
+    max_epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Passes over it at most, in all stages together; from then on the others share in their proportions. Where it is
+    given twice, the smaller counts. None: any number."""
+
+
+class Stage(Settings):
+    """The end of a training, on a mixture of its own: ``{data: [{shards: best, weight: 1}], share: 0.1}``."""
+
+    data: Input[Shards] | list[MixturePart]
+    """Token shards, or a mixture; those that came before go on where they were, so that nothing is seen twice."""
+    share: float = Field(gt=0, lt=1)
+    """Of all tokens."""
 
 
 def _filled_in_when_left_out(schema: dict[str, Any]) -> None:
@@ -59,6 +71,8 @@ class Pretrain(Task):
 
     data: Input[Shards] | list[MixturePart]
     """Token shards, or a mixture of several: ``[{shards: web, weight: 0.8}, {shards: code, weight: 0.2}]``."""
+    stages: list[Stage] = Field(default_factory=list)
+    """What follows ``data``, to the end, one after the other; ``data`` has the share that they leave."""
     model: ModelConfig | None = None
     """Shape of a new network of random weights; or ``start``."""
     start: Input[Model | Adapter | Network] | None = None
@@ -107,8 +121,10 @@ class Pretrain(Task):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.data, list) and not self.data:
+        if not all(self._mixtures()):
             raise ValueError("data: a mixture needs at least one part")
+        if (later := sum(stage.share for stage in self.stages)) >= 1:
+            raise ValueError(f"stages: their shares add up to {later:g}, which leaves nothing for data; lower them")
         if (self.model is None) == (self.start is None):
             raise ValueError("give either model (the shape of a new network) or start (the model to continue with)")
         if self.model is not None:
@@ -126,7 +142,7 @@ class Pretrain(Task):
                 raise ValueError(
                     f"objective: two segments do not fit a context of {length}; take {_LEAST_PAIR} or more"
                 )
-        self.optimizer.check_length(self.tokens)
+        self._optimizer().check_length(self.tokens)
         return self
 
     def forecast(
@@ -167,8 +183,55 @@ class Pretrain(Task):
                     f"say special_tokens: ['<mask>'] in step {tokenizer.name!r}"
                 )
 
+    def _mixtures(self) -> list[list[MixturePart]]:
+        """Of every stage."""
+        given = [self.data, *(stage.data for stage in self.stages)]
+        return [data if isinstance(data, list) else [MixturePart(shards=data, weight=1.0)] for data in given]
+
     def _parts(self) -> list[MixturePart]:
-        return self.data if isinstance(self.data, list) else [MixturePart(shards=self.data, weight=1.0)]
+        """Of all stages, one after the other."""
+        return [part for mixture in self._mixtures() for part in mixture]
+
+    def _optimizer(self) -> OptimizerConfig:
+        """Whose learning rate falls in the last stage, where nothing else is said."""
+        if not self.stages or self.optimizer.decay_share is not None:
+            return self.optimizer
+        return self.optimizer.model_copy(update={"decay_share": self.stages[-1].share})
+
+    def _data(self, opened: list[Shards]) -> ShardsData:
+        """Every part once, with its weights in all stages; ``opened`` as ``_parts``."""
+        from model.request import LaterStage, Opened, ShardsData, ShardsPart
+
+        shards = {found.digest: found for found in opened}
+        digests = iter([found.digest for found in opened])
+        stages: list[dict[str, float]] = []
+        passes: dict[str, float] = {}
+        names: dict[str, str] = {}
+        for mixture in self._mixtures():
+            weights = dict.fromkeys(shards, 0.0)
+            for part, digest in zip(mixture, digests, strict=False):
+                weights[digest] += part.weight
+                names.setdefault(digest, part.shards.name)
+                if part.max_epochs is not None:
+                    passes[digest] = min(part.max_epochs, passes.get(digest, part.max_epochs))
+            stages.append(weights)
+        first, *later = stages
+        return ShardsData(
+            parts=tuple(
+                ShardsPart(
+                    shards=Opened.of(found),
+                    weight=first[digest],
+                    max_epochs=passes.get(digest),
+                    called=names[digest],
+                )
+                for digest, found in shards.items()
+            ),
+            later=tuple(
+                LaterStage(share=stage.share, weights=tuple(weights.values()))
+                for stage, weights in zip(self.stages, later, strict=True)
+            ),
+            shuffle_tokens=self.shuffle_tokens,
+        )
 
     def run(self, context: Context) -> Result:
         """Train, and write a folder that ``AutoModelForCausalLM`` (or ``…ForMaskedLM``) and ``AutoTokenizer`` open.
@@ -194,21 +257,17 @@ class Pretrain(Task):
 
     def _request(self, start: Artifact | None, opened: list[Shards], tokenizer: Tokenizer, context: Context) -> Request:
         from model import launch
-        from model.request import Opened, Request, ShardsData, ShardsPart, SpecialTokens
+        from model.request import Request, SpecialTokens
 
         network, length = self._network(start, tokenizer)
-        shares = [(Opened.of(shards), part.weight) for part, shards in zip(self._parts(), opened, strict=True)]
         return Request(
             network=network,
-            data=ShardsData(
-                parts=tuple(ShardsPart(shards=shards, weight=weight) for shards, weight in shares),
-                shuffle_tokens=self.shuffle_tokens,
-            ),
+            data=self._data(opened),
             objective=self.objective,
             context=length,
             batch_tokens=self.batch_tokens,
             tokens=self.tokens,
-            optimizer=self.optimizer,
+            optimizer=self._optimizer(),
             precision=self.precision,
             special_tokens=SpecialTokens(
                 bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id, mask=tokenizer.mask_id

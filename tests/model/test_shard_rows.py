@@ -207,11 +207,9 @@ def test_more_than_may_be_kept_here_wants_blocks(remote: Shards, local: Shards) 
 def test_a_training_run_reads_in_blocks(tmp_path: Path, remote: Shards, local: Shards) -> None:
     def drawn(shards: Shards, block: int | None) -> list[list[int]]:
         parts = (ShardsPart(shards=Opened.of(shards), weight=1.0),)
-        order, validation, _ = make_data(
-            request(tmp_path, shards, data=ShardsData(parts=parts, shuffle_tokens=block), context=CONTEXT)
-        )
-        assert len(validation) == 0
-        return [row.tolist() for row in tokens_of(order, 50)]
+        data = make_data(request(tmp_path, shards, data=ShardsData(parts=parts, shuffle_tokens=block), context=CONTEXT))
+        assert not data.validation
+        return [row.tolist() for row in tokens_of(data.order, 50)]
 
     block = local.split("train").tokens // 3
     assert drawn(remote, block) == drawn(local, block) != drawn(local, None)

@@ -61,8 +61,9 @@ def settings(**changes: Any) -> dict[str, Any]:
 def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path: Path, tokenizer: Tokenizer) -> None:
     shards = shards_of(tmp_path / "shards", tokenizer)
     mixture = [{"shards": "web", "weight": 0.75}, {"shards": "code", "weight": 0.25}]
-    task = Pretrain(**settings(data=mixture))
-    inputs = {"data[0].shards": shards, "data[1].shards": shards}
+    task = Pretrain(**settings(data=mixture, stages=[{"data": "code", "share": 0.25}]))
+    code = shards_of(tmp_path / "code", tokenizer, documents=12)
+    inputs = {"data[0].shards": shards, "data[1].shards": code, "stages[0].data": code}
     resources = Resources(processes=2, zero_stage=3, micro_batch_sequences=1, device="cpu")
     outcome = run_task(task, inputs, tmp_path, resources=resources)
 
@@ -83,6 +84,7 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
     assert nats / predicted == pytest.approx(outcome.result.metrics["validation_loss"], rel=1e-4)
     assert nats / predicted < math.log(tokenizer.vocab_size) - 1
     assert outcome.result.headline == f"validation loss {nats / predicted:.3f}"
+    assert outcome.result.metrics["epochs/code"] > outcome.result.metrics["epochs/web"] > 0
 
 
 def test_an_encoder_learns_from_pairs_and_opens_in_transformers(tmp_path: Path) -> None:
@@ -151,6 +153,8 @@ def test_a_model_of_another_tokenizer_or_shape_is_not_continued(tmp_path: Path, 
     [
         ({"batch_tokens": 100}, "batch_tokens 100 is not a multiple of the model's context 32"),
         ({"data": []}, "a mixture needs at least one part"),
+        ({"stages": [{"data": [], "share": 0.1}]}, "a mixture needs at least one part"),
+        ({"stages": [{"data": "a", "share": 0.6}, {"data": "b", "share": 0.4}]}, "leaves nothing for data"),
         ({"optimizer": {"warmup_tokens": 5000}}, "warmup_tokens 5000 is more than tokens 1920"),
         (
             {"optimizer": {"warmup_tokens": 1600, "schedule": "stable_decay"}},
@@ -217,6 +221,17 @@ def test_shards_of_different_tokenizers_do_not_mix(tmp_path: Path, tokenizer: To
     task = Pretrain(**settings(data=[{"shards": "web", "weight": 1}, {"shards": "code", "weight": 1}]))
     with pytest.raises(UserError, match="web and code were made with different tokenizers"):
         run_task(task, {"data[0].shards": first, "data[1].shards": other}, tmp_path)
+
+
+def test_the_rate_falls_in_the_last_stage_unless_something_else_is_said() -> None:
+    stages = [{"data": "good", "share": 0.25}, {"data": "best", "share": 0.125}]
+    given = settings(stages=stages, optimizer={"learning_rate": 1e-2, "schedule": "stable_decay"})
+    task = Pretrain(**given)
+    assert task._optimizer().stable_until(1000) == 875
+    assert task.optimizer.decay_share is None  # a setting stays what it was
+    given["optimizer"]["decay_share"] = 0.5
+    assert Pretrain(**given)._optimizer().stable_until(1000) == 500
+    assert set(task.inputs()) == {"data", "stages[0].data", "stages[1].data"}
 
 
 def test_nothing_to_train_on(tmp_path: Path, tokenizer: Tokenizer) -> None:
