@@ -29,6 +29,7 @@ from model.config import Precision
 from model.layout import Layout
 from model.objectives import Objective
 from model.optimizers import Optimizer, set_learning_rate
+from model.spikes import UNBOUNDED, Largest
 from model.transformer import Transformer
 from model.ulysses import Sharing
 from model.whole_weights import WholeWeights
@@ -48,6 +49,8 @@ class StepOutcome:
     """Of the whole gradient, before clipping; infinite where a gradient is not finite."""
     skipped: bool
     """Whether the update was left out because float16 gradients overflowed (the loss scale is lowered then)."""
+    left_out: bool = False
+    """Whether it was left out because its loss or gradient was larger than it may be."""
 
 
 class Engine:
@@ -100,8 +103,13 @@ class Engine:
 
     # ---- the work ----
 
-    def step(self, micro_batches: Sequence[Batch], objective: Objective, learning_rate: float) -> StepOutcome:
-        """One update from this process's micro-batches (see ``data_rank``); every process must give as many."""
+    def step(
+        self, micro_batches: Sequence[Batch], objective: Objective, learning_rate: float, largest: Largest = UNBOUNDED
+    ) -> StepOutcome:
+        """One update from this process's micro-batches (see ``data_rank``); every process must give as many.
+
+        It is not made where its loss or the norm of its gradient is beyond ``largest``.
+        """
         losses = self.backward(micro_batches, objective)
         set_learning_rate(self.optimizer, learning_rate)
         if not all(math.isfinite(value) for value in losses.values()):
@@ -110,10 +118,15 @@ class Engine:
         if self._stage == 0:
             limit = self._clip_norm or math.inf
             norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), limit)
+        # ZeRO knows the norm only within its step, before it calls the optimiser.
+        norm_of = (lambda: self._deepspeed.optimizer._global_grad_norm) if norm is None else (lambda: norm)
+        beyond = losses["loss"] > largest.loss
+        self.optimizer.left_out = lambda: beyond or float(norm_of()) > largest.grad_norm
         self._deepspeed.step()
         skipped = bool(getattr(self._deepspeed.optimizer, "overflow", False))
         norm = self._deepspeed.get_global_grad_norm() if norm is None else norm
-        return StepOutcome(losses, math.inf if skipped or norm is None else float(norm), skipped)
+        found = math.inf if skipped or norm is None else float(norm)
+        return StepOutcome(losses, found, skipped, not skipped and (beyond or found > largest.grad_norm))
 
     def backward(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
         """Accumulate the gradient of a step and return its losses; ``step`` follows this with the update."""

@@ -23,6 +23,7 @@ from model.objectives import Objective
 from model.order import Order
 from model.recorder import Recorder
 from model.saver import Saver
+from model.spikes import Spikes
 from model.state import averaged
 from storage.errors import StepFailed
 
@@ -58,6 +59,8 @@ class Plan:
     """Steps between evaluations; 0: never."""
     learning_rate: Callable[[float], float]
     """Of the tokens trained on."""
+    skip_spikes: float | None
+    """Times the usual loss or gradient norm from which a step is left out; None: never."""
     flops_per_token: float
     peak_flops: float
     """What all processes together can do in a second."""
@@ -78,6 +81,8 @@ class Outcome:
     """Since this process began or resumed; 0 if nothing was left to do."""
     data_wait: float
     """Share of the steps' time in which the first process waited for batches."""
+    steps_left_out: int | None
+    """For a loss or gradient far beyond the usual; None where none can be."""
 
 
 class Loop:
@@ -116,7 +121,8 @@ class Loop:
             raise StepFailed(f"step {error.step}: {error}; {self._batch_of(error.step)}") from None
         done = (self.plan.steps - start) * self.plan.batch_tokens
         seconds = self._seconds or math.inf
-        return Outcome(self._loss, self._validation_loss, done / seconds, self._waited / seconds)
+        left_out = Spikes(self.plan.skip_spikes, self.memory).left_out
+        return Outcome(self._loss, self._validation_loss, done / seconds, self._waited / seconds, left_out)
 
     def _train(self, steps: range) -> None:
         with Ahead(self._drawn, steps) as ahead:
@@ -160,13 +166,18 @@ class Loop:
     def _step(self, step: int, batches: Sequence[Batch]) -> StepOutcome:
         plan = self.plan
         rate = plan.learning_rate((step - 0.5) * plan.batch_tokens)
-        outcome = self.engine.step(batches, self.objective, rate)
+        spikes = Spikes(plan.skip_spikes, self.memory)
+        outcome = self.engine.step(batches, self.objective, rate, spikes.largest())
         for name, loss in outcome.losses.items():
             if not math.isfinite(loss):
                 raise _NotFinite(step, f"the {name} is {loss}; lower optimizer.learning_rate or lengthen its warmup")
         if not math.isfinite(outcome.grad_norm) and not (outcome.skipped and self.engine.scales_loss):
             raise _NotFinite(step, "a gradient is not finite; lower optimizer.learning_rate")
         self._loss = outcome.losses["loss"]
+        spikes.saw(self._loss, outcome.grad_norm, outcome.left_out)
+        if outcome.left_out and self.engine.rank == 0:
+            said = f"loss {self._loss:.3f}, gradient norm {outcome.grad_norm:.3g}; {self._batch_of(step)}"
+            sys.stderr.write(f"step {step} was left out: {said}\n")
         return outcome
 
     def _batch_of(self, step: int) -> str:
@@ -191,11 +202,14 @@ class Loop:
             return
         speed = plan.batch_tokens / seconds
         norm = {"grad_norm": outcome.grad_norm} if math.isfinite(outcome.grad_norm) else {}
+        left_out = Spikes(plan.skip_spikes, self.memory).left_out
+        skipped = {} if left_out is None else {"steps_left_out": left_out}
         self._recorder.record(
             step,
             tokens=step * plan.batch_tokens,
             **outcome.losses,
             **norm,
+            **skipped,
             learning_rate=plan.learning_rate((step - 0.5) * plan.batch_tokens),
             tokens_per_second=speed,
             flops_utilization=speed * plan.flops_per_token / plan.peak_flops,

@@ -219,6 +219,7 @@ def _run_loop(
         context=request.context,
         evaluate_every=math.ceil(data.steps / run.evaluations) if run.evaluations else 0,
         learning_rate=partial(learning_rate, optimizer=optimizer, total=data.steps * request.batch_tokens),
+        skip_spikes=optimizer.skip_spikes,
         # With adapters, the gradients of the network's own weights are not needed.
         flops_per_token=flops * (2 / 3 if request.adapter else 1),
         peak_flops=measured_peak(device, dtype) * engine.processes,

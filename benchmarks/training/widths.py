@@ -52,9 +52,9 @@ def measure() -> list[Table]:
             rows,
             (
                 f"Mean training loss (nats) of the last {_SMOOTHED} of {STEPS} steps of {SEQUENCES * CONTEXT} "
-                "characters of Tiny Shakespeare, by learning rate. Two layers, heads of 16 features, AdamW, cosine to a "
-                "tenth after a warm-up of 25 steps, one seed. The best rate is the vertex of the parabola through the lowest loss "
-                "and its neighbours.",
+                "characters of Tiny Shakespeare, by learning rate. Two layers, heads of 16 features, AdamW, cosine to "
+                "a tenth after a warm-up of 25 steps, one seed. The best rate is the vertex of the parabola through "
+                "the lowest loss and its neighbours.",
             ),
         )
     ]

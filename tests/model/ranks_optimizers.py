@@ -15,6 +15,7 @@ from model.objective_config import NextTokenConfig
 from model.objectives import NextToken
 from model.optimizer_config import Factors, OptimizerConfig
 from model.optimizers import AVERAGE, make_optimizer, set_learning_rate
+from model.spikes import Largest
 from model.state import averaged, restore
 from model.worker import join_process_group
 from tests.model.ranks_zero import CONTEXT, collate, largest_error, micro_batches, network, rows_of_step, saved
@@ -74,7 +75,8 @@ def train(built: Engine, start: int, stop: int) -> None:
 def compared(folder: Path) -> dict[str, dict[str, float]]:
     """Per optimiser and stage: how far weights moved, and how far from the reference's they and averages end.
 
-    ``continued``: how many weights differ in any bit when the run is continued half-way.
+    ``left_out``: whether a step before the others, whose gradient was too large, was. ``continued``: how many weights
+    differ in any bit when the run is continued half-way.
     """
     start = {key: weight.detach() for key, weight in network().named_parameters()}
     found: dict[str, dict[str, float]] = {}
@@ -82,6 +84,7 @@ def compared(folder: Path) -> dict[str, dict[str, float]]:
         weights, averages = reference(name)
         for stage in (0, 1, 2, 3):
             built = engine(name, stage)
+            spike = built.step(micro_batches(99, built), NextToken(NextTokenConfig()), rate(0), Largest(grad_norm=1e-3))
             train(built, 0, HALF)
             checkpoint = saved(built, folder / f"{name}-{stage}")
             train(built, HALF, STEPS)
@@ -95,6 +98,7 @@ def compared(folder: Path) -> dict[str, dict[str, float]]:
                 "moved": largest_error(weights, start),
                 "weights": largest_error(mine, weights),
                 "averages": largest_error(means, averages),
+                "left_out": float(spike.left_out),
                 "continued": sum(not torch.equal(mine[key], continued[key]) for key in mine),
                 "given_back": float(all(torch.equal(mine[key], weight) for key, weight in built.weights().items())),
             }

@@ -70,4 +70,5 @@ def test_cut_weights_get_the_updates_of_whole_ones(found: dict[str, dict[str, fl
     assert errors["weights"] < 1e-6
     assert errors["averages"] < 1e-6
     assert errors["continued"] == 0
+    assert errors["left_out"] == 1
     assert errors["given_back"] == 1  # the averages were in the network for a while

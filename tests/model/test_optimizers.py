@@ -193,3 +193,4 @@ def test_a_single_process_computes_the_same_under_every_zero_stage(tmp_path: Pat
         assert errors["moved"] > 5e-3, case
         assert max(errors["weights"], errors["averages"]) < 1e-6, (case, errors)
         assert errors["continued"] == 0, (case, errors)
+        assert errors["left_out"] == errors["given_back"] == 1, (case, errors)

@@ -75,7 +75,8 @@ def test_metrics_tell_every_step_once_and_evaluations_in_between(
     assert steps == list(range(1, 31))
     assert [row["step"] for row in rows if "validation_loss" in row] == [10, 20, 30]
     names = {"step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "flops_utilization"}
-    assert names | {"memory_bytes", "data_wait"} == set(rows[0])
+    assert names | {"memory_bytes", "data_wait", "steps_left_out"} == set(rows[0])
+    assert [row["steps_left_out"] for row in rows if "loss" in row][-1] > 0  # so killed runs remember what is usual
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")

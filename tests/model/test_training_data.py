@@ -58,9 +58,7 @@ def test_a_part_ends_after_its_last_pass_and_that_is_told(tmp_path: Path, source
 
 
 def test_more_tokens_than_the_passes_give_are_refused(tmp_path: Path, sources: list[Shards]) -> None:
-    with pytest.raises(
-        UserError, match=r"\d+ of 8000000 tokens .* raise max_epochs, or lower"
-    ):
+    with pytest.raises(UserError, match=r"\d+ of 8000000 tokens .* raise max_epochs, or lower"):
         make_data(described(tmp_path, sources, (1.0, 1.0, 1.0), limits=(1.0, 2.0, 1.5), tokens=8_000_000))
 
 

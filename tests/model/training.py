@@ -57,7 +57,9 @@ def request(folder: Path, shards: Shards, **changes: Any) -> Request:
         "context": 16,
         "batch_tokens": 80,
         "tokens": 80 * 30,
-        "optimizer": OptimizerConfig(name="muon", learning_rate=1e-2, warmup_tokens=800),
+        "optimizer": OptimizerConfig(
+            name="muon", learning_rate=1e-2, warmup_tokens=800, skip_spikes=1.15, average_tokens=400
+        ),
         "special_tokens": SpecialTokens(bos=1, eos=2, pad=3),
         "seed": 5,
         **changes,
