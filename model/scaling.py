@@ -36,6 +36,10 @@ def shape_of_depth(depth: int, given: Mapping[str, Any]) -> dict[str, Any]:
         found["heads"] = max(1, width // (found.get("head_width") or HEAD_WIDTH))
         if width % found["heads"]:
             found.setdefault("head_width", HEAD_WIDTH)
+    # Measured on Tiny Shakespeare (3 layers of width 96, Muon, 230,000 tokens): together 0.033 and 0.027 nats
+    # below neither, with seeds 1 and 2; either one alone hardly anything.
+    found.setdefault("qk_norm", True)
+    found.setdefault("zero_outputs", True)
     found.setdefault("context", min(CONTEXT_PER_WIDTH * width, LARGEST_CONTEXT))
     return found
 

@@ -186,6 +186,7 @@ def test_a_depth_alone_is_a_whole_training_and_every_part_of_it_can_be_given() -
     task = Pretrain(**given)
     shape = task.model
     assert (shape.layers, shape.width, shape.heads, shape.context, shape.depth) == (3, 192, 3, 768, None)
+    assert (shape.qk_norm, shape.zero_outputs) == (True, True)
     assert task.tokens == 20 * shape.hidden_parameters
     assert task.batch_tokens % shape.context == 0
     assert 1e-3 < task.optimizer.learning_rate < 0.05
