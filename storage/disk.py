@@ -1,13 +1,14 @@
-"""Making sure that what was written is on the disk."""
+"""Files on a local disk: making sure that what was written is there, and linking to it."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from functools import cache
 from pathlib import Path
 
-PLUMBING = "it waits for bytes; it makes none"
+PLUMBING = "it waits for bytes, and says where they are; it makes none"
 
 
 def flush(path: Path) -> None:
@@ -27,6 +28,22 @@ def flush_all(folder: Path) -> None:
             os.sync()
     finally:
         os.close(descriptor)
+
+
+def link(place: Path, target: Path) -> None:
+    """Have a symbolic link to ``target`` at ``place``, whatever is there: made at once, or replaced in one step."""
+    try:
+        os.symlink(target, place)
+        return
+    except FileNotFoundError:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        if os.path.islink(place) and os.readlink(place) == str(target):
+            return
+    beside = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
+    beside.unlink(missing_ok=True)
+    os.symlink(target, beside)
+    os.replace(beside, place)
 
 
 @cache

@@ -17,7 +17,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -35,6 +35,7 @@ from storage.artifact import (
 )
 from storage.builds import Build, Entry
 from storage.cache import ObjectCache, cache_limit
+from storage.disk import link
 from storage.errors import NotFound, StoreCorrupted, UserError
 from storage.faults import explained
 from storage.identity import canonical_json
@@ -135,13 +136,7 @@ class Store:
         now = [name for name in manifest.files if self.place.local or not kind.is_fetched_later(name)]
         targets = self.place.each(self.objects.local_path, [manifest.files[name] for name in now], CONCURRENT_TRANSFERS)
         for name, target in zip(now, targets, strict=True):
-            link = folder / name
-            if not (link.is_symlink() and link.readlink() == target):
-                link.parent.mkdir(parents=True, exist_ok=True)
-                beside = link.with_name(f".{link.name}.{id(manifest)}")
-                beside.unlink(missing_ok=True)
-                beside.symlink_to(target)
-                beside.replace(link)
+            link(folder / name, target)
         folder.mkdir(parents=True, exist_ok=True)
         if len(now) < len(manifest.files):
             stored = Stored(url=self.place.url, cache=self.objects.cache_folder, cache_limit=cache_limit())
@@ -173,8 +168,8 @@ class Store:
                 output.mkdir(parents=True, exist_ok=True)
                 scratch.mkdir(parents=True, exist_ok=True)
             # A killed commit leaves links to objects, through which a resumed task would write into the store.
-            for link in [path for path in output.rglob("*") if path.is_symlink()]:
-                link.unlink()
+            for path in [path for path in output.rglob("*") if path.is_symlink()]:
+                path.unlink()
             yield Work(key, output, scratch, (descriptor,))
 
     @contextmanager
@@ -205,20 +200,27 @@ class Store:
 
     def take(self, path: Path, *, keep: bool = False) -> FileEntry:
         """Take a file's content as an object, leaving a link to it in its place, or the file itself with ``keep``."""
-        with locked(self.home / "work" / "locks" / COLLECTOR, shared=True):
-            entry = self.objects.put(path, keep=keep)
+        with self._kept_from_collectors():
+            return self._take(path, keep=keep)
+
+    def _kept_from_collectors(self) -> AbstractContextManager[int]:
+        """While it is open, no collector of this home frees anything."""
+        return locked(self.home / "work" / "locks" / COLLECTOR, shared=True)
+
+    def _take(self, path: Path, *, keep: bool = False) -> FileEntry:
+        entry = self.objects.put(path, keep=keep)
         if not keep and (self.place.local or not path.is_symlink()):
-            target = self.objects.local_path(entry) if self.place.local else self.objects.address(entry)
-            beside = path.with_name(f".{path.name}.link")
-            beside.unlink(missing_ok=True)
-            beside.symlink_to(target)
-            beside.replace(path)
+            link(path, self.objects.local_path(entry) if self.place.local else self.objects.address(entry))
         return entry
 
     def commit(self, work: Work, kind: str, counts: Mapping[str, JsonValue]) -> Manifest:
         """Make the files in ``work.output`` an artifact."""
         paths = files_below(work.output)
-        entries = self.place.each(self.take, paths.values(), CONCURRENT_TRANSFERS)
+        if self.place.local:  # one lock for all: most files are links to objects of earlier builds
+            with self._kept_from_collectors():
+                entries = [self._take(path) for path in paths.values()]
+        else:
+            entries = self.place.each(self.take, paths.values(), CONCURRENT_TRANSFERS)
         files = dict(zip(paths, entries, strict=True))
         manifest = self._write_manifest(Manifest(kind=kind, files=files, counts=dict(counts)))
         if work.key in self._building:

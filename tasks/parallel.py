@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from storage.artifact import JsonValue
 from storage.corpus import Partition
+from storage.disk import link
 from storage.errors import StepFailed
 from tasks.engines.cluster import RayEngine, first_party
 from tasks.engines.local import LocalEngine
@@ -101,8 +102,8 @@ def map_partitions(
                 left.append(partition)
             else:
                 results[partition.name] = known
-                run.advance(partition)
         if left:
+            run.begin(left)
             _work_through(run, left, results, threads)
     return [results[partition.name] for partition in partitions]
 
@@ -151,6 +152,8 @@ class _Run:
     payload: Any
     partitions: Sequence[Partition]
     seconds: float
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Rows and uncompressed bytes of each partition that is worked on."""
     rows_done: int = 0
     lost: dict[str, dict[str, str]] = field(default_factory=dict)
     """Per partition: document id → reason, for documents that cost a worker its life."""
@@ -160,9 +163,14 @@ class _Run:
     """Per partition: how often its worker died by itself where no document was at hand."""
 
     @cached_property
-    def sizes(self) -> dict[str, tuple[int, int]]:
-        """Rows and uncompressed bytes of each partition."""
-        return {partition.name: _size(partition) for partition in self.partitions}
+    def noted(self) -> set[str]:
+        """The records of partitions that this build finished before it was killed."""
+        return set(os.listdir(self.job.scratch)) if self.job.scratch.is_dir() else set()
+
+    def begin(self, left: Sequence[Partition]) -> None:
+        """Look how large the partitions are that are left to do."""
+        self.sizes = {partition.name: _size(partition) for partition in left}
+        self.job.scratch.mkdir(parents=True, exist_ok=True)
 
     @cached_property
     def total_rows(self) -> int:
@@ -185,11 +193,11 @@ class _Run:
     def known(self, partition: Partition) -> PartitionResult | None:
         """The result of a partition finished before, in this build or an earlier one."""
         record = self._record(partition)
-        if record.exists():
+        if record.name in self.noted:
             known = json.loads(record.read_text())
             files = {name: self.job.output / name for name in known["files"]}
             if all(path.exists() for path in files.values()):
-                return PartitionResult(partition.name, files, known["stats"], reused=known["reused"])
+                return PartitionResult(partition.name, files, known["stats"], reused=False)
         recalled = self.job.recall(partition)
         if recalled is None:
             return None
@@ -197,14 +205,11 @@ class _Run:
         files = {}
         for name, source in sources.items():
             files[name] = self.job.output / name
-            files[name].parent.mkdir(parents=True, exist_ok=True)
-            files[name].unlink(missing_ok=True)
-            files[name].symlink_to(source)
-        return self._note(partition, stats, files, reused=True)
+            link(files[name], source)
+        return PartitionResult(partition.name, files, stats, reused=True)
 
     def work(self, partition: Partition) -> Work:
         """What a worker is to do, with a stage folder that no other attempt shares."""
-        self.job.scratch.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f"{Path(partition.name).stem}.", dir=self.job.scratch))
         lost = self.lost.get(partition.name, {})
         return Work(self.function, partition.path, stage, partition.name, self.seconds, dict(lost))
@@ -218,7 +223,7 @@ class _Run:
             os.replace(path, files[path.name])
         shutil.rmtree(work.stage, ignore_errors=True)
         self.job.remember(partition, made.stats, files)
-        return self._note(partition, made.stats, files, reused=False)
+        return self._note(partition, made.stats, files)
 
     def advance(self, partition: Partition) -> None:
         self.rows_done += self.sizes[partition.name][0]
@@ -257,15 +262,12 @@ class _Run:
     def _record(self, partition: Partition) -> Path:
         return self.job.scratch / f"{partition.name}.{partition.digest[:16]}.json"
 
-    def _note(
-        self, partition: Partition, stats: dict[str, JsonValue], files: dict[str, Path], reused: bool
-    ) -> PartitionResult:
-        self.job.scratch.mkdir(parents=True, exist_ok=True)
+    def _note(self, partition: Partition, stats: dict[str, JsonValue], files: dict[str, Path]) -> PartitionResult:
         record = self._record(partition)
         beside = record.with_suffix(".tmp")
-        beside.write_text(json.dumps({"files": sorted(files), "stats": stats, "reused": reused}))
+        beside.write_text(json.dumps({"files": sorted(files), "stats": stats}))
         os.replace(beside, record)
-        return PartitionResult(partition.name, files, stats, reused)
+        return PartitionResult(partition.name, files, stats, reused=False)
 
 
 def _size(partition: Partition) -> tuple[int, int]:
