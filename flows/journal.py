@@ -53,10 +53,10 @@ def is_alive(journal: Path) -> bool:
     return held_since(owner_lock(journal)) is not None
 
 
-def writer_of(journal: Path) -> int | None:
-    """Process that writes this journal; None as long as it has written nothing."""
+def sender_of(journal: Path) -> int | None:
+    """Process that is to send this journal while its run lives; None as long as it holds nothing."""
     for record, _ in read_from(journal, 0):
-        return int(record["process"])
+        return int(record["sender"])
     return None
 
 
@@ -91,6 +91,10 @@ class Progress:
         self.parent: str | None = None
         self.steps: dict[str, str] = {}
         """Step → MLflow run."""
+        self.done = False
+        """Whether all of it was sent, the run's end included."""
+        self.failure: str | None = None
+        """Why the last try to send did not succeed."""
 
     @classmethod
     def of(cls, journal: Path) -> Progress:

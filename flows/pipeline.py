@@ -29,6 +29,8 @@ from tasks.parallel import die_with_parent
 
 RETRY_DELAYS = [2, 20]
 """Seconds before a step is tried again, where that can help."""
+PLANNED: list[Planner] = []
+"""What the command line has made of these very parameters before: it has looked at every source file already."""
 RESULTS: dict[str, RunResult] = {}
 """What became of the runs of this process, by Prefect's flow run: for the command line's report."""
 _AWAKE_SECONDS = 1.0
@@ -57,11 +59,10 @@ def pipeline(
     """
     if _is_deployed():
         die_with_parent()  # a deployment's run ends with the runner that started it
-    declared = load_recipe(recipe, overrides or [])
-    home = Home.of_environment()
     options = Options(until, limit, frozenset(reuse or []), frozenset(rebuild or []))
-    planner = Planner(declared, options, home.open_store(declared), home)
-    session = Session(planner, str(flow_run.id), dict(flow_run.parameters), lambda s: progress_bar(declared.name, s))
+    planner = PLANNED.pop() if PLANNED else _planner(recipe, overrides or [], options)
+    name = planner.recipe.name
+    session = Session(planner, str(flow_run.id), dict(flow_run.parameters), lambda step: progress_bar(name, step))
     futures: dict[str, PrefectConcurrentFuture[Any]] = {}
     try:
         for step in planner.steps.values():
@@ -72,6 +73,11 @@ def pipeline(
     except (KeyboardInterrupt, TerminationSignal):
         _leave(session)
     return _final_state(session)
+
+
+def _planner(recipe: str, overrides: list[str], options: Options) -> Planner:
+    home, declared = Home.of_environment(), load_recipe(recipe, overrides)
+    return Planner(declared, options, home.open_store(declared), home)
 
 
 def _wait(future: PrefectConcurrentFuture[Any]) -> None:

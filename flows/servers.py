@@ -38,6 +38,10 @@ class Addresses:
     pid: int
     prefect: str
     mlflow: str
+    tracking: str = ""
+    """``MLFLOW_TRACKING_URI`` as its sender of records has it."""
+    sender: int = 0
+    """Process that sends the records of runs to MLflow; 0 as long as there is none."""
 
 
 def running_up(home: Home) -> Addresses | None:
@@ -64,6 +68,8 @@ def prefect_api(home: Home, meanwhile: Callable[[str], None]) -> Iterator[None]:
         meanwhile(given)
         yield
         return
+    # Plain HTTP on this machine or its network: no certificates to load, which takes a client a tenth of a second.
+    os.environ["PREFECT_API_TLS_INSECURE_SKIP_VERIFY"] = "true"
     addresses = running_up(home)
     if addresses is not None:
         meanwhile(f"{addresses.prefect}/api")

@@ -41,6 +41,7 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
             "reuse": given.reuse,
             "rebuild": given.rebuild,
         }
+        pipeline.PLANNED.append(planner)
         flow = pipeline.pipeline.with_options(name=planner.recipe.name)
         try:
             state = flow(**parameters, return_state=True)

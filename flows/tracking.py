@@ -1,4 +1,4 @@
-"""What MLflow is to know about a run: written to the run's journal, sent by a process of its own.
+"""What MLflow is to know about a run: written to the run's journal, sent by another process (``flows.senders``).
 
 No process that builds imports MLflow (it takes six seconds to) or waits for it.
 """
@@ -6,9 +6,6 @@ No process that builds imports MLflow (it takes six seconds to) or waits for it.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +16,7 @@ from flows.home import Home
 from flows.journal import Journal, Progress, Tail, waiting_records
 from flows.pictures import token_lengths
 from flows.recipe import Step
-from flows.servers import mlflow_environment
+from flows.senders import Sender, sender_for
 from storage.artifact import JsonValue
 from storage.builds import Build, Identity
 from storage.errors import AthanorError
@@ -28,8 +25,6 @@ from storage.store import Store, Work
 
 _LINK_SECONDS = 5.0
 """How long the first built step waits to learn its MLflow run, while the sender is still importing MLflow."""
-_DRAIN_SECONDS = 120.0
-"""How long the end of a run waits for its records to be sent; the next run sends what is left."""
 
 
 class Tracker:
@@ -38,10 +33,10 @@ class Tracker:
     def __init__(self, home: Home, recipe: str, run_id: str, parameters: Mapping[str, JsonValue]) -> None:
         self.home = home
         self.journal = Journal(home.outbox, run_id)
+        self._sender = _early.pop() if _early else sender_for(home)
         self.journal.append(
-            "run_started", recipe=recipe, run_id=run_id, parameters=dict(parameters), process=os.getpid()
+            "run_started", recipe=recipe, run_id=run_id, parameters=dict(parameters), sender=self._sender.process
         )
-        self._sender = _early.pop() if _early else start_sender(home)
         self.failure: str | None = None
         self._patience = time.monotonic() + _LINK_SECONDS
 
@@ -113,7 +108,7 @@ class Tracker:
     def run_of(self, step: str) -> str | None:
         """The MLflow run of a step of this run, if it is known by now; waited for once, not for every step."""
         while (found := Progress.of(self.journal.path).steps.get(step)) is None:
-            if time.monotonic() > self._patience or self._sender.poll() is not None:
+            if time.monotonic() > self._patience or not self._sender.lives():
                 return None
             time.sleep(0.1)
         return found
@@ -132,8 +127,7 @@ class Tracker:
         What could not be sent stays in the outbox; ``failure`` then says why.
         """
         self.journal.append("run_ended", status=status, steps=steps, page=str(page) if page else None)
-        answer = finish_sender(self._sender)
-        self.journal.close()
+        answer = self._sender.finish(self.journal)
         self.failure = answer.get("failure")
         if self.failure:
             count = waiting_records(self.home.outbox)
@@ -148,44 +142,12 @@ class Tracker:
         """Leave without waiting: the sender finishes by itself."""
         self.journal.append("run_ended", status="interrupted", steps={}, page=None)
         self.journal.close()
-        if self._sender.stdin is not None:
-            self._sender.stdin.close()
+        self._sender.leave()
 
 
-_early: list[subprocess.Popen[bytes]] = []
+_early: list[Sender] = []
 
 
 def start_early(home: Home) -> None:
-    """Start the sender of this process's run ahead of time: it takes seconds to import MLflow."""
-    _early.append(start_sender(home))
-
-
-def start_sender(home: Home) -> subprocess.Popen[bytes]:
-    """The process that sends what is in the outbox to MLflow until its standard input ends, ours included."""
-    log = home.folder / "logs" / "mlflow-writer.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.mlflow_writer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=mlflow_environment() | {"ATHANOR_HOME": str(home.folder)},
-            cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-            start_new_session=True,
-        )
-
-
-def finish_sender(sender: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Let the sender send what is left, and end; its last word."""
-    try:
-        output, _ = sender.communicate(timeout=_DRAIN_SECONDS)
-    except subprocess.TimeoutExpired:
-        sender.kill()
-        sender.communicate()
-        return {"failure": f"no answer within {_DRAIN_SECONDS:.0f} s"}
-    lines = output.decode().splitlines()
-    if not lines:
-        return {"failure": f"its writer ended with status {sender.returncode}"}
-    answer: dict[str, Any] = json.loads(lines[-1])
-    return answer
+    """Have the sender of this process's run ahead of time: it may take seconds to import MLflow."""
+    _early.append(sender_for(home))

@@ -10,12 +10,13 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from flows.guard import start_guarded, stop
 from flows.home import Home
 from flows.journal import journals, waiting_records
 from flows.run import MLFLOW_PORT, PREFECT_PORT
+from flows.senders import finish_sender, start_sender
 from flows.servers import (
     Addresses,
     ServerBroken,
@@ -27,7 +28,6 @@ from flows.servers import (
     start_mlflow,
     start_prefect,
 )
-from flows.tracking import finish_sender, start_sender
 from storage.errors import UserError
 from storage.locks import locked
 
@@ -49,6 +49,9 @@ def up(home: Home, host: str) -> int:
         _say(f"Prefect  {addresses.prefect}\nMLflow   {addresses.mlflow}")
         _say("every recipe that ships or lies in this folder is served as a deployment; Ctrl-C ends all")
         _flush_outbox(home)
+        servers["MLflow's writer"] = writer = start_sender(home, for_all=True)
+        stack.callback(finish_sender, writer)
+        home.up.write_text(json.dumps(asdict(replace(addresses, tracking=home.tracking_uri, sender=writer.pid))))
         while not asked.wait(_POLL_SECONDS):
             for name, process in servers.items():
                 if process.poll() is not None:

@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from storage.artifact import FileEntry
@@ -26,6 +26,8 @@ from storage.tombstones import epitaph
 
 PLUMBING = "it keeps files by their content; it makes none"
 
+_DIGITS = 64
+"""Of a digest."""
 _LIST_FROM = 512
 """Objects from which on listing the store is cheaper than asking for each: a listing names a thousand."""
 _BELIEVED_SECONDS = 300.0
@@ -93,15 +95,32 @@ class Objects:
         """The object that ``path`` is a link to, if it is one of this store."""
         if not path.is_symlink():
             return None
+        if self._place.local and (entry := self._entry_at(os.readlink(path))) is not None:
+            return entry
         target = path.resolve()
         if not self._place.local:
             digest = self._cache.digest_of(target)
             size = target.stat().st_size if target.is_file() else self._place.size(self.name(digest or "-"))
             return FileEntry(object=digest, bytes=size) if digest is not None and size is not None else None
-        base = Path(self._place.full("objects")).resolve()
-        if not target.is_relative_to(base) or not target.is_file():
+        return self._entry_at(str(target))
+
+    def _entry_at(self, place: str) -> FileEntry | None:
+        """The object at this place of the disk, if one is there."""
+        folder = next((folder for folder in self._folders if place.startswith(folder)), None)
+        parts = place[len(folder) :].split("/") if folder else []
+        if [len(part) for part in parts] != [2, _DIGITS - 2]:
             return None
-        return FileEntry(object="".join(target.relative_to(base).parts), bytes=target.stat().st_size)
+        try:
+            status = os.stat(place)
+        except FileNotFoundError:
+            return None
+        return FileEntry(object="".join(parts), bytes=status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+    @cached_property
+    def _folders(self) -> tuple[str, str]:
+        """How the folder of objects is called, by the store's address and in the end, if links lead there."""
+        folder = self._place.full("objects")
+        return f"{folder}/", f"{Path(folder).resolve()}/"
 
     def destroy(self, entry: FileEntry) -> None:
         """Remove an object and its copy for good, whoever needs it."""

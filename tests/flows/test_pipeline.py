@@ -156,7 +156,7 @@ def test_without_mlflow_the_build_goes_on_and_the_records_arrive_later(
 
 def test_an_interrupted_build_is_one_run_in_mlflow(home: Home, prefect_server: str) -> None:
     from flows.journal import Journal
-    from flows.tracking import finish_sender, start_sender
+    from flows.senders import finish_sender, start_sender
 
     key = "k" * 64
     started = {"step": "base", "task": "train", "key": key, "settings": {"rate": 1}, "seed": 1, "libraries": {}}
@@ -165,7 +165,7 @@ def test_an_interrupted_build_is_one_run_in_mlflow(home: Home, prefect_server: s
     built |= {"manifest": {"kind": "documents", "files": {}, "counts": {}}, "headline": "", "samples": []}
     for number, (first, last) in enumerate([(0, 5), (3, 8)]):
         journal = Journal(home.outbox, f"run{number}")
-        journal.append("run_started", recipe="toy", run_id=f"run{number}", parameters={}, process=0)
+        journal.append("run_started", recipe="toy", run_id=f"run{number}", parameters={}, sender=0)
         journal.append("step_started", **started)
         journal.append("points", step="base", rows=[{"step": n, "loss": float(n)} for n in range(first, last)])
         if number == 1:
