@@ -21,13 +21,19 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """What PEFT puts before the names of the network that it wraps."""
+WRAPPED = "inner."
+"""What ``model.foreign`` puts there."""
 NAME = "default"
 """The adapter's name within a network; PEFT drops it from the names in a file."""
 
 
 def adapter_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The adapter's tensors among a network's, under the names that PEFT gives them in a file."""
-    found = {PREFIX + name.replace(f".{NAME}.", "."): tensor for name, tensor in tensors.items() if ".lora_" in name}
+    found = {
+        PREFIX + name.removeprefix(WRAPPED).replace(f".{NAME}.", "."): tensor
+        for name, tensor in tensors.items()
+        if ".lora_" in name
+    }
     return dict(sorted(found.items()))
 
 
@@ -61,7 +67,7 @@ def merge_into(weights: dict[str, Tensor], folder: Path) -> None:
     Raises UserError for an adapter that does more than add B A to linear layers.
     """
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    _check_plain(folder, config)
+    check_plain(folder, config)
     scale = config["lora_alpha"] / config["r"]
     tensors = load_file(folder / WEIGHTS)
     for name, down in tensors.items():
@@ -74,7 +80,8 @@ def merge_into(weights: dict[str, Tensor], folder: Path) -> None:
         weights[f"{layer}.weight"] = weight + scale * (up.to(weight.dtype) @ down.to(weight.dtype))
 
 
-def _check_plain(folder: Path, config: Mapping[str, Any]) -> None:
+def check_plain(folder: Path, config: Mapping[str, Any]) -> None:
+    """UserError for an adapter that does more than add B A to linear layers."""
     if config.get("peft_type") != "LORA":
         raise UserError(f"{folder / CONFIG}: peft_type {config.get('peft_type')!r} is not LORA")
     unknown = ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save")

@@ -63,6 +63,19 @@ def shape_of(path: Path, described: Described) -> tuple[ModelConfig, int]:
         raise UserError(f"{path}: not a shape this network can have: {reason}") from error
 
 
+def can_be(described: Described) -> bool:
+    """Whether ours can be this network; also where what is wrong with it is not the family's settings."""
+    if described.get("model_type") == OWN:
+        return True
+    try:
+        _read(described)
+    except Unrepresentable:
+        return False
+    except (KeyError, TypeError, ValueError):
+        return True
+    return True
+
+
 def description_of(config: ModelConfig, vocabulary: int) -> dict[str, Any]:
     """``config.json`` of a network, without the special tokens."""
     wanted = _normal(config)

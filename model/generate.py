@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from model import huggingface
+from model.foreign import Foreign
 from model.sampling import Sampling, certain_text, choose
-from model.transformer import Cache, Transformer
+from model.transformer import Transformer
 from storage.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 class Writer:
     """A network and its tokenizer, ready to continue prompts."""
 
-    def __init__(self, network: Transformer, tokenizer: Tokenizer) -> None:
+    def __init__(self, network: Transformer | Foreign, tokenizer: Tokenizer) -> None:
         if network.shape.attention == "bidirectional":
             raise UserError("the model is an encoder (attention: bidirectional): it fills gaps, and continues no text")
-        self.network = network.eval()
+        self.network: Transformer | Foreign = network.eval()
         self.tokenizer = tokenizer
 
     @classmethod
@@ -50,9 +51,9 @@ class Writer:
     @torch.inference_mode()
     def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """Token ids after ``ids``, until the end token (not given out), ``max_tokens``, or a full context."""
-        device = self.network.lm_head.weight.device
+        device = next(self.network.parameters()).device
         generator = torch.Generator().manual_seed(sampling.seed)
-        cache = Cache()
+        cache = self.network.new_cache()
         new: Tensor = torch.tensor([list(ids)], device=device)
         for _ in range(min(sampling.max_tokens, self.network.shape.context - len(ids))):
             token = choose(self.network(new, cache=cache)[0, -1], sampling, generator)

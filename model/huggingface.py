@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model import adapters, families
+from model import adapters, families, foreign
 from model.config import ModelConfig
 from model.encoder import CLASSES, HEAD, PairEncoder
+from model.foreign import Foreign, ForeignShape
 from model.transformer import Transformer
 from storage.artifact import Artifact, FileEntry, Manifest
 from storage.errors import UserError
@@ -39,13 +40,26 @@ DERIVED = "rotary_emb.inv_freq"
 """Old folders store this constant beside the weights."""
 
 
-def load(folder: Path, device: str | torch.device = "cpu") -> Transformer:
+def load(folder: Path, device: str | torch.device = "cpu") -> Transformer | Foreign:
     """The network in a model folder, or in an adapter folder (merged into the base below ``base/``).
 
-    Float32, in evaluation mode. Raises UserError for a folder that it cannot represent.
+    Ours where it can be, else as ``transformers`` runs it. Float32, in evaluation mode. Raises UserError for a folder
+    that neither can open.
     """
+    if is_foreign(folder):
+        return foreign.load(folder).to(device)
     config, vocabulary, weights = read(folder)
     return network_of(config, vocabulary, weights).to(device).eval()
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether the network in a model or adapter folder is one that ours cannot be."""
+    return not families.can_be(_described(base_of(folder)))
+
+
+def shape_in(folder: Path) -> tuple[ModelConfig | ForeignShape, int]:
+    """The shape of the network in a model or adapter folder, and the size of its vocabulary."""
+    return foreign.shape_in(base_of(folder)) if is_foreign(folder) else read_config(base_of(folder))
 
 
 def read(folder: Path) -> tuple[ModelConfig, int, dict[str, Tensor]]:

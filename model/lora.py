@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from model.adapters import NAME
+from model.foreign import is_linear
 from storage.errors import UserError
 
 
@@ -32,7 +33,7 @@ def inject(network: nn.Module, rank: int, alpha: float, targets: Sequence[str], 
 
 
 def _check_targets(network: nn.Module, targets: Sequence[str]) -> None:
-    linear = {name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    linear = {name.rpartition(".")[2] for name, module in network.named_modules() if is_linear(module)}
     for target in targets:
         if target not in linear:
             raise UserError(f"targets: the network has no linear layer {target!r}; it has {', '.join(sorted(linear))}")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from model.batches import Text, TextRows, collate
+from model.foreign import Foreign
 from model.transformer import Transformer
 
 POSITIONS_AT_A_TIME = 4096
@@ -16,7 +17,7 @@ POSITIONS_AT_A_TIME = 4096
 
 @torch.inference_mode()
 def summed_loss(
-    network: Transformer, texts: Sequence[Text], progress: Callable[[int, int], None] | None = None
+    network: Transformer | Foreign, texts: Sequence[Text], progress: Callable[[int, int], None] | None = None
 ) -> float:
     """Sum of the predicted tokens' negative log-likelihoods, in nats.
 
@@ -26,7 +27,7 @@ def summed_loss(
     # Sequences no longer than the longest text needs: where none is cut, the predictions are the same.
     context = max(2, min(network.shape.context, max((len(text.tokens) for text in texts), default=0)))
     rows = TextRows(texts, context)
-    device = network.lm_head.weight.device
+    device = next(network.parameters()).device
     batch_sequences = max(1, POSITIONS_AT_A_TIME // context)
     total = 0.0
     for start in range(0, len(rows), batch_sequences):

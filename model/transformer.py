@@ -266,6 +266,9 @@ class Transformer(nn.Module):
         if config.tied_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
+    def new_cache(self) -> Cache:
+        return Cache()
+
     def forward(
         self,
         tokens_BT: Tensor,
@@ -318,7 +321,7 @@ not), a matrix inside the network (an adapter's included), the output layer of i
 def parameter_kinds(network: nn.Module) -> dict[str, Kind]:
     """The kind of every weight by its name in ``named_parameters``, which names a tied weight once: an embedding."""
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
-    outputs = {id(module.weight) for module in network.modules() if isinstance(module, Head)}
+    outputs = {id(m.weight) for m in network.modules() if isinstance(m, Head) or getattr(m, "is_output", False)}
     kinds: dict[str, Kind] = {}
     for name, weight in network.named_parameters():
         kinds[name] = "vector" if len(getattr(weight, "ds_shape", weight.shape)) < 2 else "hidden"

@@ -21,9 +21,10 @@ import torch
 from model import parent
 from model.config import ModelConfig
 from model.encoder import PairEncoder, with_head
+from model.foreign import Foreign, ForeignShape
 from model.interface import use_interface
 from model.pulse import Pulse
-from model.request import RandomNetwork, Request
+from model.request import NetworkFolder, RandomNetwork, Request
 from model.stop import StopRequest
 from model.training_data import TrainingData, make_data, tokenizer_of
 from model.transformer import Transformer
@@ -157,19 +158,22 @@ def join_process_group(device: str) -> torch.device:
     return device_of_rank
 
 
-def make_network(request: Request) -> tuple[Transformer, int]:
+def make_network(request: Request) -> tuple[Transformer | Foreign, int]:
     """The network to begin with (adapters included), and the size of its vocabulary."""
     from model import huggingface
     from model.optimizers import initialise_for_width
 
     source = request.network
+    network: Transformer | Foreign
     if isinstance(source, RandomNetwork):
         network = (PairEncoder if request.pairs else Transformer)(source.shape, source.vocabulary)
         network.initialise(request.seed)
         initialise_for_width(network, request.optimizer, source.shape.width)
     else:
-        network = with_head(huggingface.load(source.opened.folder), request.pairs, request.seed)
-    network.model.noise_seed = request.seed
+        opened = huggingface.load(source.opened.folder)
+        network = opened if isinstance(opened, Foreign) else with_head(opened, request.pairs, request.seed)
+    if isinstance(network, Transformer):
+        network.model.noise_seed = request.seed
     if request.adapter is not None:
         from model import lora
 
@@ -177,7 +181,7 @@ def make_network(request: Request) -> tuple[Transformer, int]:
     return network, network.vocabulary
 
 
-def make_engine(request: Request, network: Transformer, saved: Any) -> Engine:
+def make_engine(request: Request, network: Transformer | Foreign, saved: Any) -> Engine:
     """The engine around the network, in the state of the checkpoint if there is one."""
     from model.engine import Engine
     from model.fit import check
@@ -263,20 +267,22 @@ def write_result(request: Request, output: Path, weights: dict[str, torch.Tensor
         found = adapters.adapter_state(weights)
         adapters.save(output, found, adapter.rank, adapter.alpha, adapter.targets)
         return
-    from model import huggingface
+    from model import foreign, huggingface
 
-    special = request.special_tokens
-    shape = _shape_of(request)
+    special, shape = request.special_tokens, _shape_of(request)
+    if isinstance(shape, ForeignShape):
+        assert isinstance(request.network, NetworkFolder)
+        foreign.write(output, request.network.opened.folder, weights)
+        return
     huggingface.write(output, shape, vocabulary, weights, special.bos, special.eos, special.pad, special.mask)
 
 
-def _shape_of(request: Request) -> ModelConfig:
+def _shape_of(request: Request) -> ModelConfig | ForeignShape:
     if isinstance(request.network, RandomNetwork):
         return request.network.shape
     from model import huggingface
 
-    folder = request.network.opened.folder
-    return huggingface.read_config(folder / "base" if (folder / "base").is_dir() else folder)[0]
+    return huggingface.shape_in(request.network.opened.folder)[0]
 
 
 if __name__ == "__main__":

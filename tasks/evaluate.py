@@ -38,7 +38,7 @@ class Evaluate(Task):
     """Perplexity and bits per byte of models, on held-out documents and on held-out answers."""
 
     makes: ClassVar[Kind] = Report
-    libraries: ClassVar[tuple[str, ...]] = ("safetensors", "sentencepiece", "tokenizers", "torch")
+    libraries: ClassVar[tuple[str, ...]] = ("safetensors", "sentencepiece", "tokenizers", "torch", "transformers")
     trains: ClassVar[bool] = True
     names_its_inputs: ClassVar[bool] = True
 

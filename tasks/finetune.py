@@ -31,7 +31,7 @@ class Finetune(Task):
 
     makes: ClassVar[Kind] = Adapter
     libraries: ClassVar[tuple[str, ...]] = (
-        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch"),
+        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch", "transformers"),
     )
     also_runs: ClassVar[tuple[str, ...]] = ("model.worker",)
     uses_seed: ClassVar[bool] = True
@@ -48,7 +48,8 @@ class Finetune(Task):
     alpha: float | None = Field(None, gt=0)
     """Adapters are scaled by alpha / rank; default: twice the rank."""
     targets: tuple[str, ...] = Field(LINEAR_LAYERS, min_length=1)
-    """Names of the linear layers that get adapters."""
+    """Names of the linear layers that get adapters. Those of a network that ours cannot be have other names: there all
+    linear layers are the default, but for the output layer."""
     merge: bool = False
     """Whether to make a model with the adapter merged into its weights, instead of an adapter."""
     epochs: float = Field(3.0, gt=0)
@@ -104,10 +105,14 @@ class Finetune(Task):
     def _request(
         self, start: Model | Adapter, examples: Examples, tokenizer: Tokenizer, seed: int, run: Run
     ) -> Request:
+        from model import foreign, huggingface
         from model.request import ExamplesData, LoraSettings, NetworkFolder, Opened, Request, SpecialTokens
 
         alpha = 2.0 * self.rank if self.alpha is None else self.alpha
-        lora = LoraSettings(rank=self.rank, alpha=alpha, targets=self.targets)
+        targets = self.targets
+        if "targets" not in self.model_fields_set and huggingface.is_foreign(start.folder):
+            targets = foreign.linear_layers(huggingface.base_of(start.folder))
+        lora = LoraSettings(rank=self.rank, alpha=alpha, targets=targets)
         return Request(
             network=NetworkFolder(opened=Opened.of(start)),
             adapter=lora if self.method == "lora" else None,
@@ -126,8 +131,11 @@ class Finetune(Task):
 
 def write_merged(output: Path, start: Artifact, adapter: Path, tokenizer: Tokenizer) -> None:
     """The model ``start`` with the adapter folder added to its weights."""
-    from model import adapters, huggingface
+    from model import adapters, foreign, huggingface
 
+    if huggingface.is_foreign(start.folder):
+        foreign.write_merged(output, start.folder, adapter)
+        return
     shape, vocabulary, weights = huggingface.read(start.folder)
     adapters.merge_into(weights, adapter)
     huggingface.write(output, shape, vocabulary, weights, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)
@@ -135,10 +143,14 @@ def write_merged(output: Path, start: Artifact, adapter: Path, tokenizer: Tokeni
 
 def add_base(output: Path, start: Artifact, tokenizer: Tokenizer) -> None:
     """What the adapter in ``output`` adapts, below ``base/``: linked, or merged where it is itself an adapter."""
-    from model import huggingface
+    from model import foreign, huggingface
 
     if huggingface.base_of(start.folder) == start.folder:
         include(output, "base", start)
+        return
+    if huggingface.is_foreign(start.folder):
+        foreign.write_merged(output / "base", start.folder)
+        copy_folder(tokenizer, output / "base")
         return
     shape, vocabulary, weights = huggingface.read(start.folder)
     base = output / "base"

@@ -21,6 +21,7 @@ from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
 from tasks.task import Context, Input, Kind, Outside, Resources, Result, Settings, Task
 
 if TYPE_CHECKING:
+    from model.foreign import ForeignShape
     from model.request import NetworkFolder, RandomNetwork, Request, ShardsData
 
 _LEAST_PAIR = 16
@@ -63,7 +64,7 @@ class Pretrain(Task):
 
     makes: ClassVar[Kind] = Model
     libraries: ClassVar[tuple[str, ...]] = (
-        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch"),
+        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch", "transformers"),
     )
     also_runs: ClassVar[tuple[str, ...]] = ("model.worker",)
     uses_seed: ClassVar[bool] = True
@@ -295,7 +296,7 @@ class Pretrain(Task):
         assert self.start is not None
         check_same_tokenizer(start, tokenizer, self.start.name, self._parts()[0].shards.name)
         try:
-            _check_direction(self.objective, huggingface.read_config(huggingface.base_of(start.folder))[0])
+            _check_direction(self.objective, huggingface.shape_in(start.folder)[0])
         except ValueError as error:
             raise UserError(f"start: {self.start.name}: {error}") from error
         return NetworkFolder(opened=Opened.of(start)), sequence_length(
@@ -313,7 +314,7 @@ def _rewarmed(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "optimizer": {**optimizer, "warmup_tokens": tokens // REWARMED}}
 
 
-def _check_direction(objective: NextTokenConfig | MaskedConfig, shape: ModelConfig) -> None:
+def _check_direction(objective: NextTokenConfig | MaskedConfig, shape: ModelConfig | ForeignShape) -> None:
     """ValueError for an objective that the direction of the network's attention makes trivial or impossible."""
     wanted = "bidirectional" if isinstance(objective, MaskedConfig) else "causal"
     if shape.attention != wanted:

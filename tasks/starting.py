@@ -24,7 +24,7 @@ def sequence_length(start: Artifact, wanted: int | None, batch_tokens: int, toke
     """
     from model import huggingface
 
-    shape, vocabulary = huggingface.read_config(huggingface.base_of(start.folder))
+    shape, vocabulary = huggingface.shape_in(start.folder)
     if tokenizer.vocab_size > vocabulary:
         raise UserError(
             f"model: its tokenizer has {tokenizer.vocab_size} pieces, its network {vocabulary}: take another one"
