@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.batches import Batch
 from model.config import Precision
+from model.foreign import Foreign
 from model.layout import Layout
 from model.objectives import Objective
 from model.optimizers import Optimizer, set_learning_rate
@@ -58,7 +59,7 @@ class Engine:
 
     def __init__(
         self,
-        network: Transformer,
+        network: Transformer | Foreign,
         optimizer: Optimizer,
         zero_stage: int,
         precision: Precision,
@@ -80,10 +81,11 @@ class Engine:
         self.data_processes, self.data_rank = self.processes // sequence_processes, self.rank // sequence_processes
         """Those that get sequences of their own: the others of a group share theirs."""
         self._sharing = Sharing.of(sequence_processes) if sequence_processes > 1 else None
-        if self._sharing is not None:
-            self._sharing.apply(network)
-        if recompute:
-            recompute_activations(network)
+        if isinstance(network, Transformer):  # others are refused before (``model.worker``)
+            if self._sharing is not None:
+                self._sharing.apply(network)
+            if recompute:
+                recompute_activations(network)
         self._trainable = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         largest = sum(weight.numel() for weight in self._trainable.values())
         self._deepspeed, *_ = deepspeed.initialize(

@@ -188,8 +188,14 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     from model.optimizers import make_optimizer
     from model.state import restore
 
+    if isinstance(network, Foreign) and (request.run.sequence_processes > 1 or request.run.recompute):
+        raise UserError(
+            "resources: sequence_processes and recompute know our own network alone, and this model is run as "
+            "transformers has it: leave them out"
+        )
+    shape = network.shape if isinstance(network, Transformer) else None
     try:
-        check(request.run, request.precision, request.optimizer.name, network.shape, request.context, request.pairs)
+        check(request.run, request.precision, request.optimizer.name, shape, request.context, request.pairs)
     except ValueError as error:
         raise UserError(f"resources: {error}") from error
     optimizer = make_optimizer(network, request.optimizer.for_batch(request.batch_tokens), request.batch_tokens)

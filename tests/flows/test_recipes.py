@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from typing import Any
 
@@ -145,3 +146,26 @@ def test_a_tiny_model_learns_from_chinese_pages(made: Home) -> None:
     figures = json.loads((report.folder / "report.json").read_text())
     assert figures["base"]["validation"]["perplexity"] < 512
     assert figures["tuned"]["examples"]["perplexity"] < figures["base"]["examples"]["perplexity"]
+
+
+@pytest.mark.slow
+def test_an_encoder_learns_and_is_continued(made: Home) -> None:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    planner, outcomes = run(
+        made,
+        "encoder",
+        'pages.sources=[{kind: files, path: "made/en"}]',
+        *("tokenizer.vocab_size=400", "tokenizer.character_coverage=0.99", "shards.validation_fraction=0.2"),
+        "base.model={layers: 1, width: 32, heads: 2, context: 64, attention: bidirectional}",
+        *("base.tokens=40_960", "base.batch_tokens=1_024", "base.optimizer.warmup_tokens=4_096"),
+        *("base.optimizer.learning_rate=1e-2", "more.tokens=10_240", "more.batch_tokens=1_024", "resources.steps={}"),
+        until="more",
+    )
+    begun, continued = (outcomes[step].metrics["validation_loss"] for step in ("base", "more"))
+    assert begun < math.log(400) - 0.5
+    assert continued < begun + 0.1
+    folder = planner.store.open(str(outcomes["more"].artifact)).folder
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.mask_token == "<mask>"
+    assert model.config.mask_token_id == tokenizer.mask_token_id

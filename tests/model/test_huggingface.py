@@ -127,7 +127,7 @@ def test_weights_in_several_files_and_in_half_precision(llama, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type 'gpt2' cannot be represented"),
+        ({"model_type": "gpt2"}, "lacks weight transformer"),
         ({"attention_bias": True}, "lacks weight model.layers.0.self_attn.k_proj.bias"),
         ({"num_hidden_layers": 3}, "lacks weight model.layers.2"),
         ({"num_hidden_layers": 1}, "has the unknown weight model.layers.1"),

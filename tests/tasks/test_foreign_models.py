@@ -53,4 +53,4 @@ def test_a_gpt2_is_continued_tuned_and_measured(tmp_path: Path) -> None:
     inputs = {"models[0]": start, "models[1]": base, "models[2]": tuned, "data": shards, "examples": examples}
     figures = run_task(measuring, inputs, tmp_path, name="report", resources=alone).result.metrics
     assert figures["base.validation.loss"] < figures["start.validation.loss"] - 0.5
-    assert figures["tuned.examples.loss"] < figures["base.examples.loss"] - 0.3
+    assert figures["tuned.examples.loss"] < figures["base.examples.loss"] - 0.1
