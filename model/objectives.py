@@ -17,7 +17,7 @@ from model.attention import PADDING
 from model.batches import Batch
 from model.cross_entropy import Softening
 from model.objective_config import MaskedConfig, NextTokenConfig
-from model.order import mixed
+from model.order import keyed
 from model.transformer import IGNORED
 from model.words import Words
 from storage.errors import UserError
@@ -145,7 +145,7 @@ class Masked:
         """A number in [0, 1) for every position, by its row in the order of the data and its column."""
         columns = batch.tokens_BT.shape[1]
         places_BT = batch.rows_B.numpy()[:, None] * columns + np.arange(columns)
-        return (mixed(places_BT, self._seed * 4 + draw) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return (keyed(places_BT, self._seed * 4 + draw) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 NO_MASK = (

@@ -17,18 +17,16 @@ from model.batches import Rows, Sequences, joined
 from model.course import Course
 from model.mixture import Schedule
 from model.packing import Ints
+from storage.mixing import GOLDEN, mixed
 
 _AHEAD = 4096
 """Rows whose places are worked out together: the arithmetic is on columns."""
 
 
-def mixed(value: Ints | int, key: int) -> npt.NDArray[np.uint64]:
-    """A hash of integers to 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
+def keyed(value: Ints | int, key: int) -> npt.NDArray[np.uint64]:
+    """A hash of integers to 64 bits, another one for every key."""
     with np.errstate(over="ignore"):
-        z = np.asarray(value).astype(np.uint64) + np.uint64(key % 2**64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+        return mixed(np.asarray(value).astype(np.uint64) + np.uint64(key % 2**64) * np.uint64(GOLDEN))
 
 
 def permuted(indices: Ints, size: int, key: int) -> Ints:
@@ -44,7 +42,7 @@ def permuted(indices: Ints, size: int, key: int) -> Ints:
     while outside.any():
         left, right = values[outside] >> np.uint64(half), values[outside] & low
         for turn in range(4):
-            left, right = right, left ^ (mixed(right.astype(np.int64), key * 4 + turn + 1) & low)
+            left, right = right, left ^ (keyed(right.astype(np.int64), key * 4 + turn + 1) & low)
         values[outside] = (left << np.uint64(half)) | right
         outside = values >= size
     return values.astype(np.int64)
@@ -69,7 +67,7 @@ def shuffled(positions: Ints, blocks: Ints, key: int) -> Ints:
         block, mine = int(order[turn]), np.flatnonzero(turns == turn)
         size = int(blocks[block + 1] - blocks[block])
         within = positions[mine] - (int(ends[turn]) - size)
-        rows[mine] = blocks[block] + permuted(within, size, int(mixed(block, key)))
+        rows[mine] = blocks[block] + permuted(within, size, int(keyed(block, key)))
     return rows
 
 
@@ -129,7 +127,7 @@ class Order:
 
     def _key(self, part: int, number: int) -> int:
         """By which a pass over a part is shuffled."""
-        return int(mixed(number, self._seed * 1_000_003 + part))
+        return int(keyed(number, self._seed * 1_000_003 + part))
 
     def _next_block(self, part: int, given: int) -> int:
         """The block that is read after the one in which a part's row number ``given`` of all passes lies."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from model.batches import Sequences, Tokens
-from model.order import mixed
+from model.order import keyed
 from model.packing import Ints
 from storage.shards import Split
 
@@ -61,7 +61,7 @@ class PairRows:
         pair, parts = rows - (self._ends[at] - self._pairs[at]), 2 * self._pairs[at]
         sizes = self._sizes[self._documents[at]]
         begin, middle, end = (sizes * (2 * pair + turn) // parts for turn in range(3))
-        labels = np.where(mixed(places, self._seed * 4 + 1) & np.uint64(1) == 0, IS_NEXT, IS_OTHER)
+        labels = np.where(keyed(places, self._seed * 4 + 1) & np.uint64(1) == 0, IS_NEXT, IS_OTHER)
         others, starts, lengths = self._drawn(at, end - middle, places)
         is_next = labels == IS_NEXT
         of_b = np.where(is_next, at, others)
@@ -88,7 +88,7 @@ class PairRows:
         others = at.copy()
         short = np.ones(len(at), np.bool_)
         for turn in range(_DRAWS):
-            drawn = (mixed(places, self._seed * 64 + 8 + turn) % np.uint64(max(count - 1, 1))).astype(np.int64)
+            drawn = (keyed(places, self._seed * 64 + 8 + turn) % np.uint64(max(count - 1, 1))).astype(np.int64)
             drawn += drawn >= at  # any but its own
             others = np.where(short, drawn, others)
             short = self._sizes[self._documents[others]] < wanted
@@ -97,4 +97,4 @@ class PairRows:
         sizes = self._sizes[self._documents[others]]
         lengths = np.minimum(wanted, sizes)
         room = (sizes - lengths + 1).astype(np.uint64)
-        return others, (mixed(places, self._seed * 4 + 2) % room).astype(np.int64), lengths
+        return others, (keyed(places, self._seed * 4 + 2) % room).astype(np.int64), lengths

@@ -15,9 +15,9 @@ from pydantic import Field
 from storage.artifact import JsonValue
 from storage.corpus import Documents, Partition, read_table, write_table
 from storage.identity import digest_of_bytes, digest_of_value
+from storage.mixing import mixed
 from tasks.copies.passages import Unit, group_key, passages_of, repeated, save_keys, with_punctuation, without
 from tasks.copies.precedence import precedence
-from tasks.copies.shingles import mixed
 from tasks.gate import check_source_loss
 from tasks.rows import RowWork, Worked
 from tasks.tally import Tally, counts_of, result_of

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from storage.mixing import Hashes, mixed
 from tasks.copies.characters import Positions
-from tasks.copies.shingles import Hashes, mixed
 
 _SEED = 0x9E37_79B9_0A7A_0A7B
 _EMPTY = np.iinfo(np.uint64).max

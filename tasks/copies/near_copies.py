@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from storage.corpus import Documents, Partition, read_table, size_of
 from storage.identity import digest_of_bytes, digest_of_value
+from storage.mixing import Hashes
 from tasks.copies.precedence import precedence
-from tasks.copies.shingles import Hashes, jaccard, shingles_of
+from tasks.copies.shingles import jaccard, shingles_of
 from tasks.rows import RowWork, Worked
 from tasks.tally import Tally
 from tasks.task import Context, Guard, Progress

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.identity import digest_of_text
+from storage.mixing import Hashes, mixed
 from tasks.copies.characters import ALONE, LETTER, Characters, Positions, batches
-from tasks.copies.shingles import Hashes, Words, mixed, polynomials, windows_of
+from tasks.copies.shingles import Words, polynomials, windows_of
 
 Unit = Literal["lines", "paragraphs", "words"]
 Span = tuple[int, int]

@@ -22,14 +22,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from storage.mixing import GOLDEN, Hashes, mixed
 from tasks.copies.characters import ALONE, LETTER, LONE, Characters, Positions, batches
-
-Hashes = npt.NDArray[np.uint64]
 
 WORDS_PER_SHINGLE = 5
 _USUAL_BITS = 17
 """The powers are made for so many places (2^17) at first: those of a batch, and for more when a text is longer."""
-_PLACE = 0x9E3779B97F4A7C15
+_PLACE = GOLDEN
 """P: odd, so that it has an inverse modulo 2^64."""
 
 _UNSEGMENTED = "".join(f"{chr(first)}-{chr(last)}" for first, last in LONE)
@@ -117,16 +116,6 @@ def shingles_of(texts: Sequence[str]) -> list[Hashes]:
 def _distinct(values: Hashes) -> Hashes:
     values = np.sort(values)
     return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
-
-
-def mixed(values: Hashes) -> Hashes:
-    """Every bit of the result depends on every bit of the value (the finaliser of SplitMix64, a bijection)."""
-    values = values ^ (values >> np.uint64(30))
-    values *= np.uint64(0xBF58476D1CE4E5B9)
-    values ^= values >> np.uint64(27)
-    values *= np.uint64(0x94D049BB133111EB)
-    values ^= values >> np.uint64(31)
-    return values
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:

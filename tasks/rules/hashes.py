@@ -7,16 +7,10 @@ from functools import cache
 
 import numpy as np
 
-BASE = np.uint64(0x9E3779B97F4A7C15)
-_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
+from storage.mixing import GOLDEN, mixed
 
-
-def mixed(numbers: np.ndarray) -> np.ndarray:
-    """Whole numbers → pseudo-random 64-bit ones (the finaliser of SplitMix64, Steele et al. 2014)."""
-    made = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    made = (made ^ (made >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    made = (made ^ (made >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return made ^ (made >> np.uint64(31))
+BASE = np.uint64(GOLDEN)
+_INVERSE = np.uint64(pow(GOLDEN, -1, 2**64))
 
 
 def powers(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +35,7 @@ def spellings(words: Sequence[str]) -> np.ndarray:
     """Σ_k c_k B^k over each word's characters, c_k a random number for the k-th; uint64."""
     codes = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     raised, lowered = powers(len(codes))
-    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(codes) * raised[: len(codes)])])
+    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(codes + BASE) * raised[: len(codes)])])
     ends = np.cumsum([len(word) for word in words], dtype=np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
     return (running[ends] - running[starts]) * lowered[starts]
@@ -98,7 +92,7 @@ def repeats(codes: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     ``bounds``: where each segment begins, and the end.
     """
-    own = codes ^ np.repeat(mixed(np.arange(len(bounds) - 1) + _SEGMENTS), np.diff(bounds))
+    own = codes ^ np.repeat(mixed(np.arange(len(bounds) - 1, dtype=np.uint64) + _SEGMENTS), np.diff(bounds))
     # Codes whose last bits are replaced by their places are sorted in one go, and several times as fast as places
     # by their codes.
     bits = np.uint64(max(1, len(own).bit_length()))
@@ -128,7 +122,7 @@ def counts_at_least(codes: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     return np.bincount(slots).take(slots)
 
 
-_SEGMENTS = 1 << 50
+_SEGMENTS = np.uint64(1 << 50) + BASE
 """Keeps the numbers of segments apart from those that codes were made of."""
 _SLOTS_PER_CODE = np.uint64(4)
 _HALF = np.uint64(32)

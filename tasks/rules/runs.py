@@ -19,8 +19,9 @@ from functools import cached_property
 
 import numpy as np
 
+from storage.mixing import mixed
 from tasks.rules.batch import Batch
-from tasks.rules.hashes import counts_at_least, mixed, powers, repeats
+from tasks.rules.hashes import BASE, counts_at_least, powers, repeats
 from tasks.rules.lines import running, sums
 
 _FACTOR = np.uint64(0xD1342543DE82EF95)
@@ -90,7 +91,7 @@ class Runs:
         if len(self) >= n:
             codes[: len(self) - n + 1] = self._fold(n, spelled)[0]
         beyond = self._beyond(n)
-        codes[beyond] = mixed(beyond)
+        codes[beyond] = mixed(beyond.astype(np.uint64) + BASE)
         return codes
 
     def _beyond(self, n: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from storage.bpe.cuts import BEFORE, padded, words_at
 from storage.bpe.known import LONGEST_KEY, Numbers, Words, keys_of
 from storage.bpe.texts import column_of
-from tasks.rules.hashes import mixed
+from storage.mixing import mixed
 
 _SPACE = ord(" ")
 _COUNTED_BYTES = 1 << 23

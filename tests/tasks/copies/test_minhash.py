@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from storage.mixing import Hashes, mixed
 from tasks.copies.minhash import _SEED, band_keys, banding, sketches
-from tasks.copies.shingles import Hashes, mixed
 
 _MASK = (1 << 64) - 1
 

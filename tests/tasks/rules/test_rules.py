@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.mixing import mixed
 from tasks.rules import RULES
 from tasks.rules.batch import Batch
-from tasks.rules.hashes import counts_at_least, mixed, repeats
+from tasks.rules.hashes import counts_at_least, repeats
 from tasks.rules.runs import Runs
 from tasks.rules.words import split_chunk
 from tests.helpers import SHARED
