@@ -47,7 +47,8 @@ class Saver:
         if final or publishes or not busy:
             self._settle()
         if (is_time or wanted or final or publishes) and not self._checkpoints.under_way and step != self._began_step:
-            about = About(step, loss, numbers_of(self._engine), memory)
+            # It is written while the next steps go on, which replace values of the memory.
+            about = About(step, loss, numbers_of(self._engine), dict(memory))
             self._checkpoints.begin(part_of(self._engine, self._copies), about)
             self._began_at, self._began_step = time.monotonic(), step
         if final:
