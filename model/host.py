@@ -17,13 +17,18 @@ from storage.errors import UserError
 
 PLUMBING = "who starts the processes cannot shape their result"
 
+RENDEZVOUS = "rendezvous"
+"""In the scratch: the file by which the processes of one host find each other."""
+
 
 def torchrun(described: Path, run: Run, number: int) -> list[str]:
     """The command that starts the processes of host ``number`` (the first is 0)."""
-    # Static rendezvous has no more to say than who is who: unlike c10d's, it unpickles nothing that it is sent.
+    # c10d's rendezvous unpickles what it finds in its store: on one host that is a file, which nobody else writes to;
+    # between hosts the static one is used, which has no more to say than who is who.
     here, count = shares(run)[number], len(shares(run))
     if run.hosts is None:
-        place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+        place = ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--local-addr", "127.0.0.1"]
+        place += ["--rdzv-endpoint", str(run.scratch / RENDEZVOUS)]
     else:
         endpoint = f"{address(run)}:{run.hosts.port}"
         place = ["--rdzv-backend", "static", "--rdzv-endpoint", endpoint, "--node-rank", str(number)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from model import parent, processes
+from model.host import RENDEZVOUS
 from model.request import Request, Run
 from storage import errors
 
@@ -38,6 +39,8 @@ class Place(Protocol):
 
 
 _POLL_SECONDS = 0.3
+_LEFT = ("plan.json", "summary.json", RENDEZVOUS)
+"""What an earlier run that was killed may have left, and would mislead this one."""
 
 
 def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) ->
     """
     run = request.run
     run.scratch.mkdir(parents=True, exist_ok=True)
-    for old in [*run.scratch.glob("failure-*.json"), run.scratch / "plan.json", run.scratch / "summary.json"]:
+    for old in [*run.scratch.glob("failure-*.json"), *(run.scratch / name for name in _LEFT)]:
         old.unlink(missing_ok=True)
     described = run.scratch / "request.json"
     described.write_text(request.model_dump_json(indent=1), encoding="utf-8")
