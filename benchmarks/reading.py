@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Table, compare, rate, ratio
-from model.batches import collate
-from model.order import Order
-from model.shard_rows import ShardRows
+from model.data.batches import collate
+from model.data.order import Order
+from model.data.shard_rows import ShardRows
 from storage.shard_index import index_of, write_index
 from storage.shards import Shards, write_shard
 

@@ -23,7 +23,7 @@ from flows.plan import Options, Planner
 from flows.prefect_artifacts import progress_bar, publish, publish_run
 from flows.recipe import Step, load_recipe
 from flows.run import INTERRUPTED, RunResult, Session
-from model import processes
+from model.launching import processes
 from storage.errors import StoreUnavailable, TrainingFailed
 from tasks.parallel import die_with_parent
 

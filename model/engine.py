@@ -24,16 +24,16 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.batches import Batch
+from model.checkpoints.layout import Layout
 from model.config import Precision
-from model.foreign import Foreign
-from model.layout import Layout
-from model.objectives import Objective
-from model.optimizers import Optimizer, set_learning_rate
-from model.spikes import UNBOUNDED, Largest
-from model.transformer import Transformer
-from model.ulysses import Sharing
-from model.whole_weights import WholeWeights
+from model.data.batches import Batch
+from model.formats.foreign import Foreign
+from model.learning.objectives import Objective
+from model.learning.optimizers import Optimizer, set_learning_rate
+from model.learning.spikes import UNBOUNDED, Largest
+from model.learning.whole_weights import WholeWeights
+from model.network.transformer import Transformer
+from model.network.ulysses import Sharing
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REDUCE_BUCKET = 200_000_000

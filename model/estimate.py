@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.config import ModelConfig, Precision
-from model.optimizer_config import OptimizerConfig
+from model.learning.optimizer_config import OptimizerConfig
 
 PLUMBING = "what is foretold has no influence on what happens"
 
@@ -25,7 +25,7 @@ _FLOAT = 4
 _BUCKET = 200_000_000
 """Most gradients that are reduced at a time (see ``model.engine``)."""
 _LOGITS = 2**20
-"""Held at a time (see ``model.cross_entropy``): themselves, and their gradient."""
+"""Held at a time (see ``model.network.cross_entropy``): themselves, and their gradient."""
 GPU_UTILIZATION, CPU_UTILIZATION = 0.4, 0.6
 """Of the peak, that training reaches: MPT on 8 × H100 35 to 42 % (llm-foundry's published table, 760 M and 1.3 B
 weights); plain PyTorch loops on two CPU cores 52 to 67 % of a large matrix product."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from model import huggingface
-from model.foreign import Foreign
+from model.formats import huggingface
+from model.formats.foreign import Foreign
+from model.network.transformer import Transformer
 from model.sampling import Sampling, certain_text, choose
-from model.transformer import Transformer
 from storage.errors import UserError
 
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from model.ahead import Ahead
-from model.batches import Batch, Sequences, collate, share
+from model.checkpoints.saver import Saver
+from model.checkpoints.state import averaged
+from model.data.ahead import Ahead
+from model.data.batches import Batch, Sequences, collate, share
+from model.data.order import Order
 from model.engine import Engine, StepOutcome
-from model.objectives import Objective
-from model.order import Order
+from model.learning.objectives import Objective
+from model.learning.spikes import Spikes
 from model.recorder import Recorder
-from model.saver import Saver
-from model.spikes import Spikes
-from model.state import averaged
 from storage.errors import StepFailed
 
 _NAMED = 20

@@ -8,9 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from model.config import Frozen, ModelConfig, Precision
-from model.hosts import Hosts
-from model.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
-from model.optimizer_config import OptimizerConfig
+from model.launching.hosts import Hosts
+from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
+from model.learning.optimizer_config import OptimizerConfig
 from storage.artifact import Artifact, Manifest
 from storage.identity import digest_of_value
 

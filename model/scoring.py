@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from model.batches import Text, TextRows, collate
-from model.foreign import Foreign
-from model.transformer import Transformer
+from model.data.batches import Text, TextRows, collate
+from model.formats.foreign import Foreign
+from model.network.transformer import Transformer
 
 POSITIONS_AT_A_TIME = 4096
 """Size of a batch: enough to keep a small machine busy, little enough for its memory."""

@@ -1,4 +1,4 @@
-"""One training process: ``python -m model.worker REQUEST.json``, started by torchrun (see ``model.launch``)."""
+"""One training process: ``python -m model.worker REQUEST.json``, started by torchrun (``model.launching.launch``)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from model import parent
 from model.config import ModelConfig
-from model.encoder import PairEncoder, with_head
-from model.foreign import Foreign, ForeignShape
-from model.interface import use_interface
-from model.pulse import Pulse
+from model.data.training_data import TrainingData, make_data, tokenizer_of
+from model.formats.foreign import Foreign, ForeignShape
+from model.launching import parent
+from model.launching.interface import use_interface
+from model.launching.pulse import Pulse
+from model.launching.stop import StopRequest
+from model.network.encoder import PairEncoder, with_head
+from model.network.transformer import Transformer
 from model.request import NetworkFolder, RandomNetwork, Request
-from model.stop import StopRequest
-from model.training_data import TrainingData, make_data, tokenizer_of
-from model.transformer import Transformer
 from storage.errors import StoreUnavailable, UserError
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ def _failure(error: Exception) -> Exception:
 
 def work(request: Request) -> None:
     """Train from the newest checkpoint, or from the start, and write the result."""
-    from model.checkpoint import Checkpoints
-    from model.saver import Saver
-    from model.state import averaged
+    from model.checkpoints.checkpoint import Checkpoints
+    from model.checkpoints.saver import Saver
+    from model.checkpoints.state import averaged
 
     use_interface(request.run.hosts)
     device = join_process_group(request.run.device)
@@ -160,8 +160,8 @@ def join_process_group(device: str) -> torch.device:
 
 def make_network(request: Request) -> tuple[Transformer | Foreign, int]:
     """The network to begin with (adapters included), and the size of its vocabulary."""
-    from model import huggingface
-    from model.optimizers import initialise_for_width
+    from model.formats import huggingface
+    from model.learning.optimizers import initialise_for_width
 
     source = request.network
     network: Transformer | Foreign
@@ -175,7 +175,7 @@ def make_network(request: Request) -> tuple[Transformer | Foreign, int]:
     if isinstance(network, Transformer):
         network.model.noise_seed = request.seed
     if request.adapter is not None:
-        from model import lora
+        from model.network import lora
 
         lora.inject(network, request.adapter.rank, request.adapter.alpha, request.adapter.targets, request.seed)
     return network, network.vocabulary
@@ -183,10 +183,10 @@ def make_network(request: Request) -> tuple[Transformer | Foreign, int]:
 
 def make_engine(request: Request, network: Transformer | Foreign, saved: Any) -> Engine:
     """The engine around the network, in the state of the checkpoint if there is one."""
+    from model.checkpoints.state import restore
     from model.engine import Engine
     from model.fit import check
-    from model.optimizers import make_optimizer
-    from model.state import restore
+    from model.learning.optimizers import make_optimizer
 
     if isinstance(network, Foreign) and (request.run.sequence_processes > 1 or request.run.recompute):
         raise UserError(
@@ -212,10 +212,10 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
 def _run_loop(
     request: Request, engine: Engine, data: TrainingData, saver: Any, saved: Any, vocabulary: int, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
+    from model.learning.objectives import make_objective
+    from model.learning.schedule import learning_rate
     from model.loop import Loop, Plan, measured_peak
-    from model.objectives import make_objective
     from model.recorder import Recorder
-    from model.schedule import learning_rate
 
     optimizer, run = request.optimizer.for_batch(request.batch_tokens), request.run
     flops = _shape_of(request).flops_per_token(vocabulary, request.context)
@@ -247,8 +247,8 @@ def _run_loop(
 
 def _publisher(request: Request, engine: Engine, vocabulary: int) -> Any:
     """What writes models on the way; None where nobody wants any."""
-    from model.layout import shape_of
-    from model.publishing import Publisher
+    from model.checkpoints.layout import shape_of
+    from model.checkpoints.publishing import Publisher
 
     run = request.run
     if run.publish_every is None:
@@ -268,12 +268,12 @@ def write_result(request: Request, output: Path, weights: dict[str, torch.Tensor
     """The trained model as a Hugging Face folder, or the adapter as PEFT's, without tokenizer files."""
     adapter = request.adapter
     if adapter is not None:
-        from model import adapters
+        from model.formats import adapters
 
         found = adapters.adapter_state(weights)
         adapters.save(output, found, adapter.rank, adapter.alpha, adapter.targets)
         return
-    from model import foreign, huggingface
+    from model.formats import foreign, huggingface
 
     special, shape = request.special_tokens, _shape_of(request)
     if isinstance(shape, ForeignShape):
@@ -286,7 +286,7 @@ def write_result(request: Request, output: Path, weights: dict[str, torch.Tensor
 def _shape_of(request: Request) -> ModelConfig | ForeignShape:
     if isinstance(request.network, RandomNetwork):
         return request.network.shape
-    from model import huggingface
+    from model.formats import huggingface
 
     return huggingface.shape_in(request.network.opened.folder)[0]
 

@@ -135,13 +135,13 @@ class Subject:
 
     name: str
     network: Any
-    """``model.transformer.Transformer``, which only a run imports."""
+    """``model.network.transformer.Transformer``, which only a run imports."""
     tokenizer: Tokenizer
 
     @classmethod
     def open(cls, name: str, artifact: Artifact, device: str) -> Subject:
         """Raises UserError for a tokenizer that the model has no room for."""
-        from model import huggingface
+        from model.formats import huggingface
         from model.generate import resolve_device
 
         network = huggingface.load(artifact.folder, resolve_device(device))

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from model import fit
 from model.config import Precision
-from model.objective_config import NextTokenConfig
-from model.optimizer_config import OptimizerConfig
+from model.learning.objective_config import NextTokenConfig
+from model.learning.optimizer_config import OptimizerConfig
 from storage.artifact import Adapter, Artifact, Model, copy_folder, include
 from storage.corpus import Examples
 from storage.errors import SourceError
@@ -85,7 +85,8 @@ class Finetune(Task):
         Raises UserError for settings that do not fit the model, SourceError for an empty training
         split, StepFailed for a loss that is not finite, TrainingFailed if a process dies.
         """
-        from model import huggingface, launch
+        from model.formats import huggingface
+        from model.launching import launch
 
         start, examples = context.open(self.model), context.open(self.examples)
         if examples.split("train").num_rows == 0:
@@ -105,7 +106,7 @@ class Finetune(Task):
     def _request(
         self, start: Model | Adapter, examples: Examples, tokenizer: Tokenizer, seed: int, run: Run
     ) -> Request:
-        from model import foreign, huggingface
+        from model.formats import foreign, huggingface
         from model.request import ExamplesData, LoraSettings, NetworkFolder, Opened, Request, SpecialTokens
 
         alpha = 2.0 * self.rank if self.alpha is None else self.alpha
@@ -131,7 +132,7 @@ class Finetune(Task):
 
 def write_merged(output: Path, start: Artifact, adapter: Path, tokenizer: Tokenizer) -> None:
     """The model ``start`` with the adapter folder added to its weights."""
-    from model import adapters, foreign, huggingface
+    from model.formats import adapters, foreign, huggingface
 
     if huggingface.is_foreign(start.folder):
         foreign.write_merged(output, start.folder, adapter)
@@ -143,7 +144,7 @@ def write_merged(output: Path, start: Artifact, adapter: Path, tokenizer: Tokeni
 
 def add_base(output: Path, start: Artifact, tokenizer: Tokenizer) -> None:
     """What the adapter in ``output`` adapts, below ``base/``: linked, or merged where it is itself an adapter."""
-    from model import foreign, huggingface
+    from model.formats import foreign, huggingface
 
     if huggingface.base_of(start.folder) == start.folder:
         include(output, "base", start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.packing import count_rows
+from model.data.packing import count_rows
 from storage.shard_index import Index
 
 CONTEXTS = (1_024, 4_096, 16_384)

@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from model import fit
 from model.config import ModelConfig, Precision
 from model.estimate import estimate, said
-from model.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
-from model.optimizer_config import OptimizerConfig
+from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
+from model.learning.optimizer_config import OptimizerConfig
 from model.scaling import recommended
 from storage.artifact import Adapter, Artifact, Model, Network, copy_folder
 from storage.errors import SourceError, UserError
@@ -21,7 +21,7 @@ from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
 from tasks.task import Context, Input, Kind, Outside, Resources, Result, Settings, Task
 
 if TYPE_CHECKING:
-    from model.foreign import ForeignShape
+    from model.formats.foreign import ForeignShape
     from model.request import NetworkFolder, RandomNetwork, Request, ShardsData
 
 _LEAST_PAIR = 16
@@ -240,7 +240,7 @@ class Pretrain(Task):
         Raises UserError for shards of different tokenizers or another one than the model's, SourceError for an
         empty training split, StepFailed for a loss that is not finite, TrainingFailed if a process dies.
         """
-        from model import launch
+        from model.launching import launch
 
         parts = self._parts()
         opened = [context.open(part.shards) for part in parts]
@@ -257,7 +257,7 @@ class Pretrain(Task):
         return _result(summary)
 
     def _request(self, start: Artifact | None, opened: list[Shards], tokenizer: Tokenizer, context: Context) -> Request:
-        from model import launch
+        from model.launching import launch
         from model.request import Request, SpecialTokens
 
         network, length = self._network(start, tokenizer)
@@ -287,7 +287,7 @@ class Pretrain(Task):
 
     def _network(self, start: Artifact | None, tokenizer: Tokenizer) -> tuple[RandomNetwork | NetworkFolder, int]:
         """What to begin with, and the tokens of a training sequence."""
-        from model import huggingface
+        from model.formats import huggingface
         from model.request import NetworkFolder, Opened, RandomNetwork
 
         if start is None:

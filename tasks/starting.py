@@ -22,7 +22,7 @@ def sequence_length(start: Artifact, wanted: int | None, batch_tokens: int, toke
     Raises UserError for a length that does not fit the model or the batch, or a tokenizer with more ids than the
     network.
     """
-    from model import huggingface
+    from model.formats import huggingface
 
     shape, vocabulary = huggingface.shape_in(start.folder)
     if tokenizer.vocab_size > vocabulary:
@@ -39,7 +39,7 @@ def sequence_length(start: Artifact, wanted: int | None, batch_tokens: int, toke
 
 def check_same_tokenizer(start: Artifact, tokenizer: Tokenizer, name: str, shards: str) -> None:
     """UserError unless the shards' ids mean to the model ``name`` what they mean in the shards."""
-    from model import huggingface
+    from model.formats import huggingface
 
     own = huggingface.tokenizer_of(start)
     remedy = f"make {shards} with the tokenizer of {name} ({{path: FOLDER}}, or the step that trained it)"

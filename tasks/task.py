@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from model.hosts import Hosts
+from model.launching.hosts import Hosts
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
 from storage.takedown import Takedowns, Where

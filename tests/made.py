@@ -16,7 +16,7 @@ from storage.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from model.config import ModelConfig
-    from model.transformer import Transformer
+    from model.network.transformer import Transformer
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -68,7 +68,7 @@ def made_examples(folder: Path, splits: Mapping[str, Sequence[tuple[str, str]]])
 
 def made_network(shape: ModelConfig, vocabulary: int, seed: int = 1) -> Transformer:
     """A network of random weights."""
-    from model.transformer import Transformer
+    from model.network.transformer import Transformer
 
     network = Transformer(shape, vocabulary)
     network.initialise(seed)
@@ -77,7 +77,7 @@ def made_network(shape: ModelConfig, vocabulary: int, seed: int = 1) -> Transfor
 
 def made_model(folder: Path, network: Transformer, tokenizer: Tokenizer) -> Model:
     """The model folder of a network."""
-    from model import huggingface
+    from model.formats import huggingface
 
     huggingface.write(folder, network.shape, network.vocabulary, network.state_dict(), bos=1, eos=2, pad=3)
     include(folder, ".", tokenizer)

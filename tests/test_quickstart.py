@@ -120,7 +120,7 @@ def test_exported_models_open_in_transformers_and_measure_the_same(
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from model.huggingface import load
+    from model.formats.huggingface import load
 
     folder = exported(home, step)
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

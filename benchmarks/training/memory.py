@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.measure import Table
 from model.config import ModelConfig
 from model.estimate import estimate
-from model.optimizer_config import OptimizerConfig
+from model.learning.optimizer_config import OptimizerConfig
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=8, width=512, heads=8, context=256)
@@ -74,12 +74,12 @@ def main(way: dict[str, Any], output: Path) -> None:
     import torch
     import torch.distributed as dist
 
-    from model.batches import Batch
+    from model.data.batches import Batch
     from model.engine import Engine
-    from model.objective_config import NextTokenConfig
-    from model.objectives import NextToken
-    from model.optimizers import make_optimizer
-    from model.transformer import Transformer
+    from model.learning.objective_config import NextTokenConfig
+    from model.learning.objectives import NextToken
+    from model.learning.optimizers import make_optimizer
+    from model.network.transformer import Transformer
     from model.worker import join_process_group
 
     join_process_group("cpu")

@@ -55,7 +55,7 @@ def train(
 
 def logits_of(folder: Path) -> Callable[[Tensor], Tensor]:
     """What the trained network says of a batch of ids (rows, positions): logits (rows, positions, vocabulary)."""
-    from model import huggingface
+    from model.formats import huggingface
 
     network = huggingface.load(folder).eval()
 

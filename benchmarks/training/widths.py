@@ -20,10 +20,10 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from benchmarks.measure import Table
 from benchmarks.training.texts import shakespeare
 from model.config import ModelConfig
-from model.optimizer_config import OptimizerConfig
-from model.optimizers import initialise_for_width, make_optimizer, set_learning_rate
-from model.schedule import learning_rate
-from model.transformer import Transformer
+from model.learning.optimizer_config import OptimizerConfig
+from model.learning.optimizers import initialise_for_width, make_optimizer, set_learning_rate
+from model.learning.schedule import learning_rate
+from model.network.transformer import Transformer
 
 WIDTHS = (32, 256)
 EXPONENTS = (-9, -8, -7, -6, -5, -4)

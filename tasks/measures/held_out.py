@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.batches import Text
+from model.data.batches import Text
+from model.data.training_data import tokenised_examples
 from model.scoring import predicted_tokens
-from model.training_data import tokenised_examples
 from storage.corpus import Examples
 from storage.errors import SourceError, UserError
 from storage.shards import Shards, SplitName

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from model.batches import Batch, Sequences, Text, TextRows, collate, share
-from model.checkpoint import About, Checkpoints
+from model.checkpoints.checkpoint import About, Checkpoints
+from model.checkpoints.layout import shape_of
+from model.checkpoints.state import HostCopies, numbers_of, part_of, restore
 from model.config import ModelConfig
+from model.data.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.engine import Engine
-from model.layout import shape_of
-from model.objective_config import NextTokenConfig
-from model.objectives import NextToken
-from model.optimizer_config import OptimizerConfig
-from model.optimizers import make_optimizer
-from model.state import HostCopies, numbers_of, part_of, restore
-from model.transformer import Transformer
+from model.learning.objective_config import NextTokenConfig
+from model.learning.objectives import NextToken
+from model.learning.optimizer_config import OptimizerConfig
+from model.learning.optimizers import make_optimizer
+from model.network.transformer import Transformer
 from model.worker import join_process_group
 
 CONTEXT, VOCABULARY, SEQUENCES = 16, 67, 5

@@ -6,7 +6,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.estimate import GPUS, activations, estimate, said
-from model.optimizer_config import OptimizerConfig
+from model.learning.optimizer_config import OptimizerConfig
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=2, width=64, heads=4, context=32, feed_forward=128)

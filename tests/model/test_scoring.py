@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from model import huggingface, scoring
-from model.batches import Text
+from model import scoring
 from model.config import ModelConfig
-from model.transformer import Transformer
+from model.data.batches import Text
+from model.formats import huggingface
+from model.network.transformer import Transformer
 
 VOCABULARY, CONTEXT = 50, 16
 

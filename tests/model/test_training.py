@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from model import huggingface
-from model.launch import train
-from model.optimizer_config import OptimizerConfig
+from model.formats import huggingface
+from model.launching.launch import train
+from model.learning.optimizer_config import OptimizerConfig
 from model.request import PUBLISHED, Request
 from storage.errors import StepFailed, UserError
 from storage.identity import digest_of_file

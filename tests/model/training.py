@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.config import ModelConfig
-from model.optimizer_config import OptimizerConfig
+from model.learning.optimizer_config import OptimizerConfig
 from model.request import Opened, RandomNetwork, Request, Run, ShardsData, ShardsPart, SpecialTokens
 from storage.shards import Shards, write_shard
 
@@ -110,7 +110,7 @@ def kill_all(pids: list[int]) -> None:
 
 
 def main(path: Path, locked: Path) -> None:
-    from model.launch import train
+    from model.launching.launch import train
     from storage.locks import locked as lock
     from tasks.context import silent
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from model import adapters, lora
 from model.config import ModelConfig
+from model.formats import adapters
+from model.network import lora
 from storage.artifact import Adapter, include
 from storage.errors import SourceError, StepFailed, UserError
 from tasks.evaluate import Evaluate

@@ -10,10 +10,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from model import huggingface
-from model.batches import Text, TextRows, collate
 from model.config import ModelConfig
-from model.optimizer_config import OptimizerConfig
+from model.data.batches import Text, TextRows, collate
+from model.formats import huggingface
+from model.learning.optimizer_config import OptimizerConfig
 from storage.artifact import Adapter, Model
 from storage.errors import SourceError, UserError
 from tasks.evaluate import Evaluate

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from model import huggingface
-from model.foreign import Foreign
+from model.formats import huggingface
+from model.formats.foreign import Foreign
 from storage.artifact import Adapter, Model, include
 from storage.tokenizer import Tokenizer
 from tasks.evaluate import Evaluate

@@ -16,8 +16,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-from model.batches import Text
 from model.config import ModelConfig
+from model.data.batches import Text
 from model.scoring import predicted_tokens, summed_loss
 from storage.artifact import Model, Network
 from storage.errors import SourceError, UserError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.batches import Text
+from model.data.batches import Text
 from tasks.measures import baselines
 from tasks.measures.baselines import Ngram
 

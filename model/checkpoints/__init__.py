@@ -1,0 +1,1 @@
+"""What a killed run continues from, and what it publishes on the way."""

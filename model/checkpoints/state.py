@@ -1,0 +1,150 @@
+"""What a run continues from: an engine's trainable weights, its optimiser's moments and numbers.
+
+Each process keeps, and takes back, what it optimises itself; nothing is gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from model.checkpoints.layout import Fragment
+from model.checkpoints.part_file import WEIGHTS, Part, Parts, Piece
+from model.engine import Engine
+from model.learning.optimizers import AVERAGE
+
+_SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+_STEP = "step"
+
+
+class HostCopies:
+    """Copies of tensors in the host's memory, in the same place every time: page-locked for those of a GPU."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, Tensor] = {}
+
+    def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The copies, whole when this returns; those of the call before are overwritten."""
+        self._places = {name: place for name, place in self._places.items() if name in tensors}
+        for name, tensor in tensors.items():
+            place = self._places.get(name)
+            if place is None or place.shape != tensor.shape or place.dtype != tensor.dtype:
+                place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                self._places[name] = place
+            place.copy_(tensor, non_blocking=True)
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            torch.cuda.synchronize()
+        return dict(self._places)
+
+
+@torch.no_grad()
+def part_of(engine: Engine, copies: HostCopies) -> Part:
+    """This process's part of the state: with those of the others, every value once."""
+    layout = engine.layout
+    tensors: dict[str, Tensor] = {}
+    pieces: list[Piece] = []
+    numbers = {id(flat): number for number, flat in enumerate(layout.flat_tensors())}
+    for number, flat in enumerate(layout.flat_tensors()):
+        own = _own_range(engine, flat)
+        if len(own):
+            tensors[f"{WEIGHTS}/{number}"] = flat.detach().flatten()[own.start : own.stop]
+            for kind, values in _moments(engine, flat).items():
+                tensors[f"{kind}/{number}"] = values.flatten()[own.start : own.stop]
+    for name, weight in layout.trainable.items():
+        for fragment in layout.fragments(weight):
+            own = _own_range(engine, fragment.flat)
+            first = max(fragment.flat_start, own.start)
+            last = min(fragment.flat_start + fragment.length, own.stop)
+            if first < last:
+                begin = fragment.weight_start + first - fragment.flat_start
+                pieces.append(Piece(name, begin, last - first, numbers[id(fragment.flat)], first - own.start))
+    return Part(copies.of(tensors), tuple(pieces))
+
+
+def _own_range(engine: Engine, flat: Tensor) -> range:
+    """What of a flat tensor this process keeps: all, or its share where every process has the same."""
+    if engine.layout.cut:
+        return range(flat.numel())
+    return range(flat.numel() * engine.rank // engine.processes, flat.numel() * (engine.rank + 1) // engine.processes)
+
+
+def _moments(engine: Engine, flat: Tensor) -> dict[str, Tensor]:
+    """What the optimiser keeps of a flat tensor's values, by kind."""
+    found = {}
+    for kind, values in sorted(engine.optimizer.state.get(flat, {}).items()):
+        if kind != _STEP:
+            assert values.numel() == flat.numel(), f"{kind}: an optimiser's state that no checkpoint keeps"
+            found[kind] = values
+    return found
+
+
+def numbers_of(engine: Engine) -> dict[str, float]:
+    """The optimiser's count of steps and the loss scale's state: the same on every process."""
+    numbers: dict[str, float] = {}
+    for entry in engine.optimizer.state.values():
+        numbers[_STEP] = float(entry[_STEP])
+    if engine.scaler is not None:
+        numbers |= {key: float(getattr(engine.scaler, key)) for key in _SCALER_STATE}
+    return numbers
+
+
+@torch.no_grad()
+def restore(engine: Engine, parts: Parts, numbers: Mapping[str, float]) -> None:
+    """Take over what processes kept, any number of them and under any ZeRO stage. All processes must call it."""
+    layout = engine.layout
+    for name, weight in layout.trainable.items():
+        kinds = parts.kinds_of(name)
+        _prepare(engine, layout.flat_of(weight), [kind for kind in kinds if kind != WEIGHTS], numbers)
+        for fragment in layout.fragments(weight):
+            for kind in kinds if fragment.length else []:
+                values = parts.read(kind, name, fragment.weight_start, fragment.length)
+                _place_of(engine, fragment, kind).copy_(values)
+    layout.hand_out()
+    if engine.scaler is not None and numbers:
+        for key in _SCALER_STATE:
+            setattr(engine.scaler, key, type(getattr(engine.scaler, key))(numbers[key]))
+
+
+def _prepare(engine: Engine, flat: Tensor, kinds: list[str], numbers: Mapping[str, float]) -> None:
+    """Make room for a flat tensor's moments; where a process has nothing but filling, they stay zero."""
+    if _STEP not in numbers:
+        return
+    state = engine.optimizer.state[flat]
+    state[_STEP] = torch.tensor(numbers[_STEP], dtype=torch.float32, device=flat.device)
+    for kind in kinds:
+        if kind not in state:
+            state[kind] = torch.zeros_like(flat)
+
+
+@contextmanager
+def averaged(engine: Engine) -> Iterator[None]:
+    """With the averages of weights in the network, where the optimiser keeps any. All processes must enter it."""
+    _exchange_averages(engine)
+    try:
+        yield
+    finally:
+        _exchange_averages(engine)
+
+
+@torch.no_grad()
+def _exchange_averages(engine: Engine) -> None:
+    """Put averages where weights are, and weights where averages are."""
+    kept = False
+    for flat in engine.layout.flat_tensors():
+        average = engine.optimizer.state.get(flat, {}).get(AVERAGE)
+        if average is not None:
+            weights, kept = flat.detach().clone(), True
+            flat.detach().copy_(average)
+            average.copy_(weights)
+    if kept:
+        engine.layout.hand_out()
+
+
+def _place_of(engine: Engine, fragment: Fragment, kind: str) -> Tensor:
+    """Where values of a kind go."""
+    flat = fragment.flat
+    whole: Tensor = flat.detach() if kind == WEIGHTS else engine.optimizer.state[flat][kind]
+    return whole.view(-1)[fragment.flat_start : fragment.flat_start + fragment.length]

@@ -1,0 +1,1 @@
+"""From token shards to batches: which tokens lie where, from the seed alone."""

@@ -1,0 +1,140 @@
+"""Optimisers by name: which weights they take how, and the average of weights that can go with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from model.learning.optimizer_config import OptimizerConfig
+from model.learning.whole_weights import Lamb, Muon, WholeWeights
+from model.network.transformer import parameter_kinds
+
+FINAL_NORM = "model.norm."
+"""What the names of the weights of a network's final norm begin with."""
+AVERAGE = "average"
+"""The name of the averaged weights in an optimiser's state, beside its moments."""
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, by its fused kernel: on the CPU it is as fast as DeepSpeed's own, which would first have to be compiled
+    (and needs a C++ compiler)."""
+
+    left_out: Callable[[], bool] = staticmethod(lambda: False)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if not self.left_out():
+            super().step(closure)
+
+
+class Lion(torch.optim.Optimizer):
+    """The sign of an average of gradients. Chen et al. 2023, algorithm 2."""
+
+    left_out: Callable[[], bool] = staticmethod(lambda: False)
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if self.left_out():
+            return
+        for group in self.param_groups:
+            within, kept = group["betas"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["step"] = torch.tensor(0.0)
+                    state["exp_avg"] = torch.zeros_like(weight)
+                state["step"] += 1
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(state["exp_avg"].lerp(weight.grad, 1 - within).sign_(), alpha=-group["lr"])
+                state["exp_avg"].lerp_(weight.grad, 1 - kept)
+
+
+Optimizer = AdamW | Lion | WholeWeights
+"""Those that compute the same on flat pieces of weights as on weights: element by element, or knowing the pieces."""
+
+
+def make_optimizer(network: nn.Module, config: OptimizerConfig, batch_tokens: int = 1) -> Optimizer:
+    """The optimiser of the network's trainable weights; weight decay is for matrices only."""
+    groups = _groups(network, config)
+    common: dict[str, Any] = {"lr": config.learning_rate, "betas": config.averaging}
+    made: Optimizer
+    if config.name == "lion":
+        made = Lion(groups, **common)
+    elif config.name == "lamb":
+        made = Lamb(groups, eps=config.epsilon, **common)
+    elif config.name == "muon":
+        made = Muon(groups, eps=config.epsilon, momentum=config.momentum, **common)
+    else:
+        made = AdamW(groups, eps=config.epsilon, fused=True, **common)
+    if config.average_tokens is not None:
+        _keep_average(made, math.exp(-batch_tokens / config.average_tokens))
+    return made
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its own factor of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+
+
+@torch.no_grad()
+def initialise_for_width(network: nn.Module, config: OptimizerConfig, width: int) -> None:
+    """Let the logits of a random network begin at the scale that ``base_width`` asks for."""
+    for name, weight in network.named_parameters():
+        if name.startswith(FINAL_NORM):
+            weight.mul_(config.widening(width))
+
+
+def _groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """One group for each kind of weights and of update that the network has.
+
+    What decays a weight in a step is learning_rate x weight_decay, whatever the group's factor: a
+    wider network, whose matrices learn at a lower rate, forgets as fast.
+    """
+    width = getattr(getattr(network, "shape", None), "width", None)
+    groups: dict[Any, dict[str, Any]] = {}
+    for name, kind in parameter_kinds(network).items():
+        weight = network.get_parameter(name)
+        if not weight.requires_grad:
+            continue
+        orthogonal = kind == "hidden" and weight.dim() == 2
+        factor = config.factor(kind, width, final_norm=name.startswith(FINAL_NORM))
+        decay = config.weight_decay if kind != "vector" else 0.0
+        group = {
+            "factor": factor,
+            "lr": config.learning_rate * factor,
+            "weight_decay": decay if config.name == "lamb" else decay / factor,
+            "orthogonal": orthogonal,
+            "adapted": kind != "vector",
+        }
+        groups.setdefault(tuple(group.values()), {**group, "params": []})["params"].append(weight)
+    return list(groups.values())
+
+
+def _keep_average(optimizer: Optimizer, decay: float) -> None:
+    """Let the optimiser's state hold the exponential moving average of the weights.
+
+    After step t it is the mean of the weights after steps 1 to t, the i-th counting decay^(t - i):
+    free of the weights that training began with. Where weights are cut, so is their average.
+    """
+
+    @torch.no_grad()
+    def after(stepped: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer.left_out():
+            return
+        for group in stepped.param_groups:
+            for weight in group["params"]:
+                state = stepped.state.get(weight, {})
+                if "step" in state:
+                    average = state.setdefault(AVERAGE, weight.detach().clone())
+                    average.lerp_(weight, (1 - decay) / (1 - decay ** float(state["step"])))
+
+    optimizer.register_step_post_hook(after)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from model.network import cross_entropy as module
+from model.network.cross_entropy import summed_cross_entropy
+
+
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (60.0, None), (1.0, 2.0), (60.0, 15.0)])
+def test_loss_and_gradients_are_those_of_the_plain_form_in_float64(
+    monkeypatch: pytest.MonkeyPatch, scale: float, cap: float | None
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK_LOGITS", 50 * 16)  # several chunks, the last one shorter
+    x, weight = torch.randn(75, 12) * scale, torch.randn(50, 12)
+    targets = torch.randint(0, 50, (75,))
+    leaves = [tensor.clone().requires_grad_() for tensor in (x, weight)]
+    loss = summed_cross_entropy(*leaves, targets, cap)
+    (loss * 0.25).backward()
+    wide = [tensor.double().requires_grad_() for tensor in (x, weight)]
+    logits = wide[0] @ wide[1].t()
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    wanted = cross_entropy(logits, targets, reduction="sum")
+    (wanted * 0.25).backward()
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+    for ours, theirs in zip(leaves, wide, strict=True):
+        error = (ours.grad - theirs.grad).norm() / theirs.grad.norm()
+        assert float(error) < 1e-4
+
+
+def test_frozen_weights_get_no_gradient_and_no_positions_cost_nothing() -> None:
+    x, weight = torch.randn(5, 4, requires_grad=True), torch.randn(9, 4)
+    summed_cross_entropy(x, weight, torch.tensor([0, 1, 2, 3, 8])).backward()
+    assert x.grad is not None
+    assert weight.grad is None
+    empty = summed_cross_entropy(x[:0], weight, torch.empty(0, dtype=torch.int64))
+    empty.backward()
+    assert float(empty) == 0.0
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    x = torch.full((3, 4), float("nan"), requires_grad=True)
+    assert summed_cross_entropy(x, torch.randn(9, 4), torch.tensor([0, 1, 2])).isnan()
