@@ -107,7 +107,7 @@ class Planner:
 
     @cached_property
     def world(self) -> RecipeWorld:
-        return RecipeWorld(self.recipe.folder, self.options.limit, DigestCache(self.home.file_digests))
+        return RecipeWorld(self.recipe.folder, self.options.limit, DigestCache(self.home.file_digests, ahead=1000))
 
     @cached_property
     def takedowns(self) -> Takedowns:

@@ -16,9 +16,6 @@ PLUMBING = "it answers what digest_of_file would"
 
 SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's grain."""
-_AHEAD = 1000
-"""So many digests are read at a time: files are asked for in the order of their names, and each query costs more than
-looking at the file."""
 
 
 def state_of(status: os.stat_result) -> str:
@@ -27,9 +24,14 @@ def state_of(status: os.stat_result) -> str:
 
 
 class DigestCache:
-    """A small SQLite table beside the store; several processes may use it at once."""
+    """A small SQLite table beside the store; several processes and threads may use it at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ahead: int = 1) -> None:
+        """``ahead``: how many digests are read at a time.
+
+        A thousand where files are asked for in the order of their names, since each query costs
+        more than looking at a file.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
@@ -37,15 +39,16 @@ class DigestCache:
         self._database.execute("PRAGMA synchronous=OFF")  # losing it costs time only
         self._database.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT, digest TEXT)")
 
-        self._ahead = _Stretch("", "", {})
+        self._ahead = ahead
+        self._read = _Stretch("", "", {})
 
     def digest_of_file(self, path: Path) -> str:
         """Digest of the file's content."""
         status, place = os.stat(path), _text(os.path.abspath(path))
         state = state_of(status)
-        stretch = self._ahead
+        stretch = self._read
         if not stretch.first <= place <= stretch.last:
-            stretch = self._ahead = self._read_from(place)
+            stretch = self._read = self._read_from(place)
         known = stretch.rows.get(place)
         if known is not None and known[0] == state:
             return known[1]
@@ -59,8 +62,16 @@ class DigestCache:
     def _read_from(self, place: str) -> _Stretch:
         with self._lock:
             query = "SELECT path, state, digest FROM digests WHERE path >= ? ORDER BY path LIMIT ?"
-            rows = {name: (state, digest) for name, state, digest in self._database.execute(query, (place, _AHEAD))}
-        return _Stretch(place, max(rows) if len(rows) == _AHEAD else chr(sys.maxunicode), rows)
+            rows = {
+                name: (state, digest) for name, state, digest in self._database.execute(query, (place, self._ahead))
+            }
+        return _Stretch(place, max(rows) if len(rows) == self._ahead else chr(sys.maxunicode), rows)
+
+    def forget(self) -> None:
+        """Remember nothing, of files that have gone as well."""
+        with self._lock:
+            self._read = _Stretch("", "", {})
+            self._database.execute("DELETE FROM digests")
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,15 @@ from storage.cache import ObjectCache
 from storage.disk import flush_all
 from storage.errors import AthanorError, Destroyed, StoreCorrupted, StoreUnavailable
 from storage.faults import explained
+from storage.filecache import DigestCache
 from storage.identity import digest_of_file
 from storage.place import Place, beside
 from storage.tombstones import epitaph
 
 PLUMBING = "it keeps files by their content; it makes none"
 
+DIGESTS = "object_digests.db"
+"""Beside the folder of copies: digests of objects that were compared, by the states of their files."""
 _DIGITS = 64
 """Of a digest."""
 _LIST_FROM = 512
@@ -37,9 +40,11 @@ _BELIEVED_SECONDS = 300.0
 class Objects:
     """The objects of a store, and a local folder where remote ones are kept once read."""
 
-    def __init__(self, place: Place, cache: ObjectCache) -> None:
+    def __init__(self, place: Place, cache: ObjectCache, digests: DigestCache) -> None:
+        """``digests``: what is remembered of files that were compared with their names."""
         self._place = place
         self._cache = cache
+        self._digests = digests
         self._checked: set[tuple[int, int, int]] = set()
         self._seen: dict[str, tuple[int, float]] = {}
         """Of remote objects: bytes, and when they were seen by this process's clock."""
@@ -88,8 +93,10 @@ class Objects:
         return {**seen, **found}
 
     def forget(self) -> None:
-        """Believe nothing about remote objects: some may have been removed."""
+        """Believe nothing: some objects may have been removed."""
         self._seen.clear()
+        self._checked.clear()
+        self._digests.forget()
 
     def entry_of_link(self, path: Path) -> FileEntry | None:
         """The object that ``path`` is a link to, if it is one of this store."""
@@ -264,7 +271,9 @@ class Objects:
     def verify(self, entry: FileEntry) -> None:
         """Compare the content in the store itself, not a copy, with its digest; raises as ``local_path`` does."""
         if self._place.local:
-            self.local_path(entry)
+            target = self.local_path(entry)
+            if digest_of_file(target) != entry.object:  # a disk can lose bits without anybody's writing
+                raise _changed(target)
         else:
             self._cache.path(entry.object).unlink(missing_ok=True)
             self.copy(entry)
@@ -278,17 +287,21 @@ class Objects:
         )
 
     def _check(self, path: Path, entry: FileEntry) -> None:
-        """Compare content and digest, once per process and state of the file."""
+        """Compare content and digest, once for every state of the file."""
         status = path.stat()
         state = (status.st_ino, status.st_size, status.st_mtime_ns)
         if state in self._checked:
             return
-        if status.st_size != entry.bytes or digest_of_file(path) != entry.object:
-            raise StoreCorrupted(
-                f"{path}: content differs from its digest, so the store was changed from outside; "
-                "`athanor run RECIPE --rebuild STEP` makes it anew"
-            )
+        if status.st_size != entry.bytes or self._digests.digest_of_file(path) != entry.object:
+            raise _changed(path)
         self._checked.add(state)
+
+
+def _changed(path: Path) -> StoreCorrupted:
+    return StoreCorrupted(
+        f"{path}: content differs from its digest, so the store was changed from outside; "
+        "`athanor run RECIPE --rebuild STEP` makes it anew"
+    )
 
 
 @dataclass(frozen=True)
@@ -308,4 +321,4 @@ class StoredFile:
 
 @lru_cache(maxsize=8)
 def _objects_at(url: str, cache: Path, cache_limit: int) -> Objects:
-    return Objects(Place(url), ObjectCache(cache, cache_limit))
+    return Objects(Place(url), ObjectCache(cache, cache_limit), DigestCache(cache.parent / DIGESTS))

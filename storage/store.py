@@ -38,11 +38,12 @@ from storage.cache import ObjectCache, cache_limit
 from storage.disk import link
 from storage.errors import NotFound, StoreCorrupted, UserError
 from storage.faults import explained
+from storage.filecache import DigestCache
 from storage.identity import canonical_json
 from storage.kinds import artifact_class
 from storage.leases import Held, Lease, held, leased, wait_until_free
 from storage.locks import locked
-from storage.objects import Objects
+from storage.objects import DIGESTS, Objects
 from storage.place import CONCURRENT_TRANSFERS, Place
 
 MIN_PREFIX = 6
@@ -83,7 +84,8 @@ class Store:
         with explained(str(home)):
             self.home.mkdir(parents=True, exist_ok=True)
         self.place = Place(url)
-        self.objects = Objects(self.place, ObjectCache(self.home / "cache" / "objects", cache_limit()))
+        copies = ObjectCache(self.home / "cache" / "objects", cache_limit())
+        self.objects = Objects(self.place, copies, DigestCache(self.home / "cache" / DIGESTS))
         self._building: dict[str, _Claim] = {}
 
     # Finding and opening

@@ -16,6 +16,7 @@ from storage import cache as cache_module
 from storage.artifact import FileEntry
 from storage.cache import ObjectCache, cache_limit
 from storage.errors import UserError
+from storage.filecache import DigestCache
 from storage.objects import Objects, StoredFile
 from storage.place import Place, beside
 
@@ -87,7 +88,7 @@ def test_what_was_just_used_and_what_is_open_stays_readable(tmp_path: Path, monk
 
 def test_objects_are_fetched_again_once_their_copy_has_gone(tmp_path: Path) -> None:
     url = f"memory://cache-{uuid.uuid4().hex}"
-    objects = Objects(Place(url), ObjectCache(tmp_path / "cache", 1000))
+    objects = Objects(Place(url), ObjectCache(tmp_path / "cache", 1000), DigestCache(tmp_path / "digests.db"))
     entries: list[FileEntry] = []
     for n in range(5):
         (tmp_path / "file").write_bytes(f"{n}".encode() * 400)

@@ -18,29 +18,31 @@ def aged(path: Path, content: bytes) -> Path:
     return path
 
 
+@pytest.mark.parametrize("ahead", [1, 3, 1000])
 def test_digests_are_those_of_the_content_whatever_was_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
-    monkeypatch.setattr(filecache, "_AHEAD", 3)  # several stretches
     folder = tmp_path / "files"
     folder.mkdir()
     files = [aged(folder / f"{number:02}.html", b"%d" % number) for number in range(0, 20, 2)]
     odd = folder / os.fsdecode(b"caf\xe9.html")
     files.append(aged(odd, b"a name that is not UTF-8"))
-    first = DigestCache(tmp_path / "digests.db")
+    first = DigestCache(tmp_path / "digests.db", ahead)
     assert [first.digest_of_file(path) for path in files] == [digest_of_file(path) for path in files]
 
     between = [aged(folder / f"{number:02}.html", b"new %d" % number) for number in range(1, 20, 6)]
     aged(files[4], b"changed")
     paths = sorted([*files, *between])
-    for cache in (first, DigestCache(tmp_path / "digests.db")):
+    for cache in (first, DigestCache(tmp_path / "digests.db", ahead)):
         assert [cache.digest_of_file(path) for path in paths] == [digest_of_file(path) for path in paths]
 
     monkeypatch.setattr(filecache, "digest_of_file", lambda path: "read again")
-    again = DigestCache(tmp_path / "digests.db")
+    again = DigestCache(tmp_path / "digests.db", ahead)
     assert [again.digest_of_file(path) for path in reversed(paths)] == [
         digest_of_file(path) for path in reversed(paths)
     ]
+    again.forget()
+    assert again.digest_of_file(paths[0]) == "read again"
 
 
 def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from storage import filecache
 from storage.artifact import include
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
 from storage.errors import NotFound, StoreCorrupted, StoreUnavailable, UserError
+from storage.identity import digest_of_file
 from storage.maintenance import collect_garbage, problems
 from storage.memory import PartitionRecord, StepMemory
 from storage.store import Store
@@ -243,6 +245,30 @@ def test_garbage_is_what_no_kept_build_alias_or_running_build_needs(store: Store
         store.commit(work, "documents", {})
         assert collect_garbage(store, keep=2).files == []
         assert work.scratch.exists()
+
+
+def test_an_object_is_read_once_for_every_state_of_its_file_but_verified_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = build(store, {"a": b"first"})
+    (entry,) = store.manifest(made.artifact).files.values()
+    path = store.objects.address(entry)
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    read: list[Path] = []
+    monkeypatch.setattr(filecache, "digest_of_file", lambda path: read.append(path) or digest_of_file(path))
+    for _ in range(2):  # as two processes
+        again = Store(str(store.place.root), store.home)
+        assert again.open(made.artifact).path("a").read_bytes() == b"first"
+    assert read == [path]
+    path.chmod(0o600)
+    path.write_bytes(b"other")
+    os.utime(path, (hour_ago, hour_ago))
+    with pytest.raises(StoreCorrupted):
+        Store(str(store.place.root), store.home).open(made.artifact)
+    # Bits that a disk loses change nothing that the file system knows.
+    monkeypatch.setattr(filecache, "digest_of_file", lambda path: entry.object)
+    assert "content differs from its digest" in next(problems(Store(str(store.place.root), store.home)))
 
 
 def test_a_record_kept_for_its_age_keeps_its_artifact(store: Store) -> None:
