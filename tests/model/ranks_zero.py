@@ -134,7 +134,7 @@ def compared(
 
 
 def main(output: Path) -> None:
-    from tests.model import ranks_optimizers
+    from tests.model.learning import ranks_optimizers
 
     join_process_group("cpu")
     gradients, losses = reference(STEPS, OPTIMIZER)
