@@ -103,29 +103,6 @@ def test_names_alone_are_read_as_the_words_in_them() -> None:
     assert identify(names).code == "en"
 
 
-CODE = """class Furnace(builtins.object)
- |  Furnace(fuel, *, temperature=900, vault=None, **kwargs)
- |  __init__(self, fuel, *, temperature: int = 900, vault: Optional[Vault] = None) -> None
- |  __reduce_ex__(self, protocol, /)
-for stepIndex in range(len(self._fuel)): buffer[stepIndex] = self._burn(fuel_at(stepIndex), **options)
-FUEL_COAL = 1; FUEL_WOOD = 2; FUEL_PEAT = 4; MAX_TEMPERATURE = 1_250; DEFAULT_VAULT = '/var/lib/furnace'
-"""
-
-
-@pytest.mark.parametrize(("text", "code"), [(ENGLISH, "en"), (CHINESE, "zh")])
-@pytest.mark.parametrize("times", [1, 40])
-def test_program_code_between_sentences_leaves_no_doubt_about_the_language(text: str, code: str, times: int) -> None:
-    mixed = "".join(f"{CODE * 3}{line}\n" for line in text.split("\n") * times)
-    found = identify(mixed)
-    assert found.code == code
-    assert found.confidence > 0.6
-
-
-def test_names_alone_are_read_as_the_words_in_them() -> None:
-    names = "openWindow close_window readNextLine writeLine isEmpty flush_buffer waitForInput show_message nextEvent"
-    assert identify(names).code == "en"
-
-
 def test_words_of_scripts_without_spaces_are_estimated() -> None:
     letters = sum("\u4e00" <= character <= "\u9fff" for character in CHINESE)
     batch = Batch([ENGLISH, CHINESE, "我们用 PyTorch 训练模型"])

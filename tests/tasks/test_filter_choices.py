@@ -12,7 +12,6 @@ from storage.errors import SourceError
 from tasks.context import PlainWorld
 from tasks.filter import Filter
 from tasks.text.languages import identify
-from tasks.text.languages import identify
 from tests.helpers import SHARED, Outcome, run_task
 from tests.tasks.corpora import rows_of
 from tests.tasks.test_filter import CHINESE, ENGLISH
@@ -99,29 +98,6 @@ def test_a_document_has_the_first_reason_of_all_that_tagging_finds(tmp_path: Pat
     assert [next(iter(found), None) for found in alone] == [next(iter(found), None) for found in tags.values()]
 
 
-def test_a_document_has_the_first_reason_of_all_that_tagging_finds(tmp_path: Path) -> None:
-    notice = "Read our privacy policy to learn more about it."
-    rows = {
-        "good": {},
-        "changed": {"text": f"{ENGLISH}\n{notice}\nHome"},
-        "short": {"text": "Home { about us"},
-        "twice": {"text": "\n".join([ENGLISH.replace("\n", " ")] * 3)},
-        "changed and listed": {"text": f"{ENGLISH}\n{notice}\nThe alchemist said so, it was known to all."},
-        "numbers": {"text": "0 1 2 3 4 5 6 7 8 9 " * 10},
-    }
-    (tmp_path / "list.txt").write_text("learn\nsaid so\n", encoding="utf-8")
-    rules = ["characters", "gopher", "c4", {"words": "list.txt"}, "fineweb"]
-    both = [filtered(tmp_path, rows, action, rules=rules, action=action) for action in ("drop", "tag")]
-    tags = {url: row["tags"] or [] for url, row in kept(both[1]).items()}
-    assert kept(both[0])["changed"]["text"] == ENGLISH  # the list is held to what c4 leaves
-    assert {url for url, found in tags.items() if not found} == set(kept(both[0])) == {"good", "changed"}
-    assert tags["changed and listed"] == ["words"]
-    firsts = [found[0] for found in tags.values() if found]
-    assert dropped(both[0]) == {reason: firsts.count(reason) for reason in firsts}
-    alone = [dropped(filtered(tmp_path, {"good": {}, url: row}, url, rules=rules)) for url, row in rows.items()]
-    assert [next(iter(found), None) for found in alone] == [next(iter(found), None) for found in tags.values()]
-
-
 def test_tagging_keeps_documents_with_all_their_reasons(tmp_path: Path) -> None:
     short = "The furnace is { kept alive. Home"
     rows = {"good": {}, "short": {"text": short, "tags": ["seen"]}, "de": {"text": GERMAN * 2}}
@@ -164,11 +140,6 @@ def test_paragraphs_in_other_languages_are_left_out(tmp_path: Path, separator: s
     outcome = filtered(tmp_path, rows, **fields)
     assert kept(outcome)["mixed"]["text"] == separator.join([ENGLISH.replace("\n", " "), "Kurz."])
     assert any(sample.title == "lines left out" for sample in outcome.result.samples)
-    row = kept(outcome)["mixed"]
-    found = identify(str(row["text"]))  # what remains, not what came in
-    assert row["language"] == found.code
-    assert row["language_confidence"] == pytest.approx(found.confidence)
-    assert row["language_confidence"] > identify(text).confidence
     tagged = filtered(tmp_path, rows, "tag", action="tag", **fields)
     assert kept(tagged)["mixed"]["tags"] == ["language.paragraphs"]
     assert kept(tagged)["mixed"]["text"] == text

@@ -18,8 +18,8 @@ from model.learning.optimizer_config import Factors, OptimizerConfig
 from model.learning.optimizers import AVERAGE, make_optimizer, set_learning_rate
 from model.learning.spikes import Largest
 from model.worker import join_process_group
-from tests.model.ranks_zero import CONTEXT, collate, largest_error, micro_batches, network, rows_of_step, saved
 from tests.model.learning.test_optimizers import NAMES
+from tests.model.ranks_zero import CONTEXT, collate, largest_error, micro_batches, network, rows_of_step, saved
 
 STEPS, HALF, BATCH_TOKENS = 6, 3, 100
 
