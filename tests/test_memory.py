@@ -1,4 +1,4 @@
-"""A corpus four times as large takes no more memory in any data step: what is held is a partition."""
+"""A corpus eight times as large takes no more memory in any data step: what is held is a partition."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES, KILOBYTES = 400, 20.0
-MAY_GROW = 12_000_000
-"""Bytes: half of what a step would hold more that read the whole corpus, and more than what is held per page."""
+PAGES, KILOBYTES, TIMES = 400, 20.0, 8
+MAY_GROW = (TIMES - 1) * PAGES * KILOBYTES * 1000 / 2
+"""Bytes: half of what a step would hold more that read the whole corpus; more than what is held per page, and twice
+by how much the same step's peak was seen to differ from run to run (16 MB, by when freed memory is given back)."""
 
 
 def peaks(folder: Path, pages: int) -> dict[str, tuple[int, int]]:
@@ -29,6 +30,6 @@ def peaks(folder: Path, pages: int) -> dict[str, tuple[int, int]]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from Linux's /proc")
 def test_memory_is_bounded_by_the_partition_not_by_the_corpus(tmp_path: Path) -> None:
-    small, large = peaks(tmp_path / "small", PAGES), peaks(tmp_path / "large", 4 * PAGES)
+    small, large = peaks(tmp_path / "small", PAGES), peaks(tmp_path / "large", TIMES * PAGES)
     more = {step: [after - before for before, after in zip(small[step], large[step], strict=True)] for step in small}
     assert {step: grown for step, grown in more.items() if max(grown) > MAY_GROW} == {}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,10 +80,25 @@ def cgroup() -> Iterator[Path]:
         (folder / ("memory.limit_in_bytes" if line else "memory.max")).write_text("1200000000")
     except OSError as error:
         if folder.exists():
-            folder.rmdir()
+            _remove(folder)
         pytest.skip(f"no control group can be made here: {error}")
     yield folder
-    folder.rmdir()
+    _remove(folder)
+
+
+def _remove(folder: Path, seconds: float = 30.0) -> None:
+    """Remove a control group; a process that was killed stays in it until the kernel has taken back its memory."""
+    until = time.monotonic() + seconds
+    while True:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            return folder.rmdir()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 GREEDY = textwrap.dedent("""
