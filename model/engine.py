@@ -28,6 +28,7 @@ from model.checkpoints.layout import Layout
 from model.config import Precision
 from model.data.batches import Batch
 from model.formats.foreign import Foreign
+from model.grid import Grid
 from model.learning.objectives import Objective
 from model.learning.optimizers import Optimizer, set_learning_rate
 from model.learning.spikes import UNBOUNDED, Largest
@@ -78,9 +79,8 @@ class Engine:
         self._autocast = _AUTOCAST.get(precision)
         self.scales_loss = precision == "fp16"
         self.processes, self.rank = dist.get_world_size(), dist.get_rank()
-        self.data_processes, self.data_rank = self.processes // sequence_processes, self.rank // sequence_processes
-        """Those that get sequences of their own: the others of a group share theirs."""
-        self._sharing = Sharing.of(sequence_processes) if sequence_processes > 1 else None
+        self.grid = Grid(sequence=sequence_processes)
+        self._sharing = Sharing(self.grid.sequence) if sequence_processes > 1 else None
         if isinstance(network, Transformer):  # others are refused before (``model.worker``)
             if self._sharing is not None:
                 self._sharing.apply(network)
@@ -108,7 +108,7 @@ class Engine:
     def step(
         self, micro_batches: Sequence[Batch], objective: Objective, learning_rate: float, largest: Largest = UNBOUNDED
     ) -> StepOutcome:
-        """One update from this process's micro-batches (see ``data_rank``); every process must give as many.
+        """One update from this process's micro-batches (see ``Grid.data``); every process must give as many.
 
         It is not made where its loss or the norm of its gradient is beyond ``largest``.
         """

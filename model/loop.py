@@ -189,7 +189,7 @@ class Loop:
 
     def _shares(self, sequences: int) -> list[range]:
         """The micro-batches of this process, by the numbers of their sequences."""
-        return share(sequences, self.engine.data_rank, self.engine.data_processes, self.plan.micro_batch_sequences)
+        return share(sequences, self.engine.grid.data.rank, self.engine.grid.data.size, self.plan.micro_batch_sequences)
 
     def _batch(self, sequences: Sequences, first_row: int) -> Batch:
         """Consecutive sequences of the order, as the objective learns from them."""

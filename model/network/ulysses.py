@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.data.batches import Batch
+from model.grid import Group
 from model.network.attention import Drop, Rule, Visibility
 from model.network.transformer import Setting, Transformer
 
@@ -26,21 +27,7 @@ from model.network.transformer import Setting, Transformer
 class Sharing:
     """The processes that share the positions of the same sequences."""
 
-    group: Any
-    """Torch's process group."""
-    size: int
-    rank: int
-    """Of this process, within the group."""
-
-    @classmethod
-    def of(cls, size: int) -> Sharing:
-        """Groups of ``size`` consecutive processes; returns this process's. All processes must call it."""
-        rank, found = dist.get_rank(), None
-        for first in range(0, dist.get_world_size(), size):
-            group = dist.new_group(list(range(first, first + size)))
-            if first <= rank < first + size:
-                found = group
-        return cls(found, size, rank % size)
+    group: Group
 
     def cut(self, batch: Batch) -> Batch:
         """This process's positions of the batch."""
@@ -69,11 +56,11 @@ class Sharing:
         return setting
 
     def _own(self, x: Tensor, dimension: int) -> Tensor:
-        return x.chunk(self.size, dimension)[self.rank].contiguous()
+        return x.chunk(self.group.size, dimension)[self.group.rank].contiguous()
 
     def _all(self, share_BT: Tensor) -> Tensor:
-        parts = [torch.empty_like(share_BT) for _ in range(self.size)]
-        dist.all_gather(parts, share_BT.contiguous(), group=self.group)
+        parts = [torch.empty_like(share_BT) for _ in range(self.group.size)]
+        dist.all_gather(parts, share_BT.contiguous(), group=self.group.process_group)
         return torch.cat(parts, 1)
 
 
@@ -93,7 +80,7 @@ class Exchanging:
 
 def _to_heads(x_BHtF: Tensor, sharing: Sharing) -> Tensor:
     """From T/S positions of all heads to all positions of H/S heads."""
-    size = sharing.size
+    size = sharing.group.size
     batch, heads, length, features = x_BHtF.shape
     cut = x_BHtF.view(batch, size, heads // size, length, features).transpose(0, 1)
     received = _exchange(cut, sharing)  # this process's heads, by the sender's positions
@@ -102,7 +89,7 @@ def _to_heads(x_BHtF: Tensor, sharing: Sharing) -> Tensor:
 
 def _to_positions(x_BhTF: Tensor, sharing: Sharing) -> Tensor:
     """From all positions of H/S heads to T/S positions of all heads."""
-    size = sharing.size
+    size = sharing.group.size
     batch, heads, length, features = x_BhTF.shape
     cut = x_BhTF.view(batch, heads, size, length // size, features).permute(2, 0, 1, 3, 4)
     received = _exchange(cut, sharing)  # this process's positions, by the sender's heads
@@ -111,7 +98,7 @@ def _to_positions(x_BhTF: Tensor, sharing: Sharing) -> Tensor:
 
 def _exchange(x: Tensor, sharing: Sharing) -> Tensor:
     """Part i of the first dimension goes to process i, and comes from process i."""
-    received: Tensor = _Exchange.apply(x, sharing.group)  # type: ignore[no-untyped-call]
+    received: Tensor = _Exchange.apply(x, sharing.group.process_group)  # type: ignore[no-untyped-call]
     return received
 
 

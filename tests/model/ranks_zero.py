@@ -65,8 +65,8 @@ def reference(steps: int, config: OptimizerConfig) -> tuple[dict[str, torch.Tens
 
 
 def micro_batches(step: int, built: Engine) -> list[Batch]:
-    rows = rows_of_step(step)
-    return [collate(rows.take(mine), CONTEXT) for mine in share(len(rows), built.data_rank, built.data_processes, 2)]
+    rows, data = rows_of_step(step), built.grid.data
+    return [collate(rows.take(mine), CONTEXT) for mine in share(len(rows), data.rank, data.size, 2)]
 
 
 def saved(built: Engine, folder: Path) -> Path:
