@@ -59,8 +59,7 @@ class StepMemory:
     def before(self, place: str) -> PartitionRecord | None:
         """The result that an earlier build had at this place."""
         key = self.earlier.get(place)
-        record = self.recall(key) if key else None
-        return record if record and record.rows else None
+        return self.recall(key) if key else None
 
     def remember(self, key: str, record: PartitionRecord) -> None:
         """Take the files into the store, and write down what they are."""

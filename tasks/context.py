@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -127,8 +127,12 @@ class RunContext:
         depends_on: Sequence[Artifact] = (),
         seconds_per_document: float = 60.0,
         output: Path | None = None,
+        remembered: bool = True,
     ) -> list[PartitionResult]:
         name = f"{function.__module__}.{function.__qualname__}"
+        if not remembered:
+            job = self._job(name, output)
+            return map_partitions(job, function, payload, partitions, seconds_per_document)
         return self._map(name, function, payload, partitions, depends_on, seconds_per_document, output)
 
     def map_rows(
@@ -184,20 +188,36 @@ class RunContext:
                 patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
                 self.memory.remember(key(partition), PartitionRecord(stats, patterns, record))
 
-        job = PartitionJob(
-            output=output or self.output,
-            scratch=self.scratch / "partitions" / name,
-            resources=self.resources,
-            progress=self.progress,
-            recall=recall,
-            remember=remember,
-        )
+        job = replace(self._job(name, output), recall=recall, remember=remember)
         results = map_partitions(job, function, payload, partitions, seconds_per_document)
         for partition, result in zip(partitions, results, strict=True):
             self.reuse.add(result)
             if self.memory:
                 self.memory.used(key(partition), place(partition))
         return results
+
+    def _job(self, name: str, output: Path | None) -> PartitionJob:
+        return PartitionJob(
+            output=output or self.output,
+            scratch=self.scratch / "partitions" / name,
+            resources=self.resources,
+            progress=self.progress,
+        )
+
+    def keep(self, path: Path) -> None:
+        if self.memory is not None:
+            place = self._place_of(path.name)
+            key = digest_of_value([place, digest_of_file(path)])
+            self.memory.remember(key, PartitionRecord({}, {path.name: path}))
+            self.memory.used(key, place)
+
+    def kept(self, name: str) -> Path | None:
+        record = self.memory.before(self._place_of(name)) if self.memory is not None else None
+        return record.files[name] if record is not None else None
+
+    def _place_of(self, name: str) -> str:
+        """Where a file of this step is kept, whatever the partitions."""
+        return f"{digest_of_value([self.identity, 'kept'])[:_PLACE_DIGITS]}/{name}"
 
 
 def _named(files: Mapping[str, Path], partition: Partition) -> dict[str, Path]:

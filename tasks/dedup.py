@@ -21,7 +21,9 @@ from storage.identity import digest_of_bytes, digest_of_text, digest_of_value
 from tasks.copies.characters import Characters, batches
 from tasks.copies.minhash import Banding, band_keys, banding
 from tasks.copies.near_copies import Candidates, Copy, Signatures, kept_documents
+from tasks.copies.shingle_files import Shingles
 from tasks.copies.shingles import WORDS_PER_SHINGLE, Words, windows_of
+from tasks.copies.verdicts import EXACT_BYTES, Verdicts
 from tasks.gate import check_source_loss
 from tasks.rows import RowWork, Worked
 from tasks.tally import Tally, excerpts
@@ -32,6 +34,7 @@ _SKETCHED_CHARACTERS = 1 << 20
 _NEAR_SHOWN = 8
 _EXACT_SHOWN = 2
 _EXAMPLE_CHARACTERS = 80
+_VERDICTS = "verdicts.arrow"
 
 
 class Dedup(Task):
@@ -77,8 +80,12 @@ class Dedup(Task):
         files = [result.files[result.name] for result in made]
         signatures = Signatures.read(files, bands.bands, context.scratch / "keys.bin")
         candidates = Candidates.find(signatures)
-        shingles = candidates.shingles(documents, context, context.scratch / "shingles")
-        kept, copies = kept_documents(signatures, candidates, shingles, self.similarity, context.progress)
+        shingles = Shingles(documents, context.scratch / "shingles")
+        before = context.kept(_VERDICTS)
+        verdicts = Verdicts.read(before) if before else Verdicts()
+        kept, copies, verdicts = kept_documents(signatures, candidates, shingles, verdicts, self.similarity, context)
+        verdicts.write(context.scratch / _VERDICTS)
+        context.keep(context.scratch / _VERDICTS)
         self._check(documents, signatures, copies)
         _write(documents, kept, context)
         return self._result(documents, signatures, kept, copies, bands)
@@ -154,14 +161,14 @@ class Sign(RowWork):
             for texts in batches(group):
                 characters = Characters.normalised(texts)
                 hashes, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
-                exact += [bytes.fromhex(digest_of_text(text)[:32]) for text in characters.plain_texts()]
+                exact += [bytes.fromhex(digest_of_text(text))[:EXACT_BYTES] for text in characters.plain_texts()]
                 grams.append(hashes)
                 sizes.append(np.diff(starts))
             counts += sizes
             starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
             keys.append(band_keys(np.concatenate(grams), starts, self.bands))
         columns: dict[str, Any] = {name: rows[name] for name in ("id", "source", "first_seen")}
-        columns["exact"] = pa.array(exact, pa.binary(16))
+        columns["exact"] = pa.array(exact, pa.binary(EXACT_BYTES))
         columns["bytes"] = pc.cast(pc.binary_length(rows["text"]), pa.int64())
         columns["comparable"] = pa.array(np.concatenate(counts) > 0)
         columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(keys).ravel()), self.bands.bands)

@@ -286,6 +286,7 @@ class Context(Protocol):
         depends_on: Sequence[Artifact] = (),
         seconds_per_document: float = 60.0,
         output: Path | None = None,
+        remembered: bool = True,
     ) -> list[PartitionResult]:
         """Apply ``function`` to every partition in worker processes; results in the partitions' order.
 
@@ -293,8 +294,17 @@ class Context(Protocol):
         into ``output`` (default: the artifact's). A partition whose result is already known, from
         this build before it was killed or from an earlier one, is not worked on again; an earlier
         one counts if the task's settings, code and libraries, the artifacts in ``depends_on`` and
-        the partition's bytes are the same.
+        the partition's bytes are the same. What is not to be ``remembered`` serves this build alone.
         """
+
+    def keep(self, path: Path) -> None:
+        """Keep a file for later builds of the step; it is moved, and a link is left in its place.
+
+        It may save them work, but must not change what they make.
+        """
+
+    def kept(self, name: str) -> Path | None:
+        """The file with this name that the last build kept, if its settings, code and libraries were the same."""
 
     def map_rows(
         self,

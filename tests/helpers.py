@@ -45,8 +45,7 @@ class FolderMemory:
         return self.known.get(key)
 
     def before(self, place: str) -> PartitionRecord | None:
-        record = self.known.get(self.places.get(place, ""))
-        return record if record and record.rows else None
+        return self.known.get(self.places.get(place, ""))
 
     def remember(self, key: str, record: PartitionRecord) -> None:
         kept = {}

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.corpus import Documents, Partition, read_table, size_of
-from storage.identity import digest_of_bytes, digest_of_value
+from storage.corpus import read_table, size_of
 from storage.mixing import Hashes
 from tasks.copies.precedence import precedence
-from tasks.copies.shingles import jaccard, shingles_of
-from tasks.rows import RowWork, Worked
-from tasks.tally import Tally
-from tasks.task import Context, Guard, Progress
+from tasks.copies.shingle_files import Shingles
+from tasks.copies.shingles import jaccard
+from tasks.copies.verdicts import NO_COPY, Verdict, Verdicts, key_of
+from tasks.task import Context, Progress
 
 Numbers = npt.NDArray[np.int64]
 """Documents by their number: their place in the corpus, partition after partition."""
 
 _PROGRESS_EVERY = 1000
+_MOST_ROUNDS = 3
+"""After so many rounds that asked for the 5-grams of more documents, those of all candidates are made."""
+_MOST_GUESSED = 64
+"""A document that cannot be compared yet is taken for no copy, unless it meets more than so many others."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Signatures:
     bytes: Numbers
     comparable: npt.NDArray[np.bool_]
     """Whether the document has words, so that it can be similar to another."""
+    exact: bytes
+    """Digests of all normalised texts, end to end."""
 
     @classmethod
     def read(cls, files: Sequence[Path], bands: int, spill: Path) -> Signatures:
@@ -78,6 +83,7 @@ class Signatures:
             sources=[names[number] for number in source.tolist()],
             bytes=table["bytes"].to_numpy(),
             comparable=table["comparable"].to_numpy(),
+            exact=b"".join(_fixed(chunk) for chunk in table["exact"].chunks),
         )
 
 
@@ -114,27 +120,18 @@ class Candidates:
         found, counts = np.unique(members, return_counts=True)
         return cls(found, np.concatenate([[0], np.cumsum(counts)]), all_buckets[by_document], size)
 
-    def shingles(self, documents: Documents, context: Context, folder: Path) -> Shingles:
-        """Make the 5-grams of these documents again, in worker processes, and lay them on disk in one file."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partitions, start = [], 0
-        for partition in documents.partitions:
-            rows = partition.size.rows
-            here = self.documents[(self.documents >= start) & (self.documents < start + rows)] - start
-            start += rows
-            if here.size:
-                np.save(folder / f"{partition.name}.rows.npy", here)
-                # What is made of a partition depends on the rows that are wanted, too.
-                digest = digest_of_value([partition.digest, digest_of_bytes(here.tobytes())])
-                partitions.append(replace(partition, digest=digest))
-        return Shingles.gathered(self.documents, partitions, context, folder)
-
 
 def _numbered(column: pa.ChunkedArray) -> tuple[Numbers, pa.Array]:
     """Every value's number among the distinct values, and these."""
     encoded = column.dictionary_encode()
     numbers = [chunk.indices.to_numpy() for chunk in encoded.chunks]
     return np.concatenate([np.empty(0, np.int64), *numbers]), encoded.chunk(0).dictionary
+
+
+def _fixed(chunk: pa.FixedSizeBinaryArray) -> memoryview:
+    """The bytes of a column of digests."""
+    size = chunk.type.byte_width
+    return memoryview(chunk.buffers()[1])[size * chunk.offset : size * (chunk.offset + len(chunk))]
 
 
 def _grouped(keys: Hashes) -> tuple[Numbers, Numbers]:
@@ -144,113 +141,117 @@ def _grouped(keys: Hashes) -> tuple[Numbers, Numbers]:
 
 
 @dataclass(frozen=True)
-class Shingles:
-    """The 5-grams of some documents, memory-mapped."""
+class Decision:
+    """What was decided of every document, in order."""
 
-    documents: Numbers
-    ends: Numbers
-    values: Hashes
-
-    @classmethod
-    def gathered(cls, documents: Numbers, partitions: Sequence[Partition], context: Context, folder: Path) -> Shingles:
-        """Those that the workers make of the partitions, one behind the other."""
-        sizes, spill = [np.zeros(1, np.int64)], folder / "shingles.bin"
-        made = context.map_rows(Shingle(folder), partitions, output=folder)
-        with spill.open("wb") as file:
-            for result in made:
-                (path,) = result.files.values()
-                for chunk in _mapped(path)["shingles"].chunks:
-                    sizes.append(np.diff(chunk.offsets.to_numpy()))
-                    file.write(chunk.flatten().to_numpy())
-        ends = np.cumsum(np.concatenate(sizes))
-        # As a plain array: slices of a memory map are many times as slow.
-        values = np.asarray(np.memmap(spill, np.uint64, "r")) if ends[-1] else np.empty(0, np.uint64)
-        return cls(documents, ends, values)
-
-    def of(self, position: int) -> Hashes:
-        """Those of the document at this position in ``documents``."""
-        return self.values[self.ends[position] : self.ends[position + 1]]
-
-
-def _mapped(path: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
-
-
-@dataclass(frozen=True)
-class Shingle(RowWork):
-    """The 5-grams of the documents that are wanted: a row for each."""
-
-    folder: Path
-    """Where the numbers of the rows wanted lie."""
-
-    def load(self, source: Path, name: str) -> pa.Table:
-        return read_table(source, ["text"]).take(pa.array(np.load(self.folder / f"{name}.rows.npy")))
-
-    def work(self, rows: pa.Table, guard: Guard) -> Worked:
-        sets = shingles_of(rows["text"].to_pylist())
-        ends = np.cumsum([0, *map(len, sets)])
-        column = pa.LargeListArray.from_arrays(
-            pa.array(ends), pa.array(np.concatenate([*sets, np.empty(0, np.uint64)]))
-        )
-        return Worked(pa.table({"shingles": column}), range(len(sets)), Tally())
-
-    def save(self, made: pa.Table, output: Path) -> None:
-        path = output.with_suffix(".shingles.arrow")
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, made.schema) as writer:
-            writer.write_table(made)
-
-    def saved(self, files: Mapping[str, Path]) -> pa.Table:
-        (path,) = files.values()
-        return _mapped(path)
+    kept: npt.NDArray[np.bool_]
+    near: dict[int, tuple[int, float]]
+    """Dropped near-copy → the kept document, and how similar they are."""
+    missing: Numbers
+    """Ascending numbers of documents whose 5-grams are needed first: while there are any, the rest is a guess."""
 
 
 def kept_documents(
-    signatures: Signatures, candidates: Candidates, shingles: Shingles, similarity: float, progress: Progress
-) -> tuple[npt.NDArray[np.bool_], list[Copy]]:
-    """Decide in order; a document is only ever compared with kept ones, so large groups of copies cost little."""
+    signatures: Signatures,
+    candidates: Candidates,
+    shingles: Shingles,
+    verdicts: Verdicts,
+    similarity: float,
+    context: Context,
+) -> tuple[npt.NDArray[np.bool_], list[Copy], Verdicts]:
+    """Which documents are kept, the others as copies in the order of precedence, and the verdicts that were needed.
+
+    A document is only ever compared with kept ones, so large groups of copies cost little.
+    5-grams are made of documents on which there is no verdict yet. Which ones that are is found by
+    deciding with what is known; what comes out otherwise than guessed may ask for more.
+    """  # fmt: skip
+    if not len(verdicts.first):
+        shingles.make(candidates.documents, context)
+    rounds = 0
+    while (found := _decided(signatures, candidates, shingles, verdicts, similarity, context.progress)).missing.size:
+        rounds += 1
+        shingles.make(found.missing if rounds < _MOST_ROUNDS else candidates.documents, context)
+        verdicts = verdicts.settled()
+    return *_with_same_texts(signatures, found), verdicts.settled(only_used=True)
+
+
+def _decided(
+    signatures: Signatures,
+    candidates: Candidates,
+    shingles: Shingles,
+    verdicts: Verdicts,
+    similarity: float,
+    progress: Progress,
+) -> Decision:
+    """Decide in order, as far as can be."""
     kept = np.ones(len(signatures.order), np.bool_)
-    copies: list[Copy] = []
+    near: dict[int, tuple[int, float]] = {}
+    missing: set[int] = set()
     bucket_of: list[list[int]] = [[] for _ in range(candidates.size)]
-    """Per bucket: the kept documents in it, by their place in ``compared``."""
+    """Per bucket: the kept documents in it, by their places in ``compared``."""
     compared: list[int] = []
-    """Positions of kept documents among the candidates, in order."""
-    position_of = {int(document): position for position, document in enumerate(candidates.documents)}
-    kept_for: dict[int, int] = {}
-    """Dropped near-copy → the kept document."""
-    for done, number in enumerate(signatures.order.tolist(), 1):
+    """Kept documents among the candidates, in order."""
+    exact = memoryview(signatures.exact)
+    position_of = np.full(len(kept), -1, np.int64)
+    position_of[candidates.documents] = np.arange(len(candidates.documents))
+    positions = position_of[signatures.order]
+    some = positions >= 0
+    in_order = zip(signatures.order[some].tolist(), positions[some].tolist(), strict=True)
+    for done, (number, position) in enumerate(in_order, 1):
         if done % _PROGRESS_EVERY == 0:
-            progress(done, len(kept), "documents", "comparing")
+            progress(done, len(candidates.documents), "documents", "comparing")
+        buckets = candidates.buckets[candidates.starts[position] : candidates.starts[position + 1]].tolist()
+        others = [compared[other] for other in sorted({other for bucket in buckets for other in bucket_of[bucket]})]
+        verdict = NO_COPY
+        if others:
+            key = key_of(exact, number, others)
+            known = verdicts.find(key)
+            lacking = [] if known else [each for each in (number, *others) if not shingles.has(each)]
+            if lacking:
+                missing.update(lacking)
+                if len(others) > _MOST_GUESSED:
+                    kept[number] = False
+                    continue
+            elif known:
+                verdict = known
+            else:
+                verdict = _compared(number, others, shingles, similarity)
+                verdicts.add(key, verdict)
+        if verdict.is_copy:
+            kept[number] = False
+            near[number] = (others[verdict.place], verdict.similarity)
+        else:
+            for bucket in buckets:
+                bucket_of[bucket].append(len(compared))
+            compared.append(number)
+    return Decision(kept, near, np.array(sorted(missing), np.int64))
+
+
+def _with_same_texts(signatures: Signatures, found: Decision) -> tuple[npt.NDArray[np.bool_], list[Copy]]:
+    """The decision with the documents that have the same text as another; these are copies of what it is one of."""
+    kept = found.kept.copy()
+    kept[signatures.first_of != np.arange(len(kept))] = False
+    copies = []
+    for number in signatures.order[~kept[signatures.order]].tolist():
         first = int(signatures.first_of[number])
         if first != number:
-            kept[number] = False
-            copies.append(Copy(number, kept_for.get(first, first), None))
-        elif number in position_of:
-            position = position_of[number]
-            buckets = candidates.buckets[candidates.starts[position] : candidates.starts[position + 1]].tolist()
-            others = sorted({other for bucket in buckets for other in bucket_of[bucket]})
-            match = _match(position, [compared[other] for other in others], shingles, similarity)
-            if match is None:
-                for bucket in buckets:
-                    bucket_of[bucket].append(len(compared))
-                compared.append(position)
-            else:
-                kept[number] = False
-                kept_for[number] = match[0]
-                copies.append(Copy(number, *match))
+            copies.append(Copy(number, found.near[first][0] if first in found.near else first, None))
+        else:
+            copies.append(Copy(number, *found.near[number]))
     return kept, copies
 
 
-def _match(position: int, others: Sequence[int], shingles: Shingles, similarity: float) -> tuple[int, float] | None:
+def _compared(document: int, others: Sequence[int], shingles: Shingles, similarity: float) -> Verdict:
     """The most similar of the other documents, if it is similar enough; of equally similar ones the first."""
-    mine = shingles.of(position)
-    best: tuple[float, int] | None = None
-    for other in others:
+    mine = shingles.of(document)
+    best = NO_COPY
+    for place, other in enumerate(others):
         theirs = shingles.of(other)
         shorter, longer = sorted((len(mine), len(theirs)))
         # Jaccard similarity is at most the ratio of the sizes.
         if shorter / longer < similarity:
             continue
         found = jaccard(mine, theirs)
-        if found >= similarity and (best is None or found > best[0]):
-            best = (found, int(shingles.documents[other]))
-    return (best[1], best[0]) if best else None
+        if found >= similarity and found > best.similarity:
+            best = Verdict(place, found)
+    return best

@@ -195,7 +195,7 @@ def wait_long(payload: str, source: Path, output: Path, guard: Guard) -> dict[st
     beside = Path(payload) / f".pid-{source.stem}"
     beside.write_text(str(os.getpid()))
     beside.rename(Path(payload) / f"pid-{source.stem}")
-    time.sleep(60)
+    time.sleep(600)
     return {}
 
 
@@ -206,7 +206,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _eventually(look: Any, enough: Any, seconds: float = 30) -> Any:
+def _eventually(look: Any, enough: Any, seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while not enough(found := look()):
         assert time.monotonic() < end, f"still {found} after {seconds} s"
