@@ -52,7 +52,7 @@ class Signatures:
     bytes: Numbers
     comparable: npt.NDArray[np.bool_]
     """Whether the document has words, so that it can be similar to another."""
-    exact: bytes
+    exact: memoryview
     """Digests of all normalised texts, end to end."""
 
     @classmethod
@@ -83,7 +83,7 @@ class Signatures:
             sources=[names[number] for number in source.tolist()],
             bytes=table["bytes"].to_numpy(),
             comparable=table["comparable"].to_numpy(),
-            exact=b"".join(_fixed(chunk) for chunk in table["exact"].chunks),
+            exact=memoryview(b"".join(_fixed(chunk) for chunk in table["exact"].chunks)),
         )
 
 
@@ -191,7 +191,6 @@ def _decided(
     """Per bucket: the kept documents in it, by their places in ``compared``."""
     compared: list[int] = []
     """Kept documents among the candidates, in order."""
-    exact = memoryview(signatures.exact)
     position_of = np.full(len(kept), -1, np.int64)
     position_of[candidates.documents] = np.arange(len(candidates.documents))
     positions = position_of[signatures.order]
@@ -204,7 +203,7 @@ def _decided(
         others = [compared[other] for other in sorted({other for bucket in buckets for other in bucket_of[bucket]})]
         verdict = NO_COPY
         if others:
-            key = key_of(exact, number, others)
+            key = key_of(signatures.exact, number, others)
             known = verdicts.find(key)
             lacking = [] if known else [each for each in (number, *others) if not shingles.has(each)]
             if lacking:

@@ -69,7 +69,8 @@ class Shingles:
 
     def of(self, document: int) -> Hashes:
         """Those of the document with this number, sorted."""
-        return self._values[self._file[document]][self._starts[document] : self._ends[document]]
+        values: Hashes = self._values[self._file[document]][self._starts[document] : self._ends[document]]
+        return values
 
 
 def make_shingles(folder: Path, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from storage.artifact import JsonValue
+from storage.without_pandas import without_pandas
 from tasks.task import DocumentLost, PartitionFunction
 
 PLUMBING = "where a partition is worked on cannot shape its bytes: a function sees only its arguments"
@@ -132,6 +133,7 @@ def start_worker(parent: int) -> None:
     # as if a document had killed it; the parent decides, and its end ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
+    without_pandas()
 
 
 def die_with_parent(parent: int | None = None) -> None:
