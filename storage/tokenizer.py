@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from storage.artifact import Artifact
 from storage.bpe.known import Ids, Numbers
+from storage.bpe.model_file import ModelFile
 from storage.bpe.texts import TextEncoder, column_of
 from storage.errors import SourceError
 
@@ -141,7 +142,8 @@ class _SentencePiece:
         try:
             content = path.read_bytes()
             self._model.load_from_serialized_proto(content)
-            self.columns = TextEncoder.of(content)
+            file = ModelFile.parse(content)
+            self.columns = TextEncoder.of(content, file)
         except (RuntimeError, OSError, ValueError) as error:
             raise SourceError(f"tokenizer {path.name}: it is no SentencePiece model; name another folder") from error
         self.vocab_size = int(self._model.get_piece_size())
@@ -150,8 +152,7 @@ class _SentencePiece:
             raise SourceError(f"tokenizer {path.name}: it has no end token; train one with </s>")
         self.bos_id = _or_else(self._model.bos_id(), self.eos_id)
         self.pad_id = _or_else(self._model.pad_id(), self.eos_id)
-        ids = range(self.vocab_size)
-        self.special_ids = [token for token in ids if self._model.is_control(token) or self._model.is_unknown(token)]
+        self.special_ids = file.special
         names = {self._model.id_to_piece(token): token for token in self.special_ids}
         self.mask_id = next((names[name] for name in MASK_NAMES if name in names), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from storage.shards import Shards, TokenType, index_of_files, shard_schema, toke
 from storage.tokenizer import Tokenizer
 from tasks.packed import packing_metrics
 from tasks.rows import Positions, RowWork, Worked
-from tasks.tally import Tally, counts_of
+from tasks.tally import Tally, chosen, counts_of
 from tasks.task import Context, Guard, Input, Result, Sample, Task
 
 _LENGTH_BOUNDS = [2**power for power in range(4, 21)]
@@ -31,6 +31,7 @@ _LENGTH_BOUNDS = [2**power for power in range(4, 21)]
 _LENGTHS = "length."
 _SPLITS = ("train", "validation")
 _SHOWN_CHARACTERS = 300
+_SHOWN_PIECES = 1000
 
 
 class Shard(Task):
@@ -58,7 +59,6 @@ class Shard(Task):
             self.validation_fraction,
             str(tokenizer.folder.resolve()),
             tokenizer.manifest.model_dump_json(),
-            token_type(tokenizer.vocab_size),
         )
         made = context.map_rows(work, documents.partitions, depends_on=[tokenizer])
         include(context.output, "tokenizer", tokenizer)
@@ -78,7 +78,7 @@ class Shard(Task):
             counts={"tokens": tokens, "documents": documents_made},
             metrics=_metrics(total) | packing_metrics(index),
             headline=f"{tokens:,} tokens",
-            samples=_samples(documents, tokenizer),
+            samples=chosen(Sample(*sample) for result in made for _, *sample in result.stats["samples"]),
         )
 
 
@@ -90,7 +90,6 @@ class Encode(RowWork):
     tokenizer: str
     """Its folder."""
     manifest: str
-    dtype: TokenType
 
     def load(self, source: Path, name: str) -> pa.Table:
         return read_table(source, ["id", "text"])
@@ -111,9 +110,12 @@ class Encode(RowWork):
             tally.count(f"{split}.tokens", length)
             tally.count(f"{split}.bytes", size)
             tally.count(f"{_LENGTHS}{classes[row]}")
-        schema = shard_schema(self.dtype)
+            in_pieces = partial(_in_pieces, tokenizer, rows["text"], row)
+            tally.show("the beginning of a document, in pieces", in_pieces, None, identity, before_is="pieces")
+        dtype = token_type(tokenizer.vocab_size)
+        schema = shard_schema(dtype)
         column = pa.LargeListArray.from_arrays(
-            pa.array(ends), pa.array(tokens.astype(self.dtype)), type=schema.field("tokens").type
+            pa.array(ends), pa.array(tokens.astype(dtype)), type=schema.field("tokens").type
         )
         return Worked(pa.table([rows["id"], column, sizes], schema=schema), range(len(ids)), tally)
 
@@ -121,12 +123,11 @@ class Encode(RowWork):
         """Write ``train-STEM.arrow`` and ``validation-STEM.arrow`` beside ``output``."""
         held = np.array([is_validation(identity, self.fraction) for identity in made["id"].to_pylist()], np.bool_)
         sides = [np.flatnonzero(~held), np.flatnonzero(held)]
+        dtype: TokenType = "uint16" if made.schema == shard_schema("uint16") else "uint32"
         for split, rows in zip(_SPLITS, sides, strict=True):
-            chosen = made.take(pa.array(rows)).combine_chunks()
+            side = made.take(pa.array(rows)).combine_chunks()
             path = output.with_name(f"{split}-{output.stem}.arrow")
-            write_shard(
-                path, chosen["id"].to_pylist(), _lists(chosen["tokens"]), chosen["utf8_bytes"].to_pylist(), self.dtype
-            )
+            write_shard(path, side["id"].to_pylist(), _lists(side["tokens"]), side["utf8_bytes"].to_pylist(), dtype)
         return np.concatenate(sides)
 
     def saved(self, files: Mapping[str, Path]) -> pa.Table:
@@ -170,10 +171,7 @@ def _metrics(total: Counter[str]) -> dict[str, float]:
     }
 
 
-def _samples(documents: Documents, tokenizer: Tokenizer) -> list[Sample]:
-    for table in documents.tables(["text"]):
-        for text in table["text"].to_pylist()[:1]:
-            cut = text[:_SHOWN_CHARACTERS]
-            pieces = "|".join(tokenizer.decode([token]) for token in tokenizer.encode(cut))
-            return [Sample("the beginning of a document, in pieces", pieces[:1000], before_is="pieces")]
-    return []
+def _in_pieces(tokenizer: Tokenizer, texts: pa.ChunkedArray, row: int) -> str:
+    """The beginning of a text, cut into pieces."""
+    tokens = tokenizer.encode(texts[row].as_py()[:_SHOWN_CHARACTERS])
+    return "|".join(tokenizer.decode([token]) for token in tokens)[:_SHOWN_PIECES]

@@ -16,7 +16,10 @@ _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 """Fields of the model."""
 _TEXT, _KIND = 1, 3
 """Fields of a piece."""
-_DEFINED, _UNUSED = 4, 5
+_TEXT_MARK, _SCORE_MARK = _TEXT << 3 | _BYTES, 2 << 3 | _FIXED32
+"""How a piece's text and its score begin."""
+_SCORE_BYTES = 5
+_NORMAL, _UNKNOWN, _CONTROL, _DEFINED, _UNUSED, _BYTE = range(1, 7)
 """Kinds of pieces."""
 _MODEL_TYPE, _SPACE_BEHIND, _BYTE_FALLBACK = 3, 24, 35
 """Fields of the trainer's settings."""
@@ -35,25 +38,43 @@ class ModelFile:
     """No character is changed or dropped, and a space is written as the mark, before the word it begins."""
     space_before: bool
     """A space is put before every text that is not empty."""
-    defined: frozenset[str]
-    """The symbols that users defined, with SentencePiece's mark for a space."""
-    has_unused: bool
-    """Some pieces are made, but split again: how depends on the whole text."""
+    pieces: list[str]
+    """By id, with SentencePiece's mark for a space."""
+    kinds: list[int]
+
+    @property
+    def usual(self) -> list[str]:
+        """The pieces that texts are made of, bytes apart."""
+        rare = (_UNKNOWN, _CONTROL, _BYTE)
+        return [piece for piece, kind in zip(self.pieces, self.kinds, strict=True) if kind not in rare]
+
+    @property
+    def special(self) -> list[int]:
+        """Ids that no text is encoded to."""
+        return [number for number, kind in enumerate(self.kinds) if kind in (_UNKNOWN, _CONTROL)]
+
+    @property
+    def defined(self) -> list[str]:
+        """The symbols that users defined."""
+        return [piece for piece, kind in zip(self.pieces, self.kinds, strict=True) if kind == _DEFINED]
+
+    @property
+    def has_unused(self) -> bool:
+        """Whether some pieces are made, but split again: how depends on the whole text."""
+        return _UNUSED in self.kinds
 
     @classmethod
     def parse(cls, content: bytes) -> ModelFile:
         """Raises ValueError for what is no model."""
         settings: dict[int, dict[int, int | bytes]] = {_TRAINER: {}, _NORMALIZER: {}}
-        kinds: dict[int, set[str]] = {_DEFINED: set(), _UNUSED: set()}
-        # Most pieces are of the usual kind, which is not written down.
-        rare = [bytes([_KIND << 3 | _VARINT, kind]) for kind in kinds]
+        pieces, kinds = [], []
         for number, value in _fields(content):
             if number in settings:
                 settings[number].update(_fields(_message(value)))
-            elif number == _PIECES and any(mark in _message(value) for mark in rare):
-                piece = dict(_fields(_message(value)))
-                if piece.get(_KIND) in kinds:
-                    kinds[int(piece[_KIND])].add(_message(piece[_TEXT]).decode())
+            elif number == _PIECES:
+                piece, kind = _piece(_message(value))
+                pieces.append(piece)
+                kinds.append(kind)
         trainer, normalizer = settings[_TRAINER], settings[_NORMALIZER]
         return cls(
             is_bpe=trainer.get(_MODEL_TYPE, 1) == _BPE,
@@ -63,8 +84,8 @@ class ModelFile:
             and bool(normalizer.get(_MARKS_SPACES, 1))
             and not trainer.get(_SPACE_BEHIND, 0),
             space_before=bool(normalizer.get(_SPACE_BEFORE, 1)),
-            defined=frozenset(kinds[_DEFINED]),
-            has_unused=bool(kinds[_UNUSED]),
+            pieces=pieces,
+            kinds=kinds,
         )
 
 
@@ -77,6 +98,17 @@ def without_space_before(content: bytes) -> bytes:
     return content + bytes([_NORMALIZER << 3 | _BYTES, len(setting)]) + setting
 
 
+def _piece(message: bytes) -> tuple[str, int]:
+    """A piece and its kind."""
+    # Nearly all have a short text and a score, and are of the usual kind, which is not written down.
+    if len(message) > 1 and message[0] == _TEXT_MARK and message[1] < 0x80:
+        behind = 2 + message[1]
+        if len(message) == behind + _SCORE_BYTES and message[behind] == _SCORE_MARK:
+            return message[2:behind].decode(), _NORMAL
+    fields = dict(_fields(message))
+    return _message(fields.get(_TEXT, b"")).decode(), int(fields.get(_KIND, _NORMAL))
+
+
 def _message(value: int | bytes) -> bytes:
     if isinstance(value, bytes):
         return value
@@ -85,9 +117,12 @@ def _message(value: int | bytes) -> bytes:
 
 def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Number and value of every field of a message."""
-    place = 0
-    while place < len(content):
-        key, place = _varint(content, place)
+    place, end = 0, len(content)
+    while place < end:
+        key = content[place]
+        place += 1
+        if key >= 0x80:
+            key, place = _varint(content, place - 1)
         number, wire = key >> 3, key & 7
         if wire == _VARINT:
             value, place = _varint(content, place)
@@ -99,7 +134,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
             size = 4 if wire == _FIXED32 else 8
         else:
             raise ValueError(f"wire type {wire} at byte {place}")
-        if place + size > len(content):
+        if place + size > end:
             raise ValueError(f"field {number} ends behind the file")
         yield number, content[place : place + size]
         place += size

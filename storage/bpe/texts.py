@@ -57,18 +57,19 @@ class TextEncoder:
         """Whether a space is put before every text. If not, nothing of a text is lost: its literal marks stay too."""
 
     @classmethod
-    def of(cls, content: bytes) -> TextEncoder | None:
-        """Of a model file's content; None for a model whose ids of a segment may depend on what surrounds it."""
+    def of(cls, content: bytes, file: ModelFile | None = None) -> TextEncoder | None:
+        """Of a model file's content, and what was read of it.
+
+        None for a model whose ids of a segment may depend on what surrounds it; ValueError for what is no model.
+        """
         from sentencepiece import SentencePieceProcessor
 
-        file = ModelFile.parse(content)
+        file = file or ModelFile.parse(content)
         # Unknown characters next to each other become one piece, but for bytes.
         if not (file.is_bpe and file.byte_fallback and file.keeps_characters) or file.has_unused:
             return None
         model = SentencePieceProcessor(model_proto=without_space_before(content) if file.space_before else content)
-        size = model.get_piece_size()
-        usual = (n for n in range(size) if not (model.is_byte(n) or model.is_control(n) or model.is_unknown(n)))
-        pieces = [model.id_to_piece(number) for number in usual]
+        pieces = file.usual
         inner = {character for piece in pieces if len(piece) > 1 for character in piece}
         separator = next((each for each in _SEPARATORS if each not in inner and len(model.encode(each)) == 1), None)
         mark_bytes = [model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
@@ -91,7 +92,7 @@ class TextEncoder:
         return self._encoder.encode(np.frombuffer(data, np.uint8), places)
 
 
-def _longest_run(defined: frozenset[str]) -> int:
+def _longest_run(defined: list[str]) -> int:
     """The longest of the runs of spaces that are symbols, if all from 2 on are, and no other symbol holds a space."""
     with_spaces = {symbol for symbol in defined if SPACE_MARK in symbol}
     longest = max(map(len, with_spaces), default=0)
