@@ -28,11 +28,12 @@ from model.checkpoints.layout import Layout
 from model.config import Precision
 from model.data.batches import Batch
 from model.formats.foreign import Foreign
-from model.grid import Grid
+from model.grid import ForDeepSpeed, Grid
 from model.learning.objectives import Objective
 from model.learning.optimizers import Optimizer, set_learning_rate
 from model.learning.spikes import UNBOUNDED, Largest
 from model.learning.whole_weights import WholeWeights
+from model.network.tensor import TensorParallel, share_of
 from model.network.transformer import Transformer
 from model.network.ulysses import Sharing
 
@@ -68,9 +69,12 @@ class Engine:
         *,
         offload: Literal["none", "cpu"] = "none",
         recompute: bool = False,
-        sequence_processes: int = 1,
+        grid: Grid | None = None,
     ) -> None:
-        """What cannot be combined is told by ``model.fit.check``, and not looked at again here."""
+        """``grid``: how the processes share the work; None: each has sequences of its own, and nothing else.
+
+        What cannot be combined is told by ``model.fit.check``, and not looked at again here.
+        """
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(optimizer).__name__} is not known to compute the same on pieces of weights")
         self.optimizer = optimizer
@@ -79,9 +83,12 @@ class Engine:
         self._autocast = _AUTOCAST.get(precision)
         self.scales_loss = precision == "fp16"
         self.processes, self.rank = dist.get_world_size(), dist.get_rank()
-        self.grid = Grid(sequence=sequence_processes)
-        self._sharing = Sharing(self.grid.sequence) if sequence_processes > 1 else None
+        self.grid = grid or Grid()
+        self._sharing = Sharing(self.grid.sequence) if self.grid.sequence.size > 1 else None
+        self._tensor = TensorParallel(self.grid.tensor)
         if isinstance(network, Transformer):  # others are refused before (``model.worker``)
+            if self.grid.tensor.size > 1:
+                self._tensor.apply(network)
             if self._sharing is not None:
                 self._sharing.apply(network)
             if recompute:
@@ -89,10 +96,11 @@ class Engine:
         self._trainable = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         largest = sum(weight.numel() for weight in self._trainable.values())
         self._deepspeed, *_ = deepspeed.initialize(
-            model=network, optimizer=optimizer, config=_configuration(zero_stage, offload, clip_norm, largest)
-        )
+            model=network, optimizer=optimizer, config=_configuration(zero_stage, offload, clip_norm, largest),
+            mpu=ForDeepSpeed(self.grid),
+        )  # fmt: skip
         self.network: nn.Module = self._deepspeed.module
-        self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.rank)
+        self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.grid.replicas.rank)
         self.device = torch.device(self._deepspeed.device)
         if isinstance(optimizer, WholeWeights) and zero_stage > 0:
             optimizer.layout = {id(flat): self.layout.held_in(flat) for flat in self.layout.flat_tensors()}
@@ -118,8 +126,8 @@ class Engine:
             return StepOutcome(losses, math.inf, skipped=True)
         norm = None
         if self._stage == 0:
-            limit = self._clip_norm or math.inf
-            norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), limit)
+            norm = self._norm()
+            torch.nn.utils.clip_grads_with_norm_(self._trainable.values(), self._clip_norm or math.inf, norm)
         # ZeRO knows the norm only within its step, before it calls the optimiser.
         norm_of = (lambda: self._deepspeed.optimizer._global_grad_norm) if norm is None else (lambda: norm)
         beyond = losses["loss"] > largest.loss
@@ -142,7 +150,7 @@ class Engine:
                 terms = objective.losses(self._deepspeed, batch.to(self.device))
             total = torch.zeros((), device=self.device)
             for term, count in zip(terms, counts, strict=True):
-                total = total + term.summed * (term.weight * self.processes / max(count, 1.0))
+                total = total + term.summed * (term.weight * self.grid.replicas.size / max(count, 1.0))
             self._deepspeed.backward(total, scale_wrt_gas=False)
             sums.append([float(term.recorded.detach()) for term in terms])
         names = objective.counts(micro_batches[0])
@@ -179,16 +187,22 @@ class Engine:
             return micro_batches
         return [self._sharing.cut(batch) for batch in micro_batches]
 
+    def _norm(self) -> Tensor:
+        """Of the gradient, where ZeRO has not cut it; what all that share a network have counts once."""
+        first = self.grid.tensor.rank == 0
+        counted = [weight.grad for weight in self._trainable.values() if first or share_of(weight) is not None]
+        own = torch.nn.utils.get_total_norm([gradient for gradient in counted if gradient is not None])
+        return self.grid.parts.add(own.square()).sqrt()
+
     def _precision(self) -> AbstractContextManager[Any]:
         if self._autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast)
 
     def _summed(self, rows: Sequence[Sequence[float]]) -> list[float]:
-        """Column sums over all rows of all processes, in float64."""
+        """Column sums over all rows of all processes that see different positions, in float64."""
         total = torch.tensor(rows, dtype=torch.float64, device=self.device).sum(0)
-        dist.all_reduce(total)
-        return [float(value) for value in total]
+        return [float(value) for value in self.grid.replicas.add(total)]
 
     # ---- what is kept ----
 
@@ -200,14 +214,17 @@ class Engine:
             if weight.requires_grad or not trainable_only:
                 gathered = deepspeed.zero.GatheredParameters([weight]) if self._stage == 3 else nullcontext()
                 with gathered:
-                    found[name] = weight.detach().to("cpu", torch.float32, copy=True)
+                    whole = self._tensor.whole(weight, weight.detach())
+                    found[name] = whole.to("cpu", torch.float32, copy=True)
         return found
 
     def gradients(self) -> dict[str, Tensor]:
         """The whole gradient, between ``backward`` and ``step``. All processes must call it."""
         from deepspeed.utils import safe_get_full_grad
 
-        return {name: safe_get_full_grad(weight).detach().clone() for name, weight in self._trainable.items()}
+        whole = self._tensor.whole
+        gradients = {name: (weight, safe_get_full_grad(weight)) for name, weight in self._trainable.items()}
+        return {name: whole(*pair).detach().clone() for name, pair in gradients.items()}
 
 
 def recompute_activations(network: Transformer) -> None:

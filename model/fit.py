@@ -22,16 +22,18 @@ class Spread(Protocol):
     def offload(self) -> Literal["none", "cpu"]: ...
     @property
     def sequence_processes(self) -> int: ...
+    @property
+    def tensor_processes(self) -> int: ...
 
 
 def check(
     run: Spread, precision: Precision, optimizer: str, shape: ModelConfig | None, context: int | None,
-    sentence_pairs: bool = False,
+    sentence_pairs: bool = False, *, adapter: bool = False,
 ) -> None:  # fmt: skip
     """Raise ValueError, with the remedy, for what cannot be trained so.
 
     ``shape`` and ``context`` are None while they are not known. ``sentence_pairs``: whether it is also
-    learnt which segment follows which.
+    learnt which segment follows which. ``adapter``: whether adapters are trained, not the network itself.
     """
     if run.hosts is not None:
         run.hosts.check(run.processes)
@@ -45,6 +47,8 @@ def check(
         )
     if run.sequence_processes > 1:
         _check_sharing(run, shape, context, sentence_pairs)
+    if run.tensor_processes > 1:
+        _check_tensor(run, optimizer, shape, adapter)
 
 
 def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, sentence_pairs: bool) -> None:
@@ -63,3 +67,20 @@ def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, 
         raise ValueError(
             "dropout follows from where a position stands in a whole sequence: no sequence_processes with it"
         )
+
+
+def _check_tensor(run: Spread, optimizer: str, shape: ModelConfig | None, adapter: bool) -> None:
+    size = run.tensor_processes
+    if run.processes % size:
+        raise ValueError(f"processes {run.processes} is not a multiple of tensor_processes {size}: make it one")
+    if run.sequence_processes > 1:
+        raise ValueError("sequence_processes and tensor_processes both share out the heads: leave one of them at 1")
+    if optimizer in ("muon", "lamb"):
+        raise ValueError(f"tensor_processes have parts of weights, and {optimizer} needs whole ones: use adamw or lion")
+    if adapter:
+        raise ValueError("adapters are not cut: leave tensor_processes at 1, or use method full")
+    if shape is None:
+        return
+    for name, heads in (("heads", shape.heads), ("kv_heads", shape.key_value_heads)):
+        if heads % size:
+            raise ValueError(f"{name} {heads} cannot be shared by tensor_processes {size}: make it a multiple")

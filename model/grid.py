@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch.distributed as dist
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class Group:
     @property
     def size(self) -> int:
         return len(self.ranks)
+
+    def add(self, x: Tensor, how: Any = dist.ReduceOp.SUM) -> Tensor:
+        """``x``, in place the sum (or what else is asked for) of those of all processes; all must call it."""
+        if self.process_group is not None:
+            dist.all_reduce(x, how, group=self.process_group)
+        return x
 
 
 class Grid:

@@ -108,6 +108,7 @@ class Run(Frozen):
     zero_stage: Literal[0, 1, 2, 3] = 1
     offload: Literal["none", "cpu"] = "none"
     sequence_processes: int = Field(1, ge=1)
+    tensor_processes: int = Field(1, ge=1)
     recompute: bool = False
     micro_batch_sequences: int = Field(8, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -186,23 +186,28 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     from model.checkpoints.state import restore
     from model.engine import Engine
     from model.fit import check
+    from model.grid import Grid
     from model.learning.optimizers import make_optimizer
 
-    if isinstance(network, Foreign) and (request.run.sequence_processes > 1 or request.run.recompute):
+    run = request.run
+    if isinstance(network, Foreign) and (run.sequence_processes > 1 or run.tensor_processes > 1 or run.recompute):
         raise UserError(
-            "resources: sequence_processes and recompute know our own network alone, and this model is run as "
-            "transformers has it: leave them out"
+            "resources: sequence_processes, tensor_processes and recompute know our own network alone, and this model "
+            "is run as transformers has it: leave them out"
         )
     shape = network.shape if isinstance(network, Transformer) else None
     try:
-        check(request.run, request.precision, request.optimizer.name, shape, request.context, request.pairs)
+        check(
+            run, request.precision, request.optimizer.name, shape, request.context, request.pairs,
+            adapter=request.adapter is not None,
+        )  # fmt: skip
     except ValueError as error:
         raise UserError(f"resources: {error}") from error
     optimizer = make_optimizer(network, request.optimizer.for_batch(request.batch_tokens), request.batch_tokens)
-    run = request.run
     engine = Engine(
         network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm,
-        offload=run.offload, recompute=run.recompute, sequence_processes=run.sequence_processes,
+        offload=run.offload, recompute=run.recompute,
+        grid=Grid(sequence=run.sequence_processes, tensor=run.tensor_processes),
     )  # fmt: skip
     if saved:
         restore(engine, saved.parts, saved.about.numbers)
@@ -247,7 +252,7 @@ def _run_loop(
 
 def _publisher(request: Request, engine: Engine, vocabulary: int) -> Any:
     """What writes models on the way; None where nobody wants any."""
-    from model.checkpoints.layout import shape_of
+    from model.checkpoints.layout import whole_shape_of
     from model.checkpoints.publishing import Publisher
 
     run = request.run
@@ -259,7 +264,7 @@ def _publisher(request: Request, engine: Engine, vocabulary: int) -> Any:
         if run.published_with is not None:
             shutil.copytree(run.published_with, folder, dirs_exist_ok=True)
 
-    shapes = {name: shape_of(weight) for name, weight in engine.layout.trainable.items()}
+    shapes = {name: whole_shape_of(weight) for name, weight in engine.layout.trainable.items()}
     every = math.ceil(run.publish_every / request.batch_tokens)
     return Publisher(run.scratch, every, request.batch_tokens, shapes, write)
 

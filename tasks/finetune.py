@@ -77,7 +77,7 @@ class Finetune(Task):
         return Adapter if self.method == "lora" and not self.merge else Model
 
     def check_resources(self, resources: Resources) -> None:
-        fit.check(resources, self.precision, self.optimizer.name, None, self.context)
+        fit.check(resources, self.precision, self.optimizer.name, None, self.context, adapter=self.method == "lora")
 
     def run(self, context: Context) -> Result:
         """Tune, and write an adapter folder with its base below ``base/``, or a whole model.

@@ -128,6 +128,9 @@ class Resources(Settings):
     """``cpu``: ZeRO keeps its share of weights, gradients and moments in the host's memory, and updates them there."""
     sequence_processes: int = Field(1, ge=1)
     """Training processes that share the positions of the same sequences (Ulysses), for contexts too long for one."""
+    tensor_processes: int = Field(1, ge=1)
+    """Training processes that share every matrix of the network (tensor parallelism), for networks too large for one;
+    best on one host, as they talk in every layer."""
     recompute: bool = False
     """Whether activations are computed again in the backward pass instead of kept: about a third slower, far less
     memory (activation checkpointing)."""

@@ -76,6 +76,7 @@ def main(way: dict[str, Any], output: Path) -> None:
 
     from model.data.batches import Batch
     from model.engine import Engine
+    from model.grid import Grid
     from model.learning.objective_config import NextTokenConfig
     from model.learning.objectives import NextToken
     from model.learning.optimizers import make_optimizer
@@ -85,9 +86,10 @@ def main(way: dict[str, Any], output: Path) -> None:
     join_process_group("cpu")
     before = _status("VmRSS")
     network = Transformer(SHAPE, VOCABULARY)
-    spread = {name: value for name, value in way.items() if name != "zero_stage"}
+    spread = {name: value for name, value in way.items() if name not in ("zero_stage", "sequence_processes")}
+    grid = Grid(sequence=way.get("sequence_processes", 1))
     optimizer = make_optimizer(network, OptimizerConfig(), SEQUENCES * SHAPE.context)
-    engine = Engine(network, optimizer, way["zero_stage"], "fp32", 1.0, **spread)
+    engine = Engine(network, optimizer, way["zero_stage"], "fp32", 1.0, grid=grid, **spread)
     del network
     positions = torch.arange(SHAPE.context).expand(SEQUENCES, -1)
     tokens = positions % VOCABULARY

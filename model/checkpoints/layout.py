@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from model.learning.whole_weights import Held
+from model.network.tensor import share_of
 
 
 @dataclass(frozen=True)
@@ -92,5 +93,11 @@ class Layout:
 
 
 def shape_of(weight: Tensor) -> tuple[int, ...]:
-    """Of the whole weight, also where ZeRO 3 has taken it away."""
+    """Of this process's weight, also where ZeRO 3 has taken it away."""
     return tuple(getattr(weight, "ds_shape", weight.shape))
+
+
+def whole_shape_of(weight: Tensor) -> tuple[int, ...]:
+    """Of the weight that processes share."""
+    share = share_of(weight)
+    return shape_of(weight) if share is None else share.shape

@@ -27,6 +27,10 @@ _BLOCK = 16 << 20
 """Bytes that are written and digested at a time; Python's lock is free meanwhile, so training goes on."""
 
 
+Columns = tuple[int, int, int]
+"""Of a matrix: the first, the number, and of how many."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Where a range of a weight's values lies in a file, the same in the tensors of every kind."""
@@ -39,6 +43,8 @@ class Piece:
     """Number of the flat tensor: ``KIND/FLAT`` in the file."""
     at: int
     """Of the range, in the flat tensor."""
+    columns: Columns | None = None
+    """Where the process had columns of the weight alone: ``start`` is in those, flattened."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,10 @@ class Parts:
                 kind, _, flat = name.rpartition("/")
                 kinds.setdefault(int(flat), []).append(kind)
             for piece in json.loads(file.metadata()["pieces"]):
+                columns = tuple(piece["columns"]) if piece.get("columns") else None
                 for kind in kinds[piece["flat"]]:
-                    self._ranges.setdefault((kind, piece["weight"]), []).append((number, Piece(**piece)))
+                    found = self._ranges.setdefault((kind, piece["weight"]), [])
+                    found.append((number, Piece(**piece | {"columns": columns})))
 
     def kinds_of(self, weight: str) -> list[str]:
         """Kinds of values that are kept of a weight, sorted."""
@@ -117,12 +125,20 @@ class Parts:
         """Names of all weights, sorted."""
         return sorted(name for kind, name in self._ranges if kind == WEIGHTS)
 
-    def read(self, kind: str, weight: str, start: int = 0, length: int | None = None) -> Tensor:
-        """The values ``start`` to ``start + length`` (default: all) of a flattened weight.
+    def read(
+        self, kind: str, weight: str, start: int = 0, length: int | None = None, columns: Columns | None = None
+    ) -> Tensor:
+        """The values ``start`` to ``start + length`` (default: all) of a flattened weight, or of columns of it.
 
+        Columns that were not kept as such are taken from the whole weight, which is put together first.
         Raises StoreCorrupted where the parts do not hold all of them.
         """
-        known = self._ranges.get((kind, weight), [])
+        known = [(number, piece) for number, piece in self._ranges.get((kind, weight), []) if piece.columns == columns]
+        if not known and (kind, weight) in self._ranges:
+            whole = self._whole(kind, weight)
+            if columns is not None:
+                whole = whole.view(-1, columns[2])[:, columns[0] : columns[0] + columns[1]].flatten()
+            return whole[start:] if length is None else whole[start : start + length]
         if length is None:
             length = max((piece.start + piece.length for _, piece in known), default=0) - start
         found: Tensor | None = None
@@ -138,3 +154,14 @@ class Parts:
         if found is None or done != length:
             raise StoreCorrupted(f"a checkpoint lacks values of {kind} of {weight}: {done} of {length}")
         return found
+
+    def _whole(self, kind: str, weight: str) -> Tensor:
+        """A flattened weight, of the columns that it was kept in (or as it was kept)."""
+        kept = {piece.columns for _, piece in self._ranges[kind, weight]}
+        if None in kept:
+            return self.read(kind, weight)
+        in_order = sorted(columns for columns in kept if columns is not None)
+        parts = [self.read(kind, weight, columns=columns).view(-1, columns[1]) for columns in in_order]
+        if sum(columns[1] for columns in in_order) != in_order[0][2]:
+            raise StoreCorrupted(f"a checkpoint lacks columns of {kind} of {weight}")
+        return torch.cat(parts, 1).flatten()

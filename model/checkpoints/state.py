@@ -15,6 +15,7 @@ from model.checkpoints.layout import Fragment
 from model.checkpoints.part_file import WEIGHTS, Part, Parts, Piece
 from model.engine import Engine
 from model.learning.optimizers import AVERAGE
+from model.network.tensor import address_of, share_of
 
 _SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 _STEP = "step"
@@ -54,13 +55,17 @@ def part_of(engine: Engine, copies: HostCopies) -> Part:
             for kind, values in _moments(engine, flat).items():
                 tensors[f"{kind}/{number}"] = values.flatten()[own.start : own.stop]
     for name, weight in layout.trainable.items():
+        if share_of(weight) is None and engine.grid.tensor.rank > 0:
+            continue  # the first of those that share a network keeps what all of them have
+        before, columns = address_of(weight)
         for fragment in layout.fragments(weight):
             own = _own_range(engine, fragment.flat)
             first = max(fragment.flat_start, own.start)
             last = min(fragment.flat_start + fragment.length, own.stop)
             if first < last:
-                begin = fragment.weight_start + first - fragment.flat_start
-                pieces.append(Piece(name, begin, last - first, numbers[id(fragment.flat)], first - own.start))
+                begin = before + fragment.weight_start + first - fragment.flat_start
+                flat_number = numbers[id(fragment.flat)]
+                pieces.append(Piece(name, begin, last - first, flat_number, first - own.start, columns))
     return Part(copies.of(tensors), tuple(pieces))
 
 
@@ -68,7 +73,8 @@ def _own_range(engine: Engine, flat: Tensor) -> range:
     """What of a flat tensor this process keeps: all, or its share where every process has the same."""
     if engine.layout.cut:
         return range(flat.numel())
-    return range(flat.numel() * engine.rank // engine.processes, flat.numel() * (engine.rank + 1) // engine.processes)
+    size, same = flat.numel(), engine.grid.replicas
+    return range(size * same.rank // same.size, size * (same.rank + 1) // same.size)
 
 
 def _moments(engine: Engine, flat: Tensor) -> dict[str, Tensor]:
@@ -93,14 +99,17 @@ def numbers_of(engine: Engine) -> dict[str, float]:
 
 @torch.no_grad()
 def restore(engine: Engine, parts: Parts, numbers: Mapping[str, float]) -> None:
-    """Take over what processes kept, any number of them and under any ZeRO stage. All processes must call it."""
+    """Take over what processes kept, however many there were, and however they shared the network.
+
+    All processes must call it.
+    """
     layout = engine.layout
     for name, weight in layout.trainable.items():
-        kinds = parts.kinds_of(name)
+        kinds, (before, columns) = parts.kinds_of(name), address_of(weight)
         _prepare(engine, layout.flat_of(weight), [kind for kind in kinds if kind != WEIGHTS], numbers)
         for fragment in layout.fragments(weight):
             for kind in kinds if fragment.length else []:
-                values = parts.read(kind, name, fragment.weight_start, fragment.length)
+                values = parts.read(kind, name, before + fragment.weight_start, fragment.length, columns)
                 _place_of(engine, fragment, kind).copy_(values)
     layout.hand_out()
     if engine.scaler is not None and numbers:

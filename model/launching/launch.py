@@ -81,6 +81,7 @@ def run_of(place: Place) -> Run:
         zero_stage=resources.zero_stage,
         offload=resources.offload,
         sequence_processes=resources.sequence_processes,
+        tensor_processes=resources.tensor_processes,
         recompute=resources.recompute,
         micro_batch_sequences=resources.micro_batch_sequences,
         device=resources.device,

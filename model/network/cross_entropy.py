@@ -9,13 +9,14 @@ writes and reads the logits (N x V) four times. Measured on one CPU core with N 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_CHUNK_LOGITS = 2**20
+CHUNK_LOGITS = 2**20
 """Logits held at a time; on a CPU they should fit its cache."""
 _TINY = 1e-30
 """Probabilities below this are not trusted to a float32 softmax."""
@@ -43,6 +44,10 @@ class Softening:
         return softened, plain, error_CV
 
 
+LossOfFeatures = Callable[[Tensor, Tensor, Tensor, float | None, Softening | None], Tensor]
+"""What takes the arguments of ``summed_cross_entropy``."""
+
+
 def summed_cross_entropy(
     x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None = None, softening: Softening | None = None
 ) -> Tensor:
@@ -65,7 +70,7 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, and where asked for its gradients by x (dtype of x) and by the weight (float32)."""
     positions, vocabulary = x_ND.shape[0], weight_VD.shape[0]
-    chunk = max(16, _CHUNK_LOGITS // vocabulary)
+    chunk = max(16, CHUNK_LOGITS // vocabulary)
     loss = torch.zeros((), dtype=torch.float32, device=x_ND.device)
     grad_x_ND = torch.empty_like(x_ND) if with_x else None
     grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if with_weight else None
@@ -95,7 +100,7 @@ class _Softened(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None, softening: Softening
     ) -> tuple[Tensor, Tensor]:
-        chunk = max(16, _CHUNK_LOGITS // weight_VD.shape[0])
+        chunk = max(16, CHUNK_LOGITS // weight_VD.shape[0])
         softened, plain = torch.zeros(2, dtype=torch.float32, device=x_ND.device).unbind()
         grad_x_ND, grad_weight_VD = torch.empty_like(x_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
         for start in range(0, x_ND.shape[0], chunk):

@@ -31,6 +31,8 @@ class Noise:
 
     rows_B: Tensor
     """int64 hash of the seed and the row's number."""
+    part: int = 0
+    """Which of as many equal parts of all heads is here (see ``model.network.tensor``)."""
 
     @classmethod
     def of(cls, seed: int, rows_B: Tensor) -> Noise:
@@ -55,8 +57,10 @@ class Noise:
         address_R = _joined(self.rows_B[rows_R], site)
         address_RC1 = _joined(address_R[:, None], q_RC)[..., None]
         address_RCE = _joined(address_RC1, k_RE[:, None, :])
-        lanes = torch.arange(-(-heads // _LANES), device=k_RE.device)
-        return _factors(_joined(address_RCE[..., None], lanes), heads, probability).movedim(-1, 1)
+        first, beyond = self.part * heads, (self.part + 1) * heads
+        lanes = torch.arange(first // _LANES, -(-beyond // _LANES), device=k_RE.device)
+        factors = _factors(_joined(address_RCE[..., None], lanes), first % _LANES + heads, probability)
+        return factors[..., first % _LANES :].movedim(-1, 1)
 
 
 def _joined(address: Tensor, part: Tensor | int) -> Tensor:

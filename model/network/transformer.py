@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.network.attention import Rule, Visibility, kept, visibility
-from model.network.cross_entropy import Softening, summed_cross_entropy
+from model.network.cross_entropy import LossOfFeatures, Softening, summed_cross_entropy
 from model.network.dropout import Noise
 from model.network.positions import rotate, rotation
 
@@ -238,6 +238,7 @@ class Head(nn.Linear):
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__(config.width, vocabulary, bias=False)
         self.cap = config.logit_softcap
+        self.cross_entropy: LossOfFeatures = summed_cross_entropy
 
     def forward(self, x_BTD: Tensor, targets_BT: Tensor | None = None, softening: Softening | None = None) -> Tensor:
         """Logits_BTV; with targets, the summed cross-entropy in nats where they are not IGNORED (float32 scalar).
@@ -251,7 +252,7 @@ class Head(nn.Linear):
         x_ND, targets_N = x_BTD.flatten(0, 1), targets_BT.flatten()
         if not predicted_N.all():
             x_ND, targets_N = x_ND[predicted_N], targets_N[predicted_N]
-        return summed_cross_entropy(x_ND, self.weight, targets_N, self.cap, softening)
+        return self.cross_entropy(x_ND, self.weight, targets_N, self.cap, softening)
 
 
 class Transformer(nn.Module):

@@ -17,6 +17,7 @@ from model.checkpoints.state import HostCopies, numbers_of, part_of, restore
 from model.config import ModelConfig
 from model.data.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.engine import Engine
+from model.grid import Grid
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import NextToken
 from model.learning.optimizer_config import OptimizerConfig
@@ -102,7 +103,8 @@ def engine(
     stage: int, state: Path | None = None, precision: str = "fp32", config: OptimizerConfig = OPTIMIZER, **spread: Any
 ) -> Engine:
     made = network()
-    built = Engine(made, make_optimizer(made, config), stage, precision, config.clip_norm, **spread)
+    grid = Grid(sequence=spread.pop("sequence", 1), tensor=spread.pop("tensor", 1))
+    built = Engine(made, make_optimizer(made, config), stage, precision, config.clip_norm, grid=grid, **spread)
     if state:
         kept = Checkpoints(state, "run").latest()
         assert kept is not None
@@ -170,7 +172,8 @@ def main(output: Path) -> None:
         mine = train(engine(1, None, precision), 0, SAVED)
         found[precision] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
     spreads: dict[str, dict[str, Any]] = {
-        "offload": {"offload": "cpu"}, "recompute": {"recompute": True}, "sequence": {"sequence_processes": 2},
+        "offload": {"offload": "cpu"}, "recompute": {"recompute": True},
+        "sequence": {"sequence": 2}, "tensor": {"tensor": 2},
     }  # fmt: skip
     for name, spread in spreads.items():
         for stage in (1, 3) if name == "offload" else (0, 3):

@@ -50,7 +50,10 @@ def test_a_state_continues_under_another_stage(found: dict[str, dict[str, float]
     assert found[pair]["weight_error"] < 1e-5
 
 
-@pytest.mark.parametrize("spread", ["offload 1", "offload 3", "recompute 0", "recompute 3", "sequence 0", "sequence 3"])
+@pytest.mark.parametrize(
+    "spread",
+    ["offload 1", "offload 3", "recompute 0", "recompute 3", "sequence 0", "sequence 3", "tensor 0", "tensor 3"],
+)
 def test_however_it_is_spread_it_learns_the_same(found: dict[str, dict[str, float]], spread: str) -> None:
     assert found[spread]["gradient_error"] < 1e-5
     assert found[spread]["curve_error"] < 1e-3

@@ -23,6 +23,11 @@ SHAPE = ModelConfig(layers=1, width=24, heads=6, context=64)
         ({"processes": 3, "sequence_processes": 3}, {}, "context 64 cannot be shared"),
         ({"processes": 4, "sequence_processes": 4}, {}, "heads 6 cannot be shared"),
         ({"processes": 2, "sequence_processes": 2}, {"sentence_pairs": True}, "next_sentence"),
+        ({"processes": 3, "tensor_processes": 2}, {}, "processes 3 is not a multiple"),
+        ({"processes": 4, "tensor_processes": 4}, {}, "heads 6 cannot be shared"),
+        ({"processes": 2, "tensor_processes": 2, "sequence_processes": 2}, {}, "leave one of them at 1"),
+        ({"processes": 2, "tensor_processes": 2}, {"optimizer": "muon"}, "use adamw or lion"),
+        ({"processes": 2, "tensor_processes": 2}, {"adapter": True}, "method full"),
         ({"processes": 3, "hosts": {"launcher": "join", "count": 2, "folder": "f", "address": "a"}}, {}, "by 2 hosts"),
     ],
 )
@@ -38,5 +43,12 @@ def test_dropout_is_not_shared_out() -> None:
         check(Resources(processes=2, sequence_processes=2), "fp32", "adamw", shape, shape.context)
 
 
+def test_keys_and_values_are_not_cut_finer_than_heads() -> None:
+    shape = SHAPE.model_copy(update={"kv_heads": 3})
+    with pytest.raises(ValueError, match="kv_heads 3 cannot be shared by tensor_processes 2"):
+        check(Resources(processes=2, tensor_processes=2), "fp32", "adamw", shape, shape.context)
+
+
 def test_what_works_is_let_through() -> None:
     check(Resources(processes=4, sequence_processes=2, offload="cpu", recompute=True), "bf16", "adamw", SHAPE, 64)
+    check(Resources(processes=4, tensor_processes=2, offload="cpu", recompute=True), "fp16", "lion", SHAPE, 64)

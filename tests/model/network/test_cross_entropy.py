@@ -12,7 +12,7 @@ from model.network.cross_entropy import summed_cross_entropy
 def test_loss_and_gradients_are_those_of_the_plain_form_in_float64(
     monkeypatch: pytest.MonkeyPatch, scale: float, cap: float | None
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK_LOGITS", 50 * 16)  # several chunks, the last one shorter
+    monkeypatch.setattr(module, "CHUNK_LOGITS", 50 * 16)  # several chunks, the last one shorter
     x, weight = torch.randn(75, 12) * scale, torch.randn(50, 12)
     targets = torch.randint(0, 50, (75,))
     leaves = [tensor.clone().requires_grad_() for tensor in (x, weight)]
