@@ -89,9 +89,10 @@ def estimate(
 ) -> Estimate:  # fmt: skip
     """Of training on ``tokens`` positions. ``run``: a step's resources (or ``model.request.Run``)."""
     parameters = shape.parameters(vocabulary)
-    weights = _FLOAT * parameters
-    share = weights / run.processes if run.zero_stage else weights
-    bucket = _FLOAT * min(_BUCKET, parameters)
+    held = _held(shape, vocabulary, run)
+    weights = _FLOAT * held
+    share = weights * run.tensor_processes / run.processes if run.zero_stage else weights
+    bucket = _FLOAT * min(_BUCKET, held)
     moments = share * _moments(optimizer, shape.hidden_parameters / parameters)
     memory = {
         # Stages 1 and 2 optimise a flat copy of this process's share beside the weights; stage 3 has shares alone.
@@ -103,6 +104,13 @@ def estimate(
     if run.offload == "cpu":
         memory |= {"weights": memory["weights"] - share, "optimizer": 0.0, "host": 2 * share + moments}
     return Estimate(parameters, memory, tokens * shape.flops_per_token(vocabulary), run.processes)
+
+
+def _held(shape: ModelConfig, vocabulary: int, run: Any) -> float:
+    """Weights of a process before ZeRO: of the matrices and the vocabulary's tables those that it shares out."""
+    cut = shape.hidden_parameters + vocabulary * shape.width * (1 if shape.tied_embeddings else 2)
+    parts: int = run.tensor_processes
+    return shape.parameters(vocabulary) - cut + cut / parts
 
 
 def _moments(optimizer: OptimizerConfig, hidden: float) -> float:
@@ -120,11 +128,12 @@ def activations(shape: ModelConfig, vocabulary: int, precision: Precision, run: 
     """
     positions: float = run.micro_batch_sequences * shape.context / run.sequence_processes
     size = _FLOAT if precision == "fp32" else 2
-    stream, heads = shape.width, shape.heads * shape.head_features
-    inner = (4 if shape.activation == "swiglu" else 2) * shape.inner_features
+    parts: int = run.tensor_processes
+    stream, heads = shape.width, shape.heads * shape.head_features / parts
+    inner = (4 if shape.activation == "swiglu" else 2) * shape.inner_features / parts
     layer = positions * (2 * stream * _FLOAT + (2 * stream + 5 * heads + inner) * size)
     kept = shape.layers * (positions * stream * _FLOAT if run.recompute else layer)
-    table_gradient = _FLOAT * vocabulary * stream  # the output layer's, which is worked out with the loss
+    table_gradient = _FLOAT * vocabulary * stream / parts  # the output layer's, which is worked out with the loss
     return kept + (layer if run.recompute else 0.0) + 2 * _FLOAT * _LOGITS + table_gradient
 
 

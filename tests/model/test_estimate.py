@@ -49,6 +49,22 @@ def test_activations_shrink_with_recomputing_and_sharing() -> None:
     assert of(sequence_processes=2) - fixed == pytest.approx((of() - fixed) / 2)
 
 
+def test_tensor_processes_have_parts_of_matrices_and_of_what_they_give() -> None:
+    """Two share every network: 64,000 values of a table, 2 x 40,960 of matrices; all have the 320 gains."""
+    spread = Resources(processes=4, zero_stage=1, tensor_processes=2)
+    memory = estimate(SHAPE, VOCABULARY, 1_000, "fp32", OptimizerConfig(), spread).memory
+    held = 4 * ((64_000 + 2 * 40_960) / 2 + 320)
+    assert memory["weights"] == pytest.approx(1.5 * held)
+    assert memory["gradients"] == pytest.approx(2 * held)
+    assert memory["optimizer"] == pytest.approx(held)
+
+    def of(parts: int) -> float:
+        return activations(SHAPE, 0, "fp32", Resources(processes=2, tensor_processes=parts))
+
+    in_parts = 2 * 8 * 32 * 4 * (5 * 64 + 4 * 128)  # layers x positions x bytes x features of heads, and inner ones
+    assert of(1) - of(2) == pytest.approx(in_parts / 2)
+
+
 def test_time_is_operations_by_the_peak_of_all_processes() -> None:
     found = estimate(SHAPE, VOCABULARY, 10**6, "bf16", OptimizerConfig(), Resources(processes=8))
     assert found.flops == 10**6 * SHAPE.flops_per_token(VOCABULARY)
