@@ -48,12 +48,13 @@ class Dedup(Task):
     of arrival nor workers nor partitions, and of a chain A~B~C with A unlike C both A and C stay.
 
     Signatures are made per partition, in worker processes, and so are the 5-grams of the documents
-    that share a band with another; the comparisons themselves are made in order by one process,
-    some microseconds each. Of the whole corpus, memory holds about 200 bytes a document while bands
-    are compared one by one, and an entry of 16 bytes for every document and band with a possible
-    match; band keys (8 bytes each) and the 5-grams of candidates (8 bytes a word) lie on disk. Time
-    grows linearly with the text, and with the candidates, whose number grows with the kept documents
-    that are nearly similar enough.
+    that have to be compared; the comparisons themselves are made in order by one process, some
+    microseconds each. What they came to is remembered (see ``tasks.copies.verdicts``): a refresh
+    compares only documents that have changed, or that meet others than before. Of the whole corpus,
+    memory holds about 200 bytes a document while bands are compared one by one, and an entry of 16
+    bytes for every document and band with a possible match; band keys (8 bytes each), 5-grams (8 bytes
+    a word) and verdicts (28 bytes each) lie on disk. Time grows linearly with the text, and with the
+    candidates, whose number grows with the kept documents that are nearly similar enough.
     """
 
     makes = Documents

@@ -79,7 +79,7 @@ class SegmentEncoder:
         values = self._known.find(low, high)
         long = np.flatnonzero(sizes > LONGEST_KEY)
         names = _names(around, starts[long], sizes[long])
-        values[long] = [self._known.find_named(name) for name in names]
+        values[long] = self._known.find_named(names)
         if (values == ABSENT).any():
             new = np.flatnonzero((values == ABSENT) & (sizes <= LONGEST_KEY))
             values[new] = self._learn(around, starts[new], sizes[new], low[new], high[new])

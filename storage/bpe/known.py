@@ -7,6 +7,7 @@ a hash: it only says where to look first. Places are searched one behind the oth
 from __future__ import annotations
 
 import os
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -90,9 +91,9 @@ class Known:
             astray, slots = astray[going_on], (slots[going_on] + 1) & self._last
         return values
 
-    def find_named(self, name: bytes) -> int:
-        """The value of a string of more than 15 bytes, or ``ABSENT``."""
-        return self._named.get(name, ABSENT)
+    def find_named(self, names: list[bytes]) -> list[int]:
+        """The value of each string of more than 15 bytes, or ``ABSENT``."""
+        return list(map(self._named.get, names, repeat(ABSENT)))
 
     def pool(self, ids: Ids, counts: Numbers) -> Numbers:
         """Keep the ids of several strings, one behind the other; returns the strings' values."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from benchmarks.limited import NoControlGroup, control_group
 from tasks.engines import local as local_module
 from tasks.engines.local import LocalEngine
 from tasks.engines.memory import available_bytes
@@ -72,33 +70,11 @@ def test_workers_are_as_many_as_fit_and_never_none(monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     """A control group of this test's own that may take 1.2 GB."""
-    line = next((x for x in Path("/proc/self/cgroup").read_text().splitlines() if ":memory:" in x), None)
-    root = Path("/sys/fs/cgroup/memory" if line else "/sys/fs/cgroup")
-    folder = root / f"athanor-test-{os.getpid()}"
     try:
-        folder.mkdir()
-        (folder / ("memory.limit_in_bytes" if line else "memory.max")).write_text("1200000000")
-    except OSError as error:
-        if folder.exists():
-            _remove(folder)
-        pytest.skip(f"no control group can be made here: {error}")
-    yield folder
-    _remove(folder)
-
-
-def _remove(folder: Path, seconds: float = 30.0) -> None:
-    """Remove a control group; a process that was killed stays in it until the kernel has taken back its memory."""
-    until = time.monotonic() + seconds
-    while True:
-        for pid in (folder / "cgroup.procs").read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        try:
-            return folder.rmdir()
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
+        with control_group(1_200_000_000) as folder:
+            yield folder
+    except NoControlGroup as error:
+        pytest.skip(str(error))
 
 
 GREEDY = textwrap.dedent("""
@@ -127,7 +103,7 @@ def test_a_partition_whose_worker_was_killed_for_want_of_memory_is_tried_again(t
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [2] * 6
