@@ -24,7 +24,7 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.checkpoints.layout import Layout
+from model.checkpoints.layout import Layout, whole_shape_of
 from model.config import Precision
 from model.data.batches import Batch
 from model.formats.foreign import Foreign
@@ -36,6 +36,7 @@ from model.learning.whole_weights import WholeWeights
 from model.network.tensor import TensorParallel, share_of
 from model.network.transformer import Transformer
 from model.network.ulysses import Sharing
+from model.pipelining import Elsewhere, Pipeline, Stage, features, module_of, of_all_stages, told_by_stages
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REDUCE_BUCKET = 200_000_000
@@ -71,9 +72,10 @@ class Engine:
         recompute: bool = False,
         grid: Grid | None = None,
     ) -> None:
-        """``grid``: how the processes share the work; None: each has sequences of its own, and nothing else.
+        """What cannot be combined is told by ``model.fit.check``, and not looked at again here.
 
-        What cannot be combined is told by ``model.fit.check``, and not looked at again here.
+        ``grid``: how the processes share the work; None: each has sequences of its own, and nothing else. Where it
+        has stages, ``network`` and ``optimizer`` are of this process's (see ``model.pipelining.keep_stage``).
         """
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(optimizer).__name__} is not known to compute the same on pieces of weights")
@@ -86,6 +88,7 @@ class Engine:
         self.grid = grid or Grid()
         self._sharing = Sharing(self.grid.sequence) if self.grid.sequence.size > 1 else None
         self._tensor = TensorParallel(self.grid.tensor)
+        stage = None
         if isinstance(network, Transformer):  # others are refused before (``model.worker``)
             if self.grid.tensor.size > 1:
                 self._tensor.apply(network)
@@ -93,17 +96,23 @@ class Engine:
                 self._sharing.apply(network)
             if recompute:
                 recompute_activations(network)
+            if self.grid.pipeline.size > 1:
+                stage = Stage(network, self.grid.pipeline)
         self._trainable = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         largest = sum(weight.numel() for weight in self._trainable.values())
         self._deepspeed, *_ = deepspeed.initialize(
-            model=network, optimizer=optimizer, config=_configuration(zero_stage, offload, clip_norm, largest),
-            mpu=ForDeepSpeed(self.grid),
-        )  # fmt: skip
-        self.network: nn.Module = self._deepspeed.module
+            model=network if stage is None else module_of(stage, self.grid),
+            optimizer=optimizer,
+            config=_configuration(zero_stage, offload, clip_norm, largest),
+            mpu=ForDeepSpeed(self.grid) if stage is None else None,  # a pipeline brings its own
+        )
+        self.network: nn.Module = network
         self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.grid.replicas.rank)
         self.device = torch.device(self._deepspeed.device)
+        self._pipeline = None if stage is None else Pipeline(self._deepspeed, stage, self.grid, self.device)
         if isinstance(optimizer, WholeWeights) and zero_stage > 0:
             optimizer.layout = {id(flat): self.layout.held_in(flat) for flat in self.layout.flat_tensors()}
+            optimizer.holders = self.grid.replicas
         if precision == "fp16":
             self._deepspeed.optimizer.loss_scaler = DynamicLossScaler(
                 init_scale=2.0**16, scale_window=1000, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False,
@@ -132,7 +141,10 @@ class Engine:
         norm_of = (lambda: self._deepspeed.optimizer._global_grad_norm) if norm is None else (lambda: norm)
         beyond = losses["loss"] > largest.loss
         self.optimizer.left_out = lambda: beyond or float(norm_of()) > largest.grad_norm
-        self._deepspeed.step()
+        if self._pipeline is None:
+            self._deepspeed.step()
+        else:
+            self._pipeline.step()
         skipped = bool(getattr(self._deepspeed.optimizer, "overflow", False))
         norm = self._deepspeed.get_global_grad_norm() if norm is None else norm
         found = math.inf if skipped or norm is None else float(norm)
@@ -141,33 +153,55 @@ class Engine:
     def backward(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
         """Accumulate the gradient of a step and return its losses; ``step`` follows this with the update."""
         self._deepspeed.train()
-        micro_batches = self._cut(micro_batches)
-        counts = self._summed([[float(n) for n in objective.counts(batch).values()] for batch in micro_batches])
+        batches = self._cut(micro_batches)
+        counts = self._counted(batches, objective)
+        scales = [self.grid.replicas.size / max(count, 1.0) for count in counts.values()]
         sums: list[list[float]] = []
-        for number, batch in enumerate(micro_batches):
-            self._deepspeed.set_gradient_accumulation_boundary(number == len(micro_batches) - 1)
-            with self._precision():
-                terms = objective.losses(self._deepspeed, batch.to(self.device))
-            total = torch.zeros((), device=self.device)
-            for term, count in zip(terms, counts, strict=True):
-                total = total + term.summed * (term.weight * self.grid.replicas.size / max(count, 1.0))
-            self._deepspeed.backward(total, scale_wrt_gas=False)
-            sums.append([float(term.recorded.detach()) for term in terms])
-        names = objective.counts(micro_batches[0])
-        return {n: s / max(c, 1.0) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
+        if self._pipeline is not None:
+            self._pipeline.backward(batches, partial(self._worked, objective, scales, sums))
+        for number, batch in enumerate(batches if self._pipeline is None else []):
+            self._deepspeed.set_gradient_accumulation_boundary(number == len(batches) - 1)
+            self._deepspeed.backward(self._worked(objective, scales, sums, batch), scale_wrt_gas=False)
+        summed = self._summed(sums, len(counts))
+        return {name: total / max(counts[name], 1.0) for name, total in zip(counts, summed, strict=True)}
 
     @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, tuple[float, float]]:
         """Per term, the summed loss and the predictions of all processes' batches; each must give as many."""
         self._deepspeed.eval()
-        micro_batches = self._cut(micro_batches)
-        counts = self._summed([[float(n) for n in objective.counts(batch).values()] for batch in micro_batches])
-        sums = []
-        for batch in micro_batches:
-            with self._precision():
-                sums.append([float(term.recorded) for term in objective.losses(self._deepspeed, batch.to(self.device))])
-        names = objective.counts(micro_batches[0])
-        return {n: (s, c) for n, s, c in zip(names, self._summed(sums), counts, strict=True)}
+        batches = self._cut(micro_batches)
+        counts = self._counted(batches, objective)
+        sums: list[list[float]] = []
+        work = partial(self._worked, objective, [0.0] * len(counts), sums)
+        if self._pipeline is not None:
+            self._pipeline.evaluate(batches, work)
+        for batch in batches if self._pipeline is None else []:
+            work(batch)
+        return {n: (s, counts[n]) for n, s in zip(counts, self._summed(sums, len(counts)), strict=True)}
+
+    def _worked(self, objective: Objective, scales: Sequence[float], sums: list[list[float]], batch: Batch) -> Tensor:
+        """What this process makes of a batch: what is to be made small, a scalar, or what the next stage goes on with.
+
+        The first is the sum of the terms, each times its weight and scale; the terms by themselves are added to
+        ``sums``.
+        """
+        batch = batch.to(self.device)
+        with self._precision():
+            if self._pipeline is not None and not self._pipeline.stage.last:
+                return features(self._pipeline.stage.network, batch)
+            terms = objective.losses(self._deepspeed if self._pipeline is None else self.network, batch)
+        total = torch.zeros((), device=self.device)
+        for term, scale in zip(terms, scales, strict=True):
+            total = total + term.summed * (term.weight * scale)
+        sums.append([float(term.recorded.detach()) for term in terms])
+        return total
+
+    def _counted(self, batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
+        """Per term, the predictions of all processes' batches."""
+        rows = [objective.counts(batch) for batch in batches]
+        judges = self._pipeline is None or self._pipeline.stage.last
+        mine = [[float(count) for count in row.values()] for row in rows] if judges else []
+        return dict(zip(rows[0], self._summed(mine, len(rows[0])), strict=True))
 
     @property
     def scaler(self) -> DynamicLossScaler | None:
@@ -199,10 +233,10 @@ class Engine:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast)
 
-    def _summed(self, rows: Sequence[Sequence[float]]) -> list[float]:
-        """Column sums over all rows of all processes that see different positions, in float64."""
-        total = torch.tensor(rows, dtype=torch.float64, device=self.device).sum(0)
-        return [float(value) for value in self.grid.replicas.add(total)]
+    def _summed(self, rows: Sequence[Sequence[float]], columns: int) -> list[float]:
+        """Column sums over all rows of all processes that judge different positions, in float64."""
+        total = torch.tensor(rows, dtype=torch.float64, device=self.device).view(-1, columns).sum(0)
+        return [float(value) for value in self.grid.pipeline.add(self.grid.replicas.add(total))]
 
     # ---- what is kept ----
 
@@ -216,7 +250,12 @@ class Engine:
                 with gathered:
                     whole = self._tensor.whole(weight, weight.detach())
                     found[name] = whole.to("cpu", torch.float32, copy=True)
-        return found
+        return of_all_stages(found, self.grid.pipeline, self.device)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all trainable weights, whole. All processes must call it."""
+        own = {name: whole_shape_of(weight) for name, weight in self._trainable.items()}
+        return {name: shape for part in told_by_stages(own, self.grid.pipeline) for name, shape in part.items()}
 
     def gradients(self) -> dict[str, Tensor]:
         """The whole gradient, between ``backward`` and ``step``. All processes must call it."""
@@ -224,7 +263,8 @@ class Engine:
 
         whole = self._tensor.whole
         gradients = {name: (weight, safe_get_full_grad(weight)) for name, weight in self._trainable.items()}
-        return {name: whole(*pair).detach().clone() for name, pair in gradients.items()}
+        found = {name: whole(*pair).detach().clone() for name, pair in gradients.items()}
+        return of_all_stages(found, self.grid.pipeline, self.device)
 
 
 def recompute_activations(network: Transformer) -> None:
@@ -233,7 +273,8 @@ def recompute_activations(network: Transformer) -> None:
     T. Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
     """
     for layer in network.model.layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        if not isinstance(layer, Elsewhere):
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int) -> dict[str, Any]:

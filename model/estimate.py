@@ -17,6 +17,7 @@ from typing import Any
 
 from model.config import ModelConfig, Precision
 from model.learning.optimizer_config import OptimizerConfig
+from model.stages import blocks_of_stages
 
 PLUMBING = "what is foretold has no influence on what happens"
 
@@ -66,10 +67,12 @@ class Estimate:
     flops: float
     """Floating-point operations of the whole run."""
     processes: int
+    busy: float = 1.0
+    """Share of the time in which a process of a pipeline has a micro-batch to work on."""
 
     def seconds(self, peak: float, utilization: float) -> float:
         """On all processes together, each (or on a CPU: all of them) with ``peak`` operations a second."""
-        return self.flops / (peak * utilization)
+        return self.flops / (peak * utilization * self.busy)
 
     def as_json(self, precision: Precision) -> dict[str, Any]:
         """With the time on this machine and on GPUs (one for each process)."""
@@ -84,26 +87,85 @@ class Estimate:
         return {name: self.seconds(peak * self.processes, GPU_UTILIZATION) for name, peak in peaks.items()}
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What of a network a process works on: all, or a stage of a pipeline."""
+
+    weights: float
+    """That are trained here,"""
+    hidden: float
+    """those of them in matrices inside the network,"""
+    borrowed: float
+    """and those of a tied output layer that another stage trains."""
+    blocks: int
+    in_flight: int
+    """Micro-batches whose activations are kept at a time, at most."""
+    features: int
+    """Copies of the features between stages for each of them: received, worked on, sent."""
+    judges: bool
+    """Whether it has the output layer."""
+
+
 def estimate(
     shape: ModelConfig, vocabulary: int, tokens: int, precision: Precision, optimizer: OptimizerConfig, run: Any,
+    batch_tokens: int | None = None,
 ) -> Estimate:  # fmt: skip
-    """Of training on ``tokens`` positions. ``run``: a step's resources (or ``model.request.Run``)."""
-    parameters = shape.parameters(vocabulary)
-    held = _held(shape, vocabulary, run)
-    weights = _FLOAT * held
-    share = weights * run.tensor_processes / run.processes if run.zero_stage else weights
-    bucket = _FLOAT * min(_BUCKET, held)
-    moments = share * _moments(optimizer, shape.hidden_parameters / parameters)
+    """Of training on ``tokens`` positions. ``run``: a step's resources (or ``model.request.Run``).
+
+    Memory is that of the process that needs most. ``batch_tokens``: of a step, by which it is known how long
+    the processes of a pipeline wait for each other.
+    """
+    needed = [_memory(part, shape, vocabulary, precision, optimizer, run) for part in _parts(shape, vocabulary, run)]
+    memory, stages = max(needed, key=lambda memory: sum(memory.values())), run.pipeline_processes
+    busy = 1.0
+    if batch_tokens is not None and stages > 1:
+        sequences = math.ceil(batch_tokens / shape.context / (run.processes / stages))
+        flowing = math.ceil(sequences / run.micro_batch_sequences)
+        busy = flowing / (flowing + stages - 1)
+    flops = tokens * shape.flops_per_token(vocabulary)
+    return Estimate(shape.parameters(vocabulary), memory, flops, run.processes, busy)
+
+
+def _parts(shape: ModelConfig, vocabulary: int, run: Any) -> list[_Part]:
+    """The parts of a network: one for each stage."""
+    parameters, stages = shape.parameters(vocabulary), run.pipeline_processes
+    if stages == 1:
+        held, hidden = _held(shape, vocabulary, run), shape.hidden_parameters / run.tensor_processes
+        return [_Part(held, hidden, 0, shape.layers, 1, 0, True)]
+    table, hidden = vocabulary * shape.width, shape.hidden_parameters / shape.layers
+    around = shape.model_copy(update={"layers": 0}).parameters(vocabulary)
+    block = (parameters - around) / shape.layers
+    output = 0 if shape.tied_embeddings else table
+    before = table + shape.context * shape.width * (shape.positions == "learned")
+    made = []
+    for stage, blocks in enumerate(blocks_of_stages(shape, vocabulary, stages)):
+        first, last = stage == 0, stage == stages - 1
+        weights = len(blocks) * block + first * before + last * (around - before)
+        borrowed = table - output if last else 0
+        copies = 2 * (not first) + (not last)
+        made.append(_Part(weights, len(blocks) * hidden, borrowed, len(blocks), stages - stage, copies, last))
+    return made
+
+
+def _memory(
+    part: _Part, shape: ModelConfig, vocabulary: int, precision: Precision, optimizer: OptimizerConfig, run: Any
+) -> dict[str, float]:
+    """Bytes of a process that works on a part."""
+    weights = _FLOAT * part.weights
+    share = weights * run.pipeline_processes * run.tensor_processes / run.processes if run.zero_stage else weights
+    bucket = _FLOAT * min(_BUCKET, part.weights)
+    moments = share * _moments(optimizer, part.hidden / part.weights)
+    borrowed = _FLOAT * part.borrowed
     memory = {
         # Stages 1 and 2 optimise a flat copy of this process's share beside the weights; stage 3 has shares alone.
-        "weights": {0: weights, 1: weights + share, 2: weights + share, 3: 2 * share}[run.zero_stage],
-        "gradients": {0: weights, 1: weights + bucket, 2: share + bucket, 3: share + bucket}[run.zero_stage],
+        "weights": {0: weights, 1: weights + share, 2: weights + share, 3: 2 * share}[run.zero_stage] + borrowed,
+        "gradients": {0: weights, 1: weights + bucket, 2: share + bucket, 3: share + bucket}[run.zero_stage] + borrowed,
         "optimizer": moments,
-        "activations": activations(shape, vocabulary, precision, run),
+        "activations": _activations(part, shape, vocabulary, precision, run),
     }
     if run.offload == "cpu":
         memory |= {"weights": memory["weights"] - share, "optimizer": 0.0, "host": 2 * share + moments}
-    return Estimate(parameters, memory, tokens * shape.flops_per_token(vocabulary), run.processes)
+    return memory
 
 
 def _held(shape: ModelConfig, vocabulary: int, run: Any) -> float:
@@ -119,8 +181,8 @@ def _moments(optimizer: OptimizerConfig, hidden: float) -> float:
     return kept + (optimizer.average_tokens is not None)
 
 
-def activations(shape: ModelConfig, vocabulary: int, precision: Precision, run: Any) -> float:
-    """Bytes that the forward pass keeps of a micro-batch for the backward pass.
+def _activations(part: _Part, shape: ModelConfig, vocabulary: int, precision: Precision, run: Any) -> float:
+    """Bytes that forward passes keep for backward passes.
 
     Counted from what PyTorch saves of each operation: both norms' inputs and outputs, queries, keys
     and values (repeated for each query head), attention's output before and after it is put in
@@ -132,9 +194,11 @@ def activations(shape: ModelConfig, vocabulary: int, precision: Precision, run: 
     stream, heads = shape.width, shape.heads * shape.head_features / parts
     inner = (4 if shape.activation == "swiglu" else 2) * shape.inner_features / parts
     layer = positions * (2 * stream * _FLOAT + (2 * stream + 5 * heads + inner) * size)
-    kept = shape.layers * (positions * stream * _FLOAT if run.recompute else layer)
+    kept = part.blocks * (positions * stream * _FLOAT if run.recompute else layer)
     table_gradient = _FLOAT * vocabulary * stream / parts  # the output layer's, which is worked out with the loss
-    return kept + (layer if run.recompute else 0.0) + 2 * _FLOAT * _LOGITS + table_gradient
+    judging = 2 * _FLOAT * _LOGITS + table_gradient if part.judges else 0.0
+    between = part.features * positions * stream * _FLOAT
+    return part.in_flight * (kept + between) + (layer if run.recompute else 0.0) + judging
 
 
 def _peak(gpu: Gpu, precision: Precision) -> float:

@@ -24,6 +24,8 @@ class Spread(Protocol):
     def sequence_processes(self) -> int: ...
     @property
     def tensor_processes(self) -> int: ...
+    @property
+    def pipeline_processes(self) -> int: ...
 
 
 def check(
@@ -49,6 +51,8 @@ def check(
         _check_sharing(run, shape, context, sentence_pairs)
     if run.tensor_processes > 1:
         _check_tensor(run, optimizer, shape, adapter)
+    if run.pipeline_processes > 1:
+        _check_stages(run, shape)
 
 
 def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, sentence_pairs: bool) -> None:
@@ -84,3 +88,24 @@ def _check_tensor(run: Spread, optimizer: str, shape: ModelConfig | None, adapte
     for name, heads in (("heads", shape.heads), ("kv_heads", shape.key_value_heads)):
         if heads % size:
             raise ValueError(f"{name} {heads} cannot be shared by tensor_processes {size}: make it a multiple")
+
+
+def _check_stages(run: Spread, shape: ModelConfig | None) -> None:
+    stages = run.pipeline_processes
+    if run.processes % stages:
+        raise ValueError(f"processes {run.processes} is not a multiple of pipeline_processes {stages}: make it one")
+    if run.zero_stage > 1:
+        raise ValueError(
+            f"zero_stage {run.zero_stage} cuts gradients before a pipeline has added them up: use zero_stage 0 or 1 "
+            "with pipeline_processes"
+        )
+    if run.sequence_processes > 1:
+        raise ValueError("sequence_processes and pipeline_processes do not go together: leave one of them at 1")
+    if run.tensor_processes > 1:
+        raise ValueError("tensor_processes and pipeline_processes do not go together: leave one of them at 1")
+    if run.offload == "cpu":
+        raise ValueError("offload: cpu does not go with pipeline_processes: leave it out")
+    if shape is not None and shape.layers < stages:
+        raise ValueError(
+            f"pipeline_processes {stages} is more than the model's layers {shape.layers}: each stage needs one"
+        )

@@ -109,6 +109,7 @@ class Run(Frozen):
     offload: Literal["none", "cpu"] = "none"
     sequence_processes: int = Field(1, ge=1)
     tensor_processes: int = Field(1, ge=1)
+    pipeline_processes: int = Field(1, ge=1)
     recompute: bool = False
     micro_batch_sequences: int = Field(8, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"

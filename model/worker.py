@@ -188,12 +188,14 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     from model.fit import check
     from model.grid import Grid
     from model.learning.optimizers import make_optimizer
+    from model.pipelining import keep_stage
 
     run = request.run
-    if isinstance(network, Foreign) and (run.sequence_processes > 1 or run.tensor_processes > 1 or run.recompute):
+    own_alone = run.sequence_processes, run.tensor_processes, run.pipeline_processes
+    if isinstance(network, Foreign) and (max(own_alone) > 1 or run.recompute):
         raise UserError(
-            "resources: sequence_processes, tensor_processes and recompute know our own network alone, and this model "
-            "is run as transformers has it: leave them out"
+            "resources: sequence_processes, tensor_processes, pipeline_processes and recompute know our own network "
+            "alone, and this model is run as transformers has it: leave them out"
         )
     shape = network.shape if isinstance(network, Transformer) else None
     try:
@@ -203,11 +205,14 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"resources: {error}") from error
+    grid = Grid(pipeline=run.pipeline_processes, sequence=run.sequence_processes, tensor=run.tensor_processes)
+    if run.pipeline_processes > 1:
+        assert isinstance(network, Transformer), "others are refused above"
+        keep_stage(network, grid.pipeline)
     optimizer = make_optimizer(network, request.optimizer.for_batch(request.batch_tokens), request.batch_tokens)
     engine = Engine(
         network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm,
-        offload=run.offload, recompute=run.recompute,
-        grid=Grid(sequence=run.sequence_processes, tensor=run.tensor_processes),
+        offload=run.offload, recompute=run.recompute, grid=grid,
     )  # fmt: skip
     if saved:
         restore(engine, saved.parts, saved.about.numbers)
@@ -252,7 +257,6 @@ def _run_loop(
 
 def _publisher(request: Request, engine: Engine, vocabulary: int) -> Any:
     """What writes models on the way; None where nobody wants any."""
-    from model.checkpoints.layout import whole_shape_of
     from model.checkpoints.publishing import Publisher
 
     run = request.run
@@ -264,9 +268,8 @@ def _publisher(request: Request, engine: Engine, vocabulary: int) -> Any:
         if run.published_with is not None:
             shutil.copytree(run.published_with, folder, dirs_exist_ok=True)
 
-    shapes = {name: whole_shape_of(weight) for name, weight in engine.layout.trainable.items()}
     every = math.ceil(run.publish_every / request.batch_tokens)
-    return Publisher(run.scratch, every, request.batch_tokens, shapes, write)
+    return Publisher(run.scratch, every, request.batch_tokens, engine.shapes(), write)
 
 
 def write_result(request: Request, output: Path, weights: dict[str, torch.Tensor], vocabulary: int) -> None:

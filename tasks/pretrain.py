@@ -155,7 +155,9 @@ class Pretrain(Task):
         vocabulary = getattr(trained, "vocab_size", None)
         if self.model is None or vocabulary is None:
             return None
-        found = estimate(self.model, vocabulary, self.tokens, self.precision, self.optimizer, resources)
+        found = estimate(
+            self.model, vocabulary, self.tokens, self.precision, self.optimizer, resources, self.batch_tokens
+        )
         described = found.as_json(self.precision)
         return described, said(described)
 

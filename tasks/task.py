@@ -131,6 +131,9 @@ class Resources(Settings):
     tensor_processes: int = Field(1, ge=1)
     """Training processes that share every matrix of the network (tensor parallelism), for networks too large for one;
     best on one host, as they talk in every layer."""
+    pipeline_processes: int = Field(1, ge=1)
+    """Stages of a pipeline: each has some of the network's blocks, on training processes of its own, and
+    micro-batches flow through them. Keeps all busy where a step has several times as many micro-batches."""
     recompute: bool = False
     """Whether activations are computed again in the backward pass instead of kept: about a third slower, far less
     memory (activation checkpointing)."""

@@ -30,6 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "ZeRO 1, offload: cpu": {"zero_stage": 1, "offload": "cpu"},
     "ZeRO 1, recompute": {"zero_stage": 1, "recompute": True},
     "ZeRO 1, sequence_processes: 2": {"zero_stage": 1, "sequence_processes": 2},
+    "ZeRO 1, pipeline_processes: 2": {"zero_stage": 1, "pipeline_processes": 2},
 }
 
 
@@ -81,15 +82,17 @@ def main(way: dict[str, Any], output: Path) -> None:
     from model.learning.objectives import NextToken
     from model.learning.optimizers import make_optimizer
     from model.network.transformer import Transformer
+    from model.pipelining import keep_stage
     from model.worker import join_process_group
 
     join_process_group("cpu")
     before = _status("VmRSS")
     network = Transformer(SHAPE, VOCABULARY)
-    spread = {name: value for name, value in way.items() if name not in ("zero_stage", "sequence_processes")}
-    grid = Grid(sequence=way.get("sequence_processes", 1))
+    grid = Grid(pipeline=way.pop("pipeline_processes", 1), sequence=way.pop("sequence_processes", 1))
+    if grid.pipeline.size > 1:
+        keep_stage(network, grid.pipeline)
     optimizer = make_optimizer(network, OptimizerConfig(), SEQUENCES * SHAPE.context)
-    engine = Engine(network, optimizer, way["zero_stage"], "fp32", 1.0, grid=grid, **spread)
+    engine = Engine(network, optimizer, way.pop("zero_stage"), "fp32", 1.0, grid=grid, **way)
     del network
     positions = torch.arange(SHAPE.context).expand(SEQUENCES, -1)
     tokens = positions % VOCABULARY

@@ -70,7 +70,7 @@ def part_of(engine: Engine, copies: HostCopies) -> Part:
 
 
 def _own_range(engine: Engine, flat: Tensor) -> range:
-    """What of a flat tensor this process keeps: all, or its share where every process has the same."""
+    """What of a flat tensor this process keeps: all, or its share where others have the same."""
     if engine.layout.cut:
         return range(flat.numel())
     size, same = flat.numel(), engine.grid.replicas

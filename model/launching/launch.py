@@ -82,6 +82,7 @@ def run_of(place: Place) -> Run:
         offload=resources.offload,
         sequence_processes=resources.sequence_processes,
         tensor_processes=resources.tensor_processes,
+        pipeline_processes=resources.pipeline_processes,
         recompute=resources.recompute,
         micro_batch_sequences=resources.micro_batch_sequences,
         device=resources.device,

@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from model.grid import Group
+
 
 @dataclass(frozen=True)
 class Held:
@@ -44,6 +46,8 @@ class WholeWeights(torch.optim.Optimizer):
     layout: dict[int, list[Held]] | None = None
     """By the id of a parameter, the weights that it holds pieces of, the same list on every process; None where
     parameters are the weights themselves."""
+    holders: Group | None = None
+    """The processes that hold the pieces."""
     left_out: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the step that was asked for is not to be made."""
 
@@ -71,12 +75,11 @@ class WholeWeights(torch.optim.Optimizer):
         return self.layout[id(flat)]
 
     def _summed(self, values: Tensor) -> Tensor:
-        """Over all processes, where weights are cut."""
-        if self.layout is None:
+        """Over the processes that hold pieces, where weights are cut."""
+        if self.layout is None or self.holders is None or self.holders.size == 1:
             return values
         moved = values.cuda() if dist.get_backend() == "nccl" else values
-        dist.all_reduce(moved)
-        return moved.to(values.device)
+        return self.holders.add(moved).to(values.device)
 
 
 class Lamb(WholeWeights):

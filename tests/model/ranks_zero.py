@@ -121,7 +121,7 @@ def train(built: Engine, start: int, stop: int) -> list[float]:
 
 def largest_error(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> float:
     assert found.keys() == wanted.keys()
-    return max(float((found[name] - wanted[name]).norm() / wanted[name].norm()) for name in wanted)
+    return max(float((found[name] - wanted[name]).norm() / wanted[name].norm().clamp(1e-30)) for name in wanted)
 
 
 def compared(

@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 
 from model.config import ModelConfig
-from model.estimate import GPUS, activations, estimate, said
+from model.estimate import GPUS, estimate, said
 from model.learning.optimizer_config import OptimizerConfig
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=2, width=64, heads=4, context=32, feed_forward=128)
 VOCABULARY = 1_000
 WEIGHTS = 4 * SHAPE.parameters(VOCABULARY)
+
+
+def activations(shape: ModelConfig, **given: object) -> float:
+    """Of one of two processes, without a vocabulary."""
+    return estimate(shape, 0, 1, "fp32", OptimizerConfig(), Resources(processes=2, **given)).memory["activations"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,7 @@ def test_offload_moves_what_is_optimised_to_the_host() -> None:
 
 def test_activations_shrink_with_recomputing_and_sharing() -> None:
     def of(**given: object) -> float:
-        return activations(SHAPE.model_copy(update={"layers": 24}), 0, "fp32", Resources(processes=2, **given))
+        return activations(SHAPE.model_copy(update={"layers": 24}), **given)
 
     fixed = 2 * 4 * 2**20
     assert of(recompute=True) - fixed < (of() - fixed) / 4
@@ -59,7 +64,7 @@ def test_tensor_processes_have_parts_of_matrices_and_of_what_they_give() -> None
     assert memory["optimizer"] == pytest.approx(held)
 
     def of(parts: int) -> float:
-        return activations(SHAPE, 0, "fp32", Resources(processes=2, tensor_processes=parts))
+        return activations(SHAPE, tensor_processes=parts)
 
     in_parts = 2 * 8 * 32 * 4 * (5 * 64 + 4 * 128)  # layers x positions x bytes x features of heads, and inner ones
     assert of(1) - of(2) == pytest.approx(in_parts / 2)
@@ -87,3 +92,31 @@ def test_it_is_said_in_one_line() -> None:
     assert "(weights 1.17 MB, gradients 1.17 MB, optimizer 585 kB, activations " in line
     assert " here, " in line
     assert "\n" not in line
+
+
+def test_a_process_of_a_pipeline_has_the_weights_of_its_stage() -> None:
+    """The last of two stages: one of two layers, the norm, and the first's embedding, ZeRO 1 over two processes."""
+    shape = SHAPE.model_copy(update={"tied_embeddings": True})
+    alone = estimate(shape, VOCABULARY, 1_000, "fp32", OptimizerConfig(), Resources())
+    found = estimate(
+        shape, VOCABULARY, 1_000, "fp32", OptimizerConfig(), Resources(processes=4, pipeline_processes=2), 32 * 48
+    )
+    table, norm = 4 * VOCABULARY * SHAPE.width, 4 * SHAPE.width
+    last = (4 * shape.parameters(VOCABULARY) - table - norm) / 2 + norm
+    assert found.memory["weights"] == pytest.approx(last * 1.5 + table)
+    assert found.memory["gradients"] == pytest.approx(last * 2 + table)
+    assert found.memory["optimizer"] == pytest.approx(last)
+    assert found.parameters == alone.parameters
+    # 48 sequences are 3 micro-batches of each of the two pipelines: 4 steps of which one is waited through.
+    assert found.seconds(1e12, 0.5) == pytest.approx(alone.seconds(1e12, 0.5) * 4 / 3)
+
+
+def test_the_first_stage_keeps_activations_of_several_micro_batches() -> None:
+    shape = SHAPE.model_copy(update={"layers": 24, "tied_embeddings": False})
+    sizes = [
+        estimate(shape, 2, 1, "fp32", OptimizerConfig(), Resources(processes=4, pipeline_processes=stages)).memory
+        for stages in (1, 2, 4)
+    ]
+    # Half the layers for two micro-batches, a quarter for four: about as much as all for one.
+    assert all(0.9 < memory["activations"] / (sizes[0]["activations"] - 2 * 4 * 2**20) < 1.2 for memory in sizes[1:])
+    assert sizes[2]["weights"] < sizes[0]["weights"]

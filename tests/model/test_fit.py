@@ -11,6 +11,7 @@ from model.fit import check
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=1, width=24, heads=6, context=64)
+DEEP = SHAPE.model_copy(update={"layers": 4})
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,21 @@ SHAPE = ModelConfig(layers=1, width=24, heads=6, context=64)
         ({"processes": 2, "tensor_processes": 2, "sequence_processes": 2}, {}, "leave one of them at 1"),
         ({"processes": 2, "tensor_processes": 2}, {"optimizer": "muon"}, "use adamw or lion"),
         ({"processes": 2, "tensor_processes": 2}, {"adapter": True}, "method full"),
+        ({"processes": 3, "pipeline_processes": 2}, {}, "processes 3 is not a multiple of pipeline_processes 2"),
+        ({"processes": 2, "pipeline_processes": 2}, {}, "pipeline_processes 2 is more than the model's layers 1"),
+        ({"processes": 2, "pipeline_processes": 2, "zero_stage": 2}, {"shape": DEEP}, "use zero_stage 0 or 1"),
+        ({"processes": 2, "pipeline_processes": 2, "zero_stage": 3}, {"shape": None}, "use zero_stage 0 or 1"),
+        ({"processes": 2, "pipeline_processes": 2, "offload": "cpu"}, {"shape": DEEP}, "does not go with pipeline"),
+        (
+            {"processes": 4, "pipeline_processes": 2, "sequence_processes": 2},
+            {"shape": DEEP},
+            "sequence_processes and pipeline_processes do not go together: leave one",
+        ),
+        (
+            {"processes": 4, "pipeline_processes": 2, "tensor_processes": 2},
+            {"shape": DEEP},
+            "tensor_processes and pipeline_processes do not go together: leave one",
+        ),
         ({"processes": 3, "hosts": {"launcher": "join", "count": 2, "folder": "f", "address": "a"}}, {}, "by 2 hosts"),
     ],
 )
@@ -52,3 +68,5 @@ def test_keys_and_values_are_not_cut_finer_than_heads() -> None:
 def test_what_works_is_let_through() -> None:
     check(Resources(processes=4, sequence_processes=2, offload="cpu", recompute=True), "bf16", "adamw", SHAPE, 64)
     check(Resources(processes=4, tensor_processes=2, offload="cpu", recompute=True), "fp16", "lion", SHAPE, 64)
+    pipeline = Resources(processes=4, pipeline_processes=2, recompute=True)
+    check(pipeline, "fp16", "muon", DEEP, 64, sentence_pairs=True)
