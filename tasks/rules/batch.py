@@ -129,6 +129,11 @@ class Batch:
         """Characters of every chunk."""
         return self._spaced.characters(*self._spaced.chunks)
 
+    def has_chunks_longer_than(self, most: int) -> bool:
+        """Whether there may be chunks of more characters; bytes are counted, which is quicker."""
+        starts, ends = self._spaced.chunks
+        return bool(((ends - starts) > most).any())
+
     @cached_property
     def printed(self) -> np.ndarray:
         """Characters of each text that are not white space."""

@@ -135,9 +135,8 @@ class JudgedLines:
         """Lines that are no fragments."""
         batch, lines = self.batch, self.batch.lines
         complete = (batch.words_of_lines >= self.rule.min_words_in_line) & lines.printed
-        longest = batch.chunk_lengths > self.rule.max_word_length
-        if longest.any():
-            complete &= batch.per_line(longest) == 0
+        if batch.has_chunks_longer_than(self.rule.max_word_length):
+            complete &= batch.per_line(batch.chunk_lengths > self.rule.max_word_length) == 0
         if not self.rule.terminal_punctuation:
             return complete
         unspaced = batch.is_unspaced[lines.documents]

@@ -31,14 +31,23 @@ def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
     return raised[0], raised[1]
 
 
-def spellings(words: Sequence[str]) -> np.ndarray:
-    """Σ_k c_k B^k over each word's characters, c_k a random number for the k-th; uint64."""
-    codes = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    raised, lowered = powers(len(codes))
-    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(codes + BASE) * raised[: len(codes)])])
-    ends = np.cumsum([len(word) for word in words], dtype=np.int64)
-    starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
-    return (running[ends] - running[starts]) * lowered[starts]
+def code_points_of(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The code points of texts, one behind the other (uint32); where each text begins, and the end (int64)."""
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return codes, np.cumsum([0, *map(len, texts)], dtype=np.int64)
+
+
+class Spelling:
+    """Hashes of parts of a row of numbers: Σ_k c_k B^k over a part, c_k a random number for its k-th; uint64."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        raised, self._lowered = powers(len(codes) + 1)
+        self._running = np.zeros(len(codes) + 1, np.uint64)
+        np.cumsum(mixed(codes + BASE) * raised[: len(codes)], out=self._running[1:])
+
+    def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """The hash of each part from a start up to an end."""
+        return (self._running.take(ends) - self._running.take(starts)) * self._lowered.take(starts)
 
 
 class Table:
@@ -92,37 +101,43 @@ def repeats(codes: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     ``bounds``: where each segment begins, and the end.
     """
-    own = codes ^ np.repeat(mixed(np.arange(len(bounds) - 1, dtype=np.uint64) + _SEGMENTS), np.diff(bounds))
-    # Codes whose last bits are replaced by their places are sorted in one go, and several times as fast as places
-    # by their codes.
-    bits = np.uint64(max(1, len(own).bit_length()))
-    order = np.sort(own >> bits << bits | np.arange(len(own), dtype=np.uint64))
-    same = np.flatnonzero((order[1:] ^ order[:-1]) >> bits == 0)
-    places = (order & np.uint64((1 << int(bits)) - 1)).view(np.int64)
-    if (own[places[same]] != own[places[same + 1]]).any():  # two that differ in the last bits alone: about never
-        places = np.argsort(own, kind="stable")
-        same = np.flatnonzero(own[places[1:]] == own[places[:-1]])
-    begins = np.ones(len(same), dtype=bool)
-    begins[1:] = same[1:] != same[:-1] + 1
-    leader = same[np.flatnonzero(begins)][np.cumsum(begins.astype(np.int64)) - 1]
-    again, first = places[same + 1], places[leader]
-    ascending = np.argsort(again)
-    return again[ascending], first[ascending]
+    # Every code writes its place into a slot, the first of a segment last. Who finds its own code there has found the
+    # first of its kind; codes that another one has kept from their slot try again elsewhere.
+    first, places = np.arange(len(codes)), np.arange(len(codes))
+    their_bounds, turn = bounds, codes
+    table = np.empty(_SLOTS_PER_REPEAT * len(codes), dtype=np.int64)
+    while len(places):
+        slots = _slots(turn, their_bounds, _SLOTS_PER_REPEAT)
+        table[slots[::-1]] = places[::-1]
+        leaders = table.take(slots)
+        astray = (codes.take(leaders) != codes.take(places)).nonzero()[0]
+        first[places] = leaders
+        places = places.take(astray)
+        their_bounds = np.searchsorted(places, bounds)
+        turn = mixed(turn.take(astray))
+    again = (first != np.arange(len(codes))).nonzero()[0]
+    return again, first.take(again)
 
 
 def counts_at_least(codes: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """How often each code (uint64) occurs in its segment, or more often: those that share a slot count together.
-
-    Every segment has a part of the table to itself, so that look-ups stay within a processor's innermost cache.
-    """
-    sizes = np.diff(bounds).astype(np.uint64) * _SLOTS_PER_CODE
-    counts = np.diff(bounds)
-    begins = np.repeat(bounds[:-1].astype(np.uint64) * _SLOTS_PER_CODE, counts)
-    slots = (((codes >> _HALF) * np.repeat(sizes, counts) >> _HALF) + begins).view(np.int64)
+    """How often each code (uint64) occurs in its segment, or more often: those that share a slot count together."""
+    slots = _slots(codes, bounds, _SLOTS_PER_COUNT)
     return np.bincount(slots).take(slots)
 
 
-_SEGMENTS = np.uint64(1 << 50) + BASE
-"""Keeps the numbers of segments apart from those that codes were made of."""
-_SLOTS_PER_CODE = np.uint64(4)
+def _slots(codes: np.ndarray, bounds: np.ndarray, per_code: int) -> np.ndarray:
+    """A slot of a table for each code, by its upper half; int64.
+
+    Every segment has a part of the table to itself, so that look-ups stay within a processor's innermost cache.
+    """
+    counts = np.diff(bounds)
+    sizes, begins = (values.astype(np.uint64) * np.uint64(per_code) for values in (counts, bounds[:-1]))
+    made = codes >> _HALF
+    made *= np.repeat(sizes, counts)
+    made >>= _HALF
+    made += np.repeat(begins, counts)
+    return made.view(np.int64)
+
+
+_SLOTS_PER_REPEAT, _SLOTS_PER_COUNT = 4, 4
 _HALF = np.uint64(32)

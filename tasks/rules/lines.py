@@ -182,6 +182,14 @@ class Content:
         content = self.bytes.data
         return [str(content[a:b], "utf-8") for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
+    def code_points(self, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The characters of the parts, one behind the other (uint32); where each part's begin, and the end (int64)."""
+        sizes = ends - starts
+        bounds = running(sizes)
+        content = self.bytes.take(np.repeat(starts - bounds[:-1], sizes) + np.arange(bounds[-1]))
+        codes = np.frombuffer(str(content.data, "utf-8").encode("utf-32-le"), dtype=np.uint32)
+        return codes, running((content & 0xC0) != 0x80).take(bounds)
+
     @cached_property
     def lines(self) -> Lines:
         """What newlines separate, blank lines too."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from functools import cache
+from collections.abc import Callable
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -53,24 +54,34 @@ def is_letter(character: str) -> bool:
     return character.isalpha() or (character > "\u02ff" and unicodedata.category(character).startswith("M"))
 
 
-_UNSEEN, _NO_LETTER, _LETTER = range(3)
+class CodeTable:
+    """Code point → small number, as a function says; filled as characters come: there are a million."""
+
+    def __init__(self, function: Callable[[int], int]) -> None:
+        self._function = function
+
+    @cached_property
+    def _seen(self) -> np.ndarray:
+        """0 of a code point that has not come yet, else one more than its number; uint8."""
+        return np.zeros(0x110000, dtype=np.uint8)
+
+    def of(self, codes: np.ndarray) -> np.ndarray:
+        """The number of each code point, below 255; uint8."""
+        found = self._seen.take(codes)
+        if not found.all():
+            for code in np.unique(codes[found == 0]).tolist():
+                self._seen[code] = 1 + self._function(code)
+            found = self._seen.take(codes)
+        found -= 1
+        return found
 
 
-@cache
-def _seen() -> np.ndarray:
-    """Code point → what is known of it; uint8. Filled as characters come: there are a million."""
-    return np.zeros(0x110000, dtype=np.uint8)
+_letters = CodeTable(lambda code: is_letter(chr(code)))
 
 
 def are_letters(codes: np.ndarray) -> np.ndarray:
     """Which code points are letters (see :func:`is_letter`); bool."""
-    table = _seen()
-    found = table.take(codes)
-    if not found.all():
-        for code in np.unique(codes[found == _UNSEEN]).tolist():
-            table[code] = _LETTER if is_letter(chr(code)) else _NO_LETTER
-        found = table.take(codes)
-    return found == _LETTER
+    return _letters.of(codes).view(np.bool_)
 
 
 @cache

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
-from tasks.rules.hashes import Table, spellings
-from tasks.rules.lines import Content
-from tasks.rules.signs import LETTERS_PER_WORD, SENTENCE_ENDS, SYMBOLS, is_letter
+from tasks.rules.columns import Column
+from tasks.rules.hashes import Spelling, Table, code_points_of
+from tasks.rules.lines import Content, running
+from tasks.rules.shapes import Shapes
+from tasks.rules.signs import LETTERS_PER_WORD, SENTENCE_ENDS, SYMBOLS, CodeTable, is_letter
 from tasks.rules.unspaced import script_of, wide_signs
-from tasks.rules.words import split_chunk
 
 MAX_CHUNKS = 1_000_000
 """A vocabulary that holds more distinct chunks is begun afresh (about 300 bytes each)."""
@@ -20,38 +20,6 @@ MAX_CHUNKS = 1_000_000
 SYMBOL, ALPHABETIC, SENTENCE_END, PUNCTUATION, LETTER, WIDE_SIGN = 1, 2, 4, 8, 16, 32
 """Flags of a word: nothing but symbols; has a letter; is a mark that ends sentences; nothing but punctuation;
 is a letter of a script without spaces; is a sign that stands between such letters."""
-
-
-class Column:
-    """Numbers in an array that grows."""
-
-    def __init__(self, dtype: type) -> None:
-        self._values: np.ndarray = np.zeros(1024, dtype=dtype)
-        self._size = 0
-
-    @property
-    def values(self) -> np.ndarray:
-        return self._values[: self._size]
-
-    def extend(self, values: Sequence[float] | np.ndarray) -> None:
-        needed = self._size + len(values)
-        if needed > len(self._values):
-            self._values = np.concatenate([self._values, np.zeros(max(needed, len(self._values)), self._values.dtype)])
-        self._values[self._size : needed] = values
-        self._size = needed
-
-
-class _Numbers(dict[str, int]):
-    """Numbers texts as they come; ``fresh`` are those not looked at yet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fresh: list[str] = []
-
-    def __missing__(self, text: str) -> int:
-        number = self[text] = len(self)
-        self.fresh.append(text)
-        return number
 
 
 class Vocabulary:
@@ -63,7 +31,7 @@ class Vocabulary:
     """
 
     def __init__(self) -> None:
-        self._chunks, self._words = Table(), _Numbers()
+        self._chunks, self._words, self._shapes = Table(), Table(), Shapes()
         self._first, self._count = Column(np.int64), Column(np.int64)
         self._parts, self._word_length = Column(np.int64), Column(np.int64)
         self._flags, self._weight, self._spelling = Column(np.uint8), Column(np.float64), Column(np.uint64)
@@ -76,14 +44,15 @@ class Vocabulary:
         if len(unknown):
             fresh, first, same = np.unique(codes[unknown], return_index=True, return_inverse=True)
             known = len(self._first.values)
-            self._learn(content.strings(starts[unknown[first]], ends[unknown[first]]))
+            self._learn(*content.code_points(starts[unknown[first]], ends[unknown[first]]))
             self._chunks.add(fresh, known + np.arange(len(fresh)))
             numbers[unknown] = known + same
         return numbers
 
     def number_of_word(self, word: str) -> int:
         """The number of a word; -1 if no chunk had it yet."""
-        return self._words.get(word, -1)
+        codes, _ = code_points_of([word])
+        return int(self._words.find(Spelling(codes).of(np.array([0]), np.array([len(codes)])))[0])
 
     def is_full(self) -> bool:
         return len(self._first.values) > MAX_CHUNKS
@@ -96,48 +65,56 @@ class Vocabulary:
     weight = property(lambda self: self._weight.values)
     spelling = property(lambda self: self._spelling.values)
 
-    def _learn(self, chunks: Sequence[str]) -> None:
-        known = len(self._parts.values)
-        parts: list[int] = []
-        counts = []
-        for chunk in chunks:
-            words = split_chunk(chunk)
-            counts.append(len(words))
-            parts.extend(self._words[word] for word in words)
-        self._first.extend(known + np.cumsum([0, *counts[:-1]]))
+    def _learn(self, codes: np.ndarray, bounds: np.ndarray) -> None:
+        """Take in chunks: their code points, one behind the other, and where each begins, and the end."""
+        spelling = Spelling(codes)
+        starts, counts = self._shapes.split(codes, bounds, spelling)
+        ends = np.append(starts[1:], len(codes))
+        spelled = spelling.of(starts, ends)
+        numbers = self._words.find(spelled)
+        unknown = np.flatnonzero(numbers < 0)
+        if len(unknown):
+            fresh, first, same = np.unique(spelled[unknown], return_index=True, return_inverse=True)
+            known = len(self._spelling.values)
+            self._words.add(fresh, known + np.arange(len(fresh)))
+            numbers[unknown] = known + same
+            self._describe(codes, starts[unknown[first]], ends[unknown[first]])
+            self._spelling.extend(fresh)
+        self._first.extend(len(self._parts.values) + running(counts)[:-1])
         self._count.extend(counts)
-        self._parts.extend(parts)
-        words, self._words.fresh = self._words.fresh, []
-        self._word_length.extend([len(word) for word in words])
-        self._spelling.extend(spellings(words))
-        flags = [_flags_of(word) for word in words]
-        self._flags.extend(flags)
-        self._weight.extend([_weight_of(word, flag) for word, flag in zip(words, flags, strict=True)])
+        self._parts.extend(numbers)
+
+    def _describe(self, codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
+        """Measure and classify new words."""
+        lengths = ends - starts
+        within = np.repeat(starts - running(lengths)[:-1], lengths) + np.arange(lengths.sum())
+        flags, begins = _flags.of(codes.take(within)), running(lengths)[:-1]
+        of_all = np.bitwise_and.reduceat(flags, begins)
+        alone = np.where(lengths == 1, of_all & (SENTENCE_END | LETTER | WIDE_SIGN), 0).astype(np.uint8)
+        some = np.bitwise_or.reduceat(flags, begins) & ALPHABETIC
+        self._word_length.extend(lengths)
+        self._flags.extend(of_all & (SYMBOL | PUNCTUATION) | some | alone)
+        weights = np.ones(len(starts))
+        for word in np.flatnonzero(alone & LETTER).tolist():
+            weights[word] = 1 / LETTERS_PER_WORD[script_of(chr(codes[starts[word]]))]
+        self._weight.extend(weights)
 
 
-def _flags_of(word: str) -> int:
-    if word.isascii() and word.isalpha():
-        return ALPHABETIC
-    flags = 0
-    if SYMBOLS.issuperset(word):
-        flags |= SYMBOL | (PUNCTUATION if _is_punctuation(word) else 0)
-    elif not word.isascii() and _is_punctuation(word):
-        flags |= PUNCTUATION
-    if any(map(is_letter, word)):
-        flags |= ALPHABETIC
-    if word in SENTENCE_ENDS:
-        flags |= SENTENCE_END
-    if len(word) == 1 and not word.isascii():
-        flags |= (LETTER if script_of(word) else 0) | (WIDE_SIGN if word in wide_signs() else 0)
-    return flags
+def _flags_of(code: int) -> int:
+    """The flags of a word of this one character."""
+    character = chr(code)
+    facts = {
+        SYMBOL: character in SYMBOLS,
+        ALPHABETIC: is_letter(character),
+        SENTENCE_END: character in SENTENCE_ENDS,
+        PUNCTUATION: unicodedata.category(character).startswith("P"),
+        LETTER: bool(script_of(character)),
+        WIDE_SIGN: character in wide_signs(),
+    }
+    return sum(flag for flag, holds in facts.items() if holds)
 
 
-def _is_punctuation(word: str) -> bool:
-    return all(unicodedata.category(character).startswith("P") for character in word)
-
-
-def _weight_of(word: str, flags: int) -> float:
-    return 1 / LETTERS_PER_WORD[script_of(word)] if flags & LETTER else 1.0
+_flags = CodeTable(_flags_of)
 
 
 @cache

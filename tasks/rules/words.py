@@ -25,9 +25,11 @@ LONGEST_CHUNK = 2_000
 """A longer chunk is one word: peeling takes quadratic time."""
 
 _SIGNS = "…,:;!?¿؟¡()\\[\\]{}<>_#*&。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
-_CURRENCY = "US\\$|C\\$|A\\$|[$£€¥฿₽﷼₴₠-₿]"
+CURRENCY_WORDS = ("US", "C", "A")
+"""What may stand before a dollar sign."""
+_CURRENCY = "|".join(rf"{word}\$" for word in CURRENCY_WORDS) + "|[$£€¥฿₽﷼₴₠-₿]"
 _QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉⟦⟧"
-_UNITS = (
+UNITS = (
     "km²|km³|km|m²|m³|m|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|ha|µm|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|m/s|km/h|kmh|mph|hPa|Pa"
     "|mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%|км²|км³|км|м²|м³|м|дм²|дм³|дм|см²|см³|см|мм²|мм³|мм|нм|кг|г|мг|м/с|км/ч"
     "|кПа|Па|мбар|[КМГТ]б|[КМГТ]Б|[кмгт]б|كم²|كم³|كم|م²|م³|م|سم²|سم³|سم|مم²|مم³|مم|غرام|جرام|جم|كغ|ملغ|كوب|اكواب"
@@ -48,13 +50,14 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str], re.P
     prefix = rf"[§%=—–{_SIGNS}]|\+(?![0-9])|\.\.+|{_CURRENCY}|[{icons}]"
     suffix = (
         rf"(?:[{_SIGNS}—–]|[{icons}]|……|\.\.+|['’][sS]|(?<=[0-9])\+|(?<=°[FfCcKk])\."
-        rf"|(?<=[0-9])(?:{_CURRENCY})|(?<=[0-9])(?:{_UNITS})"
+        rf"|(?<=[0-9])(?:{_CURRENCY})|(?<=[0-9])(?:{UNITS})"
         rf"|(?<=[0-9{lower}%²\-+{_SIGNS}])\.|(?<=[{upper}][{upper}])\.)\Z"
     )
     infix = (
-        rf"\.\.+|[…{icons}]|(?<=[0-9])[+\-*^](?=[0-9-])|(?<=[{lower}{_QUOTES}])\.(?=[{upper}{_QUOTES}])"
+        rf"(?=[-–—~.…,:<>=/+*^{icons}])"  # what all begin with, looked for first
+        rf"(?:\.\.+|[…{icons}]|(?<=[0-9])[+\-*^](?=[0-9-])|(?<=[{lower}{_QUOTES}])\.(?=[{upper}{_QUOTES}])"
         rf"|(?<={_LETTER}),(?={_LETTER})|(?<=[^\W_])(?:-|–|—|--|---|——|~)(?={_LETTER})"
-        rf"|(?<=[^\W_])[:<>=/](?={_LETTER})"
+        rf"|(?<=[^\W_])[:<>=/](?={_LETTER}))"
     )
     label = r"(?:[A-Za-z0-9\u00a1-\uffff][A-Za-z0-9\u00a1-\uffff_-]{0,62})?[A-Za-z0-9\u00a1-\uffff]\."
     address = (
@@ -87,12 +90,16 @@ def _front(text: str) -> int:
     return found.end() if found else 0
 
 
+_LONGEST_SUFFIX = max(map(len, UNITS.split("|")))
+"""Characters of the longest sign that is not made of dots."""
+
+
 def _back(text: str) -> int:
     """Characters of the sign that a text ends with."""
     last = text[-1:]
     if last in _PLAIN_ENDS and (last in "0123456789" or not (text.endswith(_GENITIVES) or _DIGIT.search(text))):
         return 0  # most words, spared the slow search
-    found = _patterns()[1].search(text)
+    found = _patterns()[1].search(text, min(len(text) - _LONGEST_SUFFIX, len(text.rstrip("."))))
     return found.end() - found.start() if found else 0
 
 
