@@ -41,6 +41,8 @@ from model.pipelining import Elsewhere, Pipeline, Stage, features, module_of, of
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REDUCE_BUCKET = 200_000_000
 """Most gradients (elements) that are reduced at a time; DeepSpeed allocates this much."""
+_CPU_BUCKET = 100_000
+"""The same on a CPU, for ZeRO 1 and 2: a larger gradient is reduced where it lies, which saves a copy of it."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,7 @@ def recompute_activations(network: Transformer) -> None:
 def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int) -> dict[str, Any]:
     """DeepSpeed's settings. Accumulation and precision are this module's, so they are switched off there."""
     bucket = max(min(_REDUCE_BUCKET, weights), 1_000)
+    in_place = zero_stage in (1, 2) and not torch.cuda.is_available()
     return {
         "train_micro_batch_size_per_gpu": 1,  # only counted, never used
         "gradient_accumulation_steps": 1,
@@ -288,7 +291,7 @@ def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int
         "zero_optimization": {
             "stage": zero_stage,
             "overlap_comm": torch.cuda.is_available() and zero_stage > 1,
-            "reduce_bucket_size": bucket,
+            "reduce_bucket_size": min(bucket, _CPU_BUCKET) if in_place else bucket,
             "allgather_bucket_size": bucket,
             "stage3_prefetch_bucket_size": bucket,
             # Pinning memory would have to be compiled where there is no GPU, and is of no use there.

@@ -1,11 +1,12 @@
 """Rotary positions (Su et al. 2021, in the half-split form of Hugging Face), and their scaling to longer contexts.
 
-B rows   T positions   F features of a head   P = F / 2 pairs of features
+B rows   T positions   H heads   F features of a head   P = F / 2 pairs of features
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +17,42 @@ from model.config import RopeScaling
 def rotation(
     positions_BT: Tensor, features: int, theta: float, scaling: RopeScaling | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position's angles (B1TP each), times the attention factor where the scaling has one."""
+    """Cosines of every position's angles, and their sines with the sign that ``rotate`` gives them (BT1F each).
+
+    Both are multiplied by the attention factor where the scaling has one.
+    """
     frequencies_P = frequencies(features, theta, scaling, positions_BT.device)
-    angles_B1TP = positions_BT[:, None, :, None].float() * frequencies_P
+    angles_BT1P = positions_BT[:, :, None, None].float() * frequencies_P
     factor = 1.0 if scaling is None else scaling.rotation_factor
-    return (angles_B1TP.cos() * factor).to(dtype), (angles_B1TP.sin() * factor).to(dtype)
+    cos_BT1P, sin_BT1P = angles_BT1P.cos() * factor, angles_BT1P.sin() * factor
+    return torch.cat((cos_BT1P, cos_BT1P), -1).to(dtype), torch.cat((-sin_BT1P, sin_BT1P), -1).to(dtype)
 
 
-def rotate(x_BHTF: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate feature pairs (i, i + F/2) by the position's angles."""
-    first, second = x_BHTF.chunk(2, -1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x_BHTF.dtype)
+def rotate(x_BTHF: Tensor, cos_BT1F: Tensor, sin_BT1F: Tensor) -> Tensor:
+    """Rotate feature pairs (i, i + F/2) by the position's angles, as ``rotation`` gives them."""
+    rotated: Tensor = _Rotated.apply(x_BTHF, cos_BT1F, sin_BT1F)  # type: ignore[no-untyped-call]
+    return rotated
+
+
+class _Rotated(torch.autograd.Function):
+    """Half as many passes over memory as autograd would make: the gradient is rotated back in the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTHF: Tensor, cos_BT1F: Tensor, sin_BT1F: Tensor) -> Tensor:
+        ctx.save_for_backward(cos_BT1F, sin_BT1F)
+        return _rotated(x_BTHF, cos_BT1F, sin_BT1F, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos_BT1F, sin_BT1F = ctx.saved_tensors
+        return _rotated(gradients[0], cos_BT1F, sin_BT1F, -1), None, None
+
+
+def _rotated(x_BTHF: Tensor, cos_BT1F: Tensor, sin_BT1F: Tensor, direction: int) -> Tensor:
+    """(a, b) becomes (a cos - b sin, b cos + a sin); in direction -1, by the same angle back."""
+    first, second = x_BTHF.chunk(2, -1)
+    swapped_BTHF = torch.cat((second, first), -1).to(cos_BT1F.dtype)
+    return (x_BTHF * cos_BT1F).addcmul_(swapped_BTHF, sin_BT1F, value=direction).to(x_BTHF.dtype)
 
 
 def frequencies(

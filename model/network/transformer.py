@@ -2,8 +2,8 @@
 
 A plain configuration is Llama (Touvron et al. 2023): RMSNorm, rotary positions, grouped-query
 attention (Ainslie et al. 2023), SwiGLU. What each option changes stands in one place, in a module
-beside this one: visibility in ``attention``, rotary positions in ``positions``, dropout in
-``dropout``, the loss in ``cross_entropy``, all else here.
+beside this one: visibility in ``attention``, rotary positions in ``positions``, RMSNorm in ``norm``,
+dropout in ``dropout``, the loss in ``cross_entropy``, all else here.
 
 Several documents may lie in one sequence; they do not see each other, and positions restart, so a
 packed document gets the logits that it gets alone.
@@ -26,6 +26,7 @@ from model.config import ModelConfig
 from model.network.attention import Rule, Visibility, kept, visibility
 from model.network.cross_entropy import LossOfFeatures, Softening, summed_cross_entropy
 from model.network.dropout import Noise
+from model.network.norm import RMSNorm
 from model.network.positions import rotate, rotation
 
 IGNORED = -100
@@ -59,21 +60,6 @@ class Cache:
         return k_BKTF, v_BKTF
 
 
-class RMSNorm(nn.Module):
-    """x / root mean square of x, times a learnt gain."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        if x_BTD.dtype == torch.float32:
-            return F.rms_norm(x_BTD, self.weight.shape, self.weight, self.eps)
-        normalised = F.rms_norm(x_BTD.float(), self.weight.shape, None, self.eps)
-        return self.weight * normalised.to(x_BTD.dtype)
-
-
 def norm_of(config: ModelConfig) -> nn.Module:
     """A norm of the stream between blocks."""
     if config.norm == "rmsnorm":
@@ -92,7 +78,7 @@ class Setting:
     """What the layers need to know beside the stream itself; made once for a pass, by ``Decoder.setting``."""
 
     angles: tuple[Tensor, Tensor] | None
-    """Cosine and sine of the rotary positions."""
+    """What rotates queries and keys, by ``positions.rotation``."""
     visible: dict[Rule, Visibility]
     """By the rule of a layer."""
     cache: Cache | None
@@ -135,8 +121,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Cut into heads, (B, heads, T, F), normalised and rotated as asked for."""
         x = projected.view(*projected.shape[:2], -1, self.features)
-        x = (x if norm is None else norm(x)).transpose(1, 2)
-        return x if angles is None else rotate(x, *angles)
+        x = x if norm is None else norm(x)
+        return (x if angles is None else rotate(x, *angles)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

@@ -49,7 +49,7 @@ class Sharing:
             made = whole(self._all(positions_BT), documents, cache, rows_B, dtype)
             angles = None
             if made.angles is not None:
-                angles = (self._own(made.angles[0], 2), self._own(made.angles[1], 2))
+                angles = (self._own(made.angles[0], 1), self._own(made.angles[1], 1))
             visible: dict[Rule, Visibility] = {rule: Exchanging(self, inner) for rule, inner in made.visible.items()}
             return replace(made, angles=angles, visible=visible)
 
