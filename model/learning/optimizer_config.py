@@ -49,8 +49,9 @@ class OptimizerConfig(Frozen):
     """Learning rates of kinds of weights, relative to ``learning_rate``."""
     base_width: int | None = Field(None, ge=2)
     """The width at which ``learning_rate`` was found. A network of another width then learns best at about the same
-    setting (muP: Yang et al. 2022, table 8): rates of matrices, and logits at the beginning, scale with base_width /
-    width. Heads must be as wide as they were. None: the rate is used as it is."""
+    setting (muP: Yang et al. 2022, table 8): rates of matrices and of the output layer (the embedding, where it is
+    tied) scale with base_width / width, and logits begin as large as they were. Heads must be as wide as they were.
+    None: the rate is used as it is."""
     batch_scaling: Literal["linear", "sqrt"] | None = None
     """How ``learning_rate`` grows with the batch beyond ``base_batch_tokens``: in proportion (Goyal et al. 2017), or
     with its root (Krizhevsky 2014), which suits optimisers that normalise gradients. None: not at all."""
@@ -110,24 +111,25 @@ class OptimizerConfig(Frozen):
         return self.model_copy(update={"learning_rate": rate, "batch_scaling": None, "base_batch_tokens": None})
 
     def widening(self, width: int | None) -> float:
-        """base_width / width: what logits begin with, and what AdamW's rate of matrices is scaled by."""
+        """base_width / width: what AdamW's rate of matrices is scaled by."""
         return 1.0 if self.base_width is None or width is None else self.base_width / width
 
-    def factor(self, kind: Kind, width: int | None, final_norm: bool = False) -> float:
+    def factor(self, kind: Kind, width: int | None, reads_out: bool = False) -> float:
         """By what the learning rate of weights of this kind is multiplied, in a network of this width.
 
-        An update of AdamW or Lion has entries of one size, and lies mostly in few directions: its
-        largest singular value grows with the width. Muon's singular values are all alike, and LAMB's
-        are relative to the weight's, so there they grow with the root of the width (Yang et al.
-        2023, "A spectral condition for feature learning"). The gains of the final norm stand for the
-        multiplier of the logits: they begin, and learn, at that scale.
+        ``reads_out``: its logits come from them (a tied embedding is both). An update of AdamW or Lion
+        has entries of one size, and lies mostly in few directions: its largest singular value grows
+        with the width. Muon's singular values are all alike, and LAMB's are relative to the weight's,
+        so there they grow with the root of the width (Yang et al. 2023, "A spectral condition for
+        feature learning").
         """
         factors, widening = self.factors, self.widening(width)
         if kind == "hidden":
             return factors.matrices * (widening if self.name in ("adamw", "lion") else math.sqrt(widening))
         if kind == "vector":
-            return factors.vectors * (widening if final_norm else 1.0)
-        return factors.embeddings if kind == "embedding" else factors.output
+            return factors.vectors
+        own = factors.embeddings if kind == "embedding" else factors.output
+        return own * ((math.sqrt(widening) if self.name == "lamb" else widening) if reads_out else 1.0)
 
     def check_length(self, tokens: int) -> None:
         """ValueError where so many tokens are too few for the warm-up, or it would reach into the decay."""

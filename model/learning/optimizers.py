@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.whole_weights import Lamb, Muon, WholeWeights
-from model.network.transformer import parameter_kinds
+from model.network.transformer import Kind, parameter_kinds
 
-FINAL_NORM = "model.norm."
-"""What the names of the weights of a network's final norm begin with."""
+POSITIONS = "embed_positions.weight"
+"""What the name of a table of learned positions ends with: no logits come from it."""
 AVERAGE = "average"
 """The name of the averaged weights in an optimiser's state, beside its moments."""
 
@@ -87,10 +87,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def initialise_for_width(network: nn.Module, config: OptimizerConfig, width: int) -> None:
-    """Let the logits of a random network begin at the scale that ``base_width`` asks for."""
-    for name, weight in network.named_parameters():
-        if name.startswith(FINAL_NORM):
-            weight.mul_(config.widening(width))
+    """Let the logits of a random network begin as large as at ``base_width``: of root width as many random terms."""
+    kinds = parameter_kinds(network)
+    for name in _read_out(kinds):
+        network.get_parameter(name).mul_(math.sqrt(config.widening(width)))
+
+
+def _read_out(kinds: Mapping[str, Kind]) -> set[str]:
+    """The weights that logits come from: the output layer's, or the embedding's where it is tied."""
+    wanted = "output" if "output" in kinds.values() else "embedding"
+    return {name for name, kind in kinds.items() if kind == wanted and not name.endswith(POSITIONS)}
 
 
 def _groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -100,13 +106,15 @@ def _groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]
     wider network, whose matrices learn at a lower rate, forgets as fast.
     """
     width = getattr(getattr(network, "shape", None), "width", None)
+    kinds = parameter_kinds(network)
+    read_out = _read_out(kinds)
     groups: dict[Any, dict[str, Any]] = {}
-    for name, kind in parameter_kinds(network).items():
+    for name, kind in kinds.items():
         weight = network.get_parameter(name)
         if not weight.requires_grad:
             continue
         orthogonal = kind == "hidden" and weight.dim() == 2
-        factor = config.factor(kind, width, final_norm=name.startswith(FINAL_NORM))
+        factor = config.factor(kind, width, name in read_out)
         decay = config.weight_decay if kind != "vector" else 0.0
         group = {
             "factor": factor,

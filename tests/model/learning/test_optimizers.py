@@ -146,24 +146,61 @@ def test_a_step_that_is_left_out_changes_nothing(name: str) -> None:
     assert not optimizer.state
 
 
-def test_rates_of_a_wider_network() -> None:
-    """Yang et al. 2022, table 8: the rates of matrices fall with the width, all others stay."""
-    wide = ModelConfig(layers=1, width=64, heads=8, context=8)
+@pytest.mark.parametrize("tied", [True, False])
+def test_rates_of_a_wider_network(tied: bool) -> None:
+    """Yang et al. 2022, table 8: the rates of matrices, and of what logits come from, fall with the width."""
+    wide = ModelConfig(layers=1, width=64, heads=8, context=8, tied_embeddings=tied, positions="learned")
     made = network(wide)
     config = OptimizerConfig(learning_rate=RATE, base_width=16)
     groups = make_optimizer(made, config).param_groups
     rates = {id(weight): group["lr"] / RATE for group in groups for weight in group["params"]}
     found = {name: rates[id(weight)] for name, weight in made.named_parameters()}
-    assert found["model.layers.0.mlp.down_proj.weight"] == pytest.approx(1 / 4)
-    assert found["model.embed_tokens.weight"] == found["model.layers.0.input_layernorm.weight"] == 1.0
+    assert found["model.layers.0.mlp.down_proj.weight"] == rates[id(made.lm_head.weight)] == pytest.approx(1 / 4)
+    assert found["model.layers.0.input_layernorm.weight"] == found["model.embed_positions.weight"] == 1.0
+    assert found["model.embed_tokens.weight"] == (pytest.approx(1 / 4) if tied else 1.0)
     for group in groups:
         assert group["weight_decay"] * group["lr"] in (0.0, pytest.approx(0.1 * RATE))
     muon = make_optimizer(made, OptimizerConfig(name="muon", base_width=16)).param_groups
     assert {group["factor"] for group in muon if group["orthogonal"]} == {0.5}
-    tokens = torch.arange(8)[None] % VOCABULARY
-    standard = made(tokens)
+    before = made.lm_head.weight.detach().clone()
     initialise_for_width(made, config, wide.width)
-    torch.testing.assert_close(made(tokens), standard / 4)
+    torch.testing.assert_close(made.lm_head.weight, before / 2)
+
+
+WIDTHS = (16, 64, 256)
+
+
+def sizes_after_steps(name: str, width: int, base_width: int | None, steps: int) -> dict[str, float]:
+    """Root mean square of what each block adds to the stream and of the logits, and of how far steps moved them."""
+    shape = ModelConfig(layers=2, width=width, heads=width // 8, context=16, feed_forward=2 * width)
+    made = Transformer(shape, 32)
+    made.initialise(1)
+    config = OptimizerConfig(name=name, learning_rate=2.0**-8, weight_decay=0.0, base_width=base_width)
+    initialise_for_width(made, config, width)
+    optimizer = make_optimizer(made, config)
+    set_learning_rate(optimizer, config.learning_rate)
+    tokens = torch.from_numpy(np.random.default_rng(1).integers(0, 32, (8, 17)))
+    seen: dict[str, torch.Tensor] = {}
+    watched = {"attention": made.model.layers[1].self_attn, "feed-forward": made.model.layers[1].mlp}
+    for place, module in watched.items():
+        module.register_forward_hook(lambda _, __, out, place=place: seen.update({place: out.detach()}))
+    first: dict[str, torch.Tensor] = {}
+    for step in range(steps + 1):
+        logits = made(tokens[:, :-1])
+        seen["logits"] = logits.detach()
+        if step == 0:
+            first = dict(seen)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        optimizer.step()
+    moved = {f"{place} moved": seen[place] - first[place] for place in seen}
+    return {place: float(value.square().mean().sqrt()) for place, value in (first | moved).items()}
+
+
+def growth(name: str, base_width: int | None) -> dict[str, float]:
+    """How fast these sizes grow with the width: the exponent, by least squares on the logarithms."""
+    sizes = [sizes_after_steps(name, width, base_width, 5) for width in WIDTHS]
+    return {place: np.polyfit(np.log(WIDTHS), [np.log(one[place]) for one in sizes], 1)[0] for place in sizes[0]}
 
 
 @pytest.mark.parametrize(("rule", "rate"), [("linear", 8e-3), ("sqrt", 4e-3)])
