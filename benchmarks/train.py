@@ -17,8 +17,8 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 RESULTS = Path(__file__).parent / "results" / "train.md"
 HEAD = """# Training beside its peers
 
-Written by `make bench-train`. The trainers take turns, each in processes of its own, started as its users start it;
-compare within a table, not across machines.
+Written by `make bench-train`. The trainers take turns, each in processes of its own; compare within a table, not across
+machines.
 """
 
 

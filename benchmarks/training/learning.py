@@ -1,15 +1,14 @@
 """What is learnt, per token and per second, beside nanoGPT's recipe: at equal parameters, on the same machine.
 
 On Tiny Shakespeare by characters with nanoGPT's own settings for a processor, and on War and Peace
-in a BPE of 4,096 pieces. Athanor trains once for as many seconds as nanoGPT took, and for shares of
-the tokens that nanoGPT saw.
+in a BPE of 4,096 pieces. Athanor trains for shares of the tokens that nanoGPT saw, each with a
+schedule of its own, and once for as many seconds as nanoGPT took.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +21,13 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from benchmarks.measure import Table
 from benchmarks.training import nano_gpt, ours
+from benchmarks.training.progress import Progress
 from benchmarks.training.texts import Ids, TokenFiles, shakespeare, war_and_peace
 from model.config import ModelConfig
+from storage.shards import Shards
 
 SEEDS = (1, 2, 3)
-SHARES = (0.25, 0.35, 0.5)
+SHARES = (0.35, 0.5)
 """Of nanoGPT's tokens."""
 _ROWS = 64
 """Rows that are scored at once."""
@@ -46,8 +47,8 @@ class Setting:
     steps: int
     nano: dict[str, Any] = field(default_factory=dict)
     """Settings of nanoGPT's beside the shape."""
-    network: dict[str, Any] = field(default_factory=dict)
-    """Settings of our network beside the shape."""
+    network: dict[str, Any] = field(default_factory=lambda: {"qk_norm": True, "zero_outputs": True})
+    """Settings of our network beside the shape: what ``depth`` gives."""
     learning_rate: float = 1e-2
     batch_sequences: int = 0
     """Of our steps; 0: as many as nanoGPT's."""
@@ -60,8 +61,8 @@ SETTINGS = (
         nano={"dropout": 0.0, "learning_rate": 1e-3, "min_lr": 1e-4, "beta2": 0.99, "warmup_iters": 100},
     ),
     Setting(
-        "War and Peace, 4,096 pieces", lambda folder: war_and_peace(folder, 4096), layers=4, width=256, heads=4,
-        context=128, sequences=16, steps=1000,
+        "War and Peace, 4,096 pieces", lambda folder: war_and_peace(folder, 4096), layers=4, width=128, heads=4,
+        context=128, sequences=8, steps=800,
         nano={"dropout": 0.0, "learning_rate": 1e-3, "min_lr": 1e-4, "beta2": 0.99, "warmup_iters": 100},
     ),
 )  # fmt: skip
@@ -85,23 +86,36 @@ def _measured(setting: Setting) -> Table:
     theirs: list[Trained] = []
     timed: list[Trained] = []
     shared: dict[float, list[Trained]] = {share: [] for share in SHARES}
+    per_seed = 2.0 + sum(SHARES)  # in units of nanoGPT's time
+    progress = Progress(f"learning, {setting.name}", per_seed * len(SEEDS))
     with tempfile.TemporaryDirectory(prefix="athanor-learning-") as folder:
         data = setting.text(Path(folder) / "text")
-        speed = 0.0
+        shards = ours.imported(data, Path(folder) / "shards")
         for seed in SEEDS:
             work = Path(folder) / str(seed)
             theirs.append(_nano_gpt(setting, data, work / "nano", seed))
-            print(f"{setting.name}, seed {seed}: nanoGPT {theirs[-1]}", file=sys.stderr, flush=True)
+            progress.did(f"seed {seed}: nanoGPT {theirs[-1]}")
             for share in SHARES:
                 tokens = share * theirs[-1].tokens
-                shared[share].append(_ours(setting, data, work / f"share-{share}", seed, tokens))
-                speed = shared[share][-1].tokens / shared[share][-1].seconds
-                print(f"{share} of the tokens: {shared[share][-1]}", file=sys.stderr, flush=True)
-            timed.append(_ours(setting, data, work / "timed", seed, theirs[-1].seconds * speed))
-            print(f"as long: {timed[-1]}", file=sys.stderr, flush=True)
+                shared[share].append(_ours(setting, data, shards, work / f"share-{share}", seed, tokens))
+                progress.did(f"seed {seed}: {100 * share:.0f} % of the tokens {shared[share][-1]}", share)
+            speed = shared[SHARES[-1]][-1].tokens / shared[SHARES[-1]][-1].seconds
+            timed.append(_ours(setting, data, shards, work / "timed", seed, theirs[-1].seconds * speed))
+            progress.did(f"seed {seed}: as many seconds {timed[-1]}")
     rows = [_row("nanoGPT", theirs), _row("Athanor, as many seconds", timed)]
     rows += [_row(f"Athanor, {100 * share:.0f} % of the tokens", trained) for share, trained in shared.items()]
-    return Table(f"Learning: {setting.name}", _COLUMNS, rows, [_note(setting, data)])
+    return Table(f"Learning: {setting.name}", _COLUMNS, rows, [_note(setting, data, _needed(theirs, shared))])
+
+
+def _needed(theirs: Sequence[Trained], shared: dict[float, list[Trained]]) -> str:
+    """The share of nanoGPT's tokens that reaches its loss, on average over the seeds."""
+    wanted = statistics.mean(one.loss for one in theirs)
+    points = [(share, statistics.mean(one.loss for one in trained)) for share, trained in sorted(shared.items())]
+    reached = [(share, loss) for share, loss in points if loss <= wanted]
+    if not reached:
+        return f"None of the shares of the tokens reaches nanoGPT's loss of {wanted:.4f}."
+    share, loss = reached[0]
+    return f"{100 * share:.0f} % of nanoGPT's tokens are enough for its loss ({loss:.4f} against {wanted:.4f})."
 
 
 _COLUMNS = ["trainer", "tokens", "seconds of training", "validation loss, mean", "spread (all seeds)"]
@@ -116,11 +130,11 @@ def _row(name: str, trained: Sequence[Trained]) -> list[str]:
     ]
 
 
-def _note(setting: Setting, data: TokenFiles) -> str:
+def _note(setting: Setting, data: TokenFiles, needed: str) -> str:
     parameters = _shape(setting).parameters(data.vocabulary)
     return (
-        f"{parameters / 1e6:.2f} million parameters each ({setting.layers} layers of width {setting.width}, context "
-        f"{setting.context}), {setting.sequences} sequences a step for nanoGPT, {len(SEEDS)} seeds, float32, "
+        f"{needed} {parameters / 1e6:.2f} million parameters each ({setting.layers} layers of width {setting.width}, "
+        f"context {setting.context}), {setting.sequences} sequences a step for nanoGPT, {len(SEEDS)} seeds, float32, "
         f"{_threads()} cores. Loss: nats a token over all of the validation file, in pieces of {setting.context} "
         "from the beginning of each document, by the same function for both. The learning rates of both are those "
         f"named in benchmarks/training/learning.py; nanoGPT's schedule ends at its last step, as Athanor's does."
@@ -148,10 +162,10 @@ def _nano_gpt(setting: Setting, data: TokenFiles, work: Path, seed: int) -> Trai
     return Trained(setting.steps * setting.sequences * setting.context, seconds, loss)
 
 
-def _ours(setting: Setting, data: TokenFiles, work: Path, seed: int, tokens: float) -> Trained:
+def _ours(setting: Setting, data: TokenFiles, shards: Shards, work: Path, seed: int, tokens: float) -> Trained:
     batch = (setting.batch_sequences or setting.sequences) * setting.context
     run = ours.train(
-        data, work, seed=seed, processes=1, zero_stage=1, micro=batch // setting.context,
+        shards, work, seed=seed, processes=1, zero_stage=1, micro=batch // setting.context,
         model=_shape(setting).model_dump(exclude_defaults=True), tokens=max(batch, int(tokens) // batch * batch),
         batch_tokens=batch, precision="fp32",
         optimizer={"name": "muon", "learning_rate": setting.learning_rate, "warmup_tokens": int(tokens) // 50},

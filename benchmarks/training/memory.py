@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Table
+from benchmarks.training.progress import Progress
 from model.config import ModelConfig
 from model.estimate import estimate
 from model.learning.optimizer_config import OptimizerConfig
@@ -36,7 +37,10 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def measure() -> list[Table]:
     """Peak of resident memory from before the network is made to the end of the second step."""
-    measured = {name: _measured(way) for name, way in WAYS.items()}
+    measured, progress = {}, Progress("memory", len(WAYS))
+    for name, way in WAYS.items():
+        measured[name] = _measured(way)
+        progress.did(f"{name}, {measured[name] / 1e6:,.0f} MB")
     rows = []
     for name, way in WAYS.items():
         resources = Resources(processes=2, micro_batch_sequences=SEQUENCES, **way)

@@ -1,4 +1,7 @@
-"""Athanor's pretraining, run as its users run it: a recipe over token files, and ``athanor run``."""
+"""Athanor's pretraining: the steps of a recipe on plain folders, training in processes that its launcher starts.
+
+What a whole ``athanor run`` does beside it (a server, records of the run) is not measured here.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.training.texts import TokenFiles, athanor
+from benchmarks.training.texts import TokenFiles
+from storage.artifact import Artifact
+from storage.shards import Shards
+from storage.tokenizer import Tokenizer
+from tasks.context import PlainWorld, RunContext
+from tasks.import_tokens import ImportTokens
+from tasks.pretrain import Pretrain
+from tasks.task import Resources, Task
 
 
 @dataclass(frozen=True)
@@ -20,37 +30,41 @@ class OurRun:
 
     tokens: float
     seconds: float
-    """Of training steps, without starting, evaluating and writing checkpoints."""
-    utilisation: float
+    """Of training steps, without starting and writing checkpoints."""
+    step_seconds: list[float]
+    """Of every step."""
     model: Path
     """The exported folder."""
 
 
+def imported(data: TokenFiles, folder: Path) -> Shards:
+    """The training file as shards. None to validate on: all trainers are measured by the same function afterwards."""
+    task = ImportTokens(format="nanogpt", train=[str(data.folder / "train.bin")], tokenizer="tokenizer")
+    _run(task, {"tokenizer": Tokenizer.of_folder(data.tokenizer)}, folder, 0, Resources())
+    return Shards.of_folder(folder / "output")
+
+
 def train(
-    data: TokenFiles, work: Path, *, seed: int, processes: int, zero_stage: int, micro: int, **settings: Any
+    shards: Shards, work: Path, *, seed: int, processes: int, zero_stage: int, micro: int, **settings: Any
 ) -> OurRun:
-    """Train with these settings of a ``pretrain`` step; every call is a build of its own in its own folder."""
-    work.mkdir(parents=True)
-    recipe: Mapping[str, Any] = {
-        "name": "bench",
-        "seed": seed,
-        "steps": {
-            "shards": {
-                **{"task": "import_tokens", "format": "nanogpt", "train": str(data.folder / "train.bin")},
-                **{"validation": str(data.folder / "val.bin"), "tokenizer": {"path": str(data.tokenizer)}},
-            },
-            "base": {"task": "pretrain", "data": "shards", **settings},
-        },
-        "resources": {
-            "steps": {"base": {"processes": processes, "zero_stage": zero_stage, "micro_batch_sequences": micro}}
-        },
-    }
-    (work / "bench.yaml").write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
-    report = json.loads(athanor(work, "run", "bench.yaml", "--json"))
-    metrics = report["steps"]["base"]["metrics"]
-    athanor(work, "export", "bench/base", "model")
-    seconds = metrics["tokens"] / metrics["tokens_per_second"]
-    return OurRun(metrics["tokens"], seconds, metrics["flops_utilization"], work / "model")
+    """Train with these settings of a ``pretrain`` step."""
+    resources = Resources(processes=processes, zero_stage=zero_stage, micro_batch_sequences=micro, device="cpu")
+    metrics = _run(Pretrain(data="shards", **settings), {"data": shards}, work, seed, resources)
+    rows = [json.loads(line) for line in (work / "scratch" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    seconds = [settings["batch_tokens"] / row["tokens_per_second"] for row in rows if "tokens_per_second" in row]
+    return OurRun(metrics["tokens"], metrics["tokens"] / metrics["tokens_per_second"], seconds, work / "output")
+
+
+def _run(
+    task: Task, inputs: Mapping[str, Artifact], work: Path, seed: int, resources: Resources
+) -> Mapping[str, float]:
+    """Run a step in a folder of its own; returns its metrics."""
+    for name in ("output", "scratch"):
+        (work / name).mkdir(parents=True)
+    references = task.inputs()
+    opened = {references[slot]: artifact for slot, artifact in inputs.items()}
+    context = RunContext(work / "output", work / "scratch", PlainWorld(work), opened, resources, seed)
+    return task.run(context).metrics
 
 
 def logits_of(folder: Path) -> Callable[[Tensor], Tensor]:

@@ -17,15 +17,17 @@ import torch
 
 from benchmarks.measure import Table, ratio, versions
 from benchmarks.training import nano_gpt, ours
+from benchmarks.training.progress import Progress
 from benchmarks.training.texts import TokenFiles, war_and_peace
 from model.config import ModelConfig
+from storage.shards import Shards
 
 VOCABULARY = 8192
 SHAPE = ModelConfig(layers=6, width=384, heads=6, context=256)
 SEQUENCES = 16
-STEPS = 30
+STEPS = 11
 ROUNDS = 3
-_WARM = 4
+_WARM = 3
 """Steps at the beginning that are not counted."""
 
 
@@ -33,20 +35,22 @@ def measure() -> list[Table]:
     """Every trainer in turn, three times, each in processes of its own."""
     threads = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="athanor-speed-") as folder:
-        data = war_and_peace(Path(folder) / "text", VOCABULARY)
-        work = Path(folder) / "work"
+        data, work = war_and_peace(Path(folder) / "text", VOCABULARY), Path(folder) / "work"
+        shards = ours.imported(data, Path(folder) / "shards")
         trainers: dict[str, Callable[[Path, int], float]] = {
             "nanoGPT, eager": lambda place, _: _nano_gpt(data, place, threads),
             "Hugging Face Trainer": lambda place, _: _hf_trainer(data, place, threads),
-            "Athanor, ZeRO 1, one process": lambda place, seed: _ours(data, place, seed, 1),
-            f"Athanor, ZeRO 1, {threads} processes": lambda place, seed: _ours(data, place, seed, threads),
+            "Athanor, ZeRO 1, one process": lambda place, seed: _ours(shards, place, seed, 1),
+            f"Athanor, ZeRO 1, {threads} processes": lambda place, seed: _ours(shards, place, seed, threads),
         }
         speeds: dict[str, list[float]] = {name: [] for name in trainers}
         ceilings = []
+        progress = Progress("speed", ROUNDS * len(trainers))
         for turn in range(ROUNDS):
             ceilings.append(matmul_ceiling(threads))
-            for name, train in trainers.items():
-                speeds[name].append(train(work / f"{turn}-{len(speeds[name])}-{list(trainers).index(name)}", turn))
+            for number, (name, train) in enumerate(trainers.items()):
+                speeds[name].append(train(work / f"{turn}-{number}", turn))
+                progress.did(f"round {turn + 1} of {ROUNDS}: {name}, {speeds[name][-1]:,.0f} tokens/s")
     return [_table(speeds, statistics.median(ceilings), threads)]
 
 
@@ -101,14 +105,14 @@ def _hf_trainer(data: TokenFiles, work: Path, threads: int) -> float:
     return SEQUENCES * SHAPE.context / statistics.mean(seconds[_WARM:])
 
 
-def _ours(data: TokenFiles, work: Path, seed: int, processes: int) -> float:
+def _ours(shards: Shards, work: Path, seed: int, processes: int) -> float:
     batch = SEQUENCES * SHAPE.context
     run = ours.train(
-        data, work, seed=seed, processes=processes, zero_stage=1, micro=SEQUENCES // processes,
+        shards, work, seed=seed, processes=processes, zero_stage=1, micro=SEQUENCES // processes,
         model=SHAPE.model_dump(exclude_defaults=True), tokens=STEPS * batch, batch_tokens=batch,
         optimizer={"name": "adamw", "learning_rate": 1e-3}, precision="fp32",
     )  # fmt: skip
-    return run.tokens / run.seconds
+    return batch / statistics.mean(run.step_seconds[_WARM:])
 
 
 def matmul_ceiling(threads: int) -> float:
