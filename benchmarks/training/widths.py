@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from benchmarks.measure import Table
+from benchmarks.training.progress import Progress
 from benchmarks.training.texts import shakespeare
 from model.config import ModelConfig
 from model.learning.optimizer_config import OptimizerConfig
@@ -26,7 +27,7 @@ from model.learning.schedule import learning_rate
 from model.network.transformer import Transformer
 
 WIDTHS = (32, 256)
-EXPONENTS = (-9, -8, -7, -6, -5, -4)
+EXPONENTS = (-11, -10, -9, -8, -7, -6, -5, -4)
 """Learning rates are two to these."""
 STEPS, SEQUENCES, CONTEXT, HEAD = 250, 16, 32, 16
 _SMOOTHED = 50
@@ -40,11 +41,12 @@ def measure() -> list[Table]:
     with tempfile.TemporaryDirectory() as folder:
         files = shakespeare(Path(folder) / "text")
         ids, vocabulary = np.fromfile(files.folder / "train.bin", "<u2").astype(np.int64), files.vocabulary
-        rows = [
-            _row(name, width, [trained(ids, vocabulary, width, 2.0**exponent, base) for exponent in EXPONENTS])
-            for name, base in (("standard", None), (f"base_width {WIDTHS[0]}", WIDTHS[0]))
-            for width in WIDTHS
-        ]
+        rows, progress = [], Progress("widths", 2 * sum(WIDTHS))
+        for name, base in (("standard", None), (f"base_width {WIDTHS[0]}", WIDTHS[0])):
+            for width in WIDTHS:
+                losses = [trained(ids, vocabulary, width, 2.0**exponent, base) for exponent in EXPONENTS]
+                rows.append(_row(name, width, losses))
+                progress.did(f"{name}, width {width}", width)
     return [
         Table(
             "Learning rates at two widths",

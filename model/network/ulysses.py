@@ -32,7 +32,7 @@ class Sharing:
     def cut(self, batch: Batch) -> Batch:
         """This process's positions of the batch."""
         names = ("tokens_BT", "targets_BT", "documents_BT", "positions_BT")
-        return replace(batch, **{name: self._own(getattr(batch, name), 1) for name in names})
+        return replace(batch, **{name: self._own(getattr(batch, name)) for name in names})
 
     def apply(self, network: Transformer) -> None:
         """Let the network take shares of sequences, and attend to all of them."""
@@ -49,14 +49,14 @@ class Sharing:
             made = whole(self._all(positions_BT), documents, cache, rows_B, dtype)
             angles = None
             if made.angles is not None:
-                angles = (self._own(made.angles[0], 1), self._own(made.angles[1], 1))
+                angles = (self._own(made.angles[0]), self._own(made.angles[1]))
             visible: dict[Rule, Visibility] = {rule: Exchanging(self, inner) for rule, inner in made.visible.items()}
             return replace(made, angles=angles, visible=visible)
 
         return setting
 
-    def _own(self, x: Tensor, dimension: int) -> Tensor:
-        return x.chunk(self.group.size, dimension)[self.group.rank].contiguous()
+    def _own(self, x_BT: Tensor) -> Tensor:
+        return x_BT.chunk(self.group.size, 1)[self.group.rank].contiguous()
 
     def _all(self, share_BT: Tensor) -> Tensor:
         parts = [torch.empty_like(share_BT) for _ in range(self.group.size)]
