@@ -69,7 +69,7 @@ def test_lower_precisions_follow_the_float32_curve(found: dict[str, dict[str, fl
 def test_cut_weights_get_the_updates_of_whole_ones(found: dict[str, dict[str, float]], name: str, stage: int) -> None:
     """Weights and their averages are those of one process, also when the run was continued half-way."""
     errors = found[f"{name} {stage}"]
-    assert errors["moved"] > 5e-3
+    assert errors["moved"] > 2e-3
     assert errors["weights"] < 1e-6
     assert errors["averages"] < 1e-6
     assert errors["continued"] == 0
