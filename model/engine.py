@@ -112,9 +112,10 @@ class Engine:
         self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.grid.replicas.rank)
         self.device = torch.device(self._deepspeed.device)
         self._pipeline = None if stage is None else Pipeline(self._deepspeed, stage, self.grid, self.device)
-        if isinstance(optimizer, WholeWeights) and zero_stage > 0:
-            optimizer.layout = {id(flat): self.layout.held_in(flat) for flat in self.layout.flat_tensors()}
-            optimizer.holders = self.grid.replicas
+        if isinstance(optimizer, WholeWeights) and (zero_stage > 0 or self.grid.tensor.size > 1):
+            first = self.grid.tensor.rank == 0
+            optimizer.layout = {id(flat): self.layout.held_in(flat, first) for flat in self.layout.flat_tensors()}
+            optimizer.holders = self.grid.stage if zero_stage > 0 else self.grid.tensor
         if precision == "fp16":
             self._deepspeed.optimizer.loss_scaler = DynamicLossScaler(
                 init_scale=2.0**16, scale_window=1000, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False,

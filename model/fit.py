@@ -50,7 +50,7 @@ def check(
     if run.sequence_processes > 1:
         _check_sharing(run, shape, context, sentence_pairs)
     if run.tensor_processes > 1:
-        _check_tensor(run, optimizer, shape, adapter)
+        _check_tensor(run, shape, adapter)
     if run.pipeline_processes > 1:
         _check_stages(run, shape)
 
@@ -59,6 +59,9 @@ def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, 
     size = run.sequence_processes
     if run.processes % size:
         raise ValueError(f"processes {run.processes} is not a multiple of sequence_processes {size}: make it one")
+    if run.processes % (size * run.tensor_processes):
+        both = f"sequence_processes {size} x tensor_processes {run.tensor_processes}"
+        raise ValueError(f"processes {run.processes} is not a multiple of {both}: make it one")
     if context is not None and context % size:
         raise ValueError(f"context {context} cannot be shared by sequence_processes {size}: make it a multiple")
     if sentence_pairs:
@@ -67,20 +70,19 @@ def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, 
         return
     if shape.heads % size:
         raise ValueError(f"heads {shape.heads} cannot be shared by sequence_processes {size}: make it a multiple")
+    if shape.heads % (size * run.tensor_processes):
+        both = f"sequence_processes {size} x tensor_processes {run.tensor_processes}"
+        raise ValueError(f"heads {shape.heads} cannot be shared by {both}: make it a multiple")
     if shape.dropout.any:
         raise ValueError(
             "dropout follows from where a position stands in a whole sequence: no sequence_processes with it"
         )
 
 
-def _check_tensor(run: Spread, optimizer: str, shape: ModelConfig | None, adapter: bool) -> None:
+def _check_tensor(run: Spread, shape: ModelConfig | None, adapter: bool) -> None:
     size = run.tensor_processes
     if run.processes % size:
         raise ValueError(f"processes {run.processes} is not a multiple of tensor_processes {size}: make it one")
-    if run.sequence_processes > 1:
-        raise ValueError("sequence_processes and tensor_processes both share out the heads: leave one of them at 1")
-    if optimizer in ("muon", "lamb"):
-        raise ValueError(f"tensor_processes have parts of weights, and {optimizer} needs whole ones: use adamw or lion")
     if adapter:
         raise ValueError("adapters are not cut: leave tensor_processes at 1, or use method full")
     if shape is None:

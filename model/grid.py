@@ -55,6 +55,8 @@ class Grid:
         """Those that have the same weights: gradients are averaged, and ZeRO cuts, over them."""
         self.parts = self.tensor if pipeline == 1 else self._along("pipeline", "tensor")
         """Those that have the network between them."""
+        self.stage = self.replicas if tensor == 1 else self._along("data", "sequence", "tensor")
+        """Those that have the same layers, or parts of them."""
 
     def _along(self, *names: str) -> Group:
         """The group of the processes whose places differ along these axes alone."""

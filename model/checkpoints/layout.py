@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from model.learning.whole_weights import Held
-from model.network.tensor import share_of
+from model.network.tensor import address_of, share_of
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,22 @@ class Layout:
                 lasting[0].partition(lasting)
                 lasting[0].all_gather(lasting)
 
-    def held_in(self, flat: Tensor) -> list[Held]:
-        """What a flat tensor holds of each weight of its group, in an order that all processes share."""
+    def held_in(self, flat: Tensor, first: bool) -> list[Held]:
+        """What a flat tensor holds of each weight of its group, in an order that all processes share.
+
+        ``first``: whether this is the first of the processes that share a network, whose whole weights count.
+        """
         found = []
         for weight in self.trainable.values():
             if self.flat_of(weight) is flat:
-                shape = shape_of(weight)
+                shape, (before, columns) = whole_shape_of(weight), address_of(weight)
                 part = next((part for part in self.fragments(weight) if part.length), None)
-                found.append(Held(shape, part.flat_start, part.weight_start, part.length) if part else Held(shape))
+                counts = first or share_of(weight) is not None
+                if part is None:
+                    found.append(Held(shape))
+                else:
+                    start = before + part.weight_start
+                    found.append(Held(shape, part.flat_start, start, part.length, columns, counts))
         return found
 
 

@@ -28,6 +28,10 @@ class Held:
     weight_start: int = 0
     length: int = 0
     """0: no part of it is optimised here."""
+    columns: tuple[int, int, int] | None = None
+    """Where ``weight_start`` is in columns of the weight alone: the first, how many, and of how many."""
+    counts: bool = True
+    """False where another process that sums are taken over has the same part."""
 
     @property
     def here(self) -> slice:
@@ -35,9 +39,13 @@ class Held:
         return slice(self.flat_start, self.flat_start + self.length)
 
     @property
-    def inside(self) -> slice:
+    def inside(self) -> slice | Tensor:
         """Which part of the weight, flattened, it is."""
-        return slice(self.weight_start, self.weight_start + self.length)
+        if self.columns is None:
+            return slice(self.weight_start, self.weight_start + self.length)
+        first, count, of = self.columns
+        places = torch.arange(self.weight_start, self.weight_start + self.length)
+        return places // count * of + first + places % count
 
 
 class WholeWeights(torch.optim.Optimizer):
@@ -99,7 +107,7 @@ class Lamb(WholeWeights):
             flat.add_(direction, alpha=-group["lr"])
             return
         pieces = self._pieces(weight)
-        squares = [[_square(flat[piece.here]), _square(direction[piece.here])] for piece in pieces]
+        squares = [[_square(values[piece.here]) * piece.counts for values in (flat, direction)] for piece in pieces]
         norms = self._summed(torch.stack([torch.stack(pair) for pair in squares])).sqrt()
         for piece, (of_weight, of_direction) in zip(pieces, norms.tolist(), strict=True):
             ratio = of_weight / of_direction if of_weight > 0 and of_direction > 0 else 1.0
@@ -148,7 +156,8 @@ class Muon(WholeWeights):
         sizes = [math.prod(piece.shape) for piece in pieces]
         whole = torch.zeros(sum(sizes), dtype=flat.dtype, device=flat.device)
         for piece, place in zip(pieces, torch.split(whole, sizes), strict=True):
-            place[piece.inside] = flat[piece.here]
+            if piece.counts:
+                place[piece.inside] = flat[piece.here]
         whole = self._summed(whole)
         return [matrix.view(piece.shape) for piece, matrix in zip(pieces, torch.split(whole, sizes), strict=True)]
 

@@ -131,10 +131,14 @@ def saved(built: Engine, folder: Path) -> Path:
 
 
 def largest_error(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
-    """Relative, of any weight but the biases of keys: no softmax sees those, so their gradients are rounding alone."""
+    """Relative, of any weight that the loss depends on; the gradients of others are rounding alone."""
     assert found.keys() == wanted.keys()
-    seen = [name for name in wanted if not name.endswith("k_proj.bias")]
-    return max(float((found[name] - wanted[name]).norm() / wanted[name].norm()) for name in seen)
+    return max(float((found[name] - wanted[name]).norm() / wanted[name].norm()) for name in seen(wanted))
+
+
+def seen(weights: dict[str, Tensor]) -> list[str]:
+    """Names of the weights that the loss depends on: all but the biases of keys, which no softmax sees."""
+    return [name for name in weights if not name.endswith("k_proj.bias")]
 
 
 def differing(built: Engine) -> float:
@@ -174,7 +178,7 @@ def compared(
         averages = built.weights()
     start = {key: weight.detach() for key, weight in network(shape).named_parameters()}
     return {
-        "moved": min(float((mine[key] - start[key]).norm()) for key in start),
+        "moved": min(float((mine[key] - start[key]).norm()) for key in seen(start)),
         "gradient_error": largest_error(gradients, wanted["gradients"]),
         "curve_error": max(abs(a - b) for a, b in zip(curve, wanted["curve"], strict=True)),
         "weight_error": largest_error(mine, wanted["weights"]),
@@ -225,7 +229,14 @@ def main(output: Path) -> None:
             folder = output.parent / f"{shape}-{stage}"
             found[f"{shape} {stage}"] = compared(shape, "adamw", stage, wanted, folder, tensor=2)
         if shape == "llama":
+            positions = output.parent / "positions"
+            found["positions too"] = compared(shape, "adamw", 1, wanted, positions, tensor=2, sequence=2)
             found |= reopened(output, wanted["curve"])
+    for name, stages in (("lion", (1,)), ("lamb", (1,)), ("muon", (0, 3))):
+        wanted = reference("llama", name)
+        for stage in stages:
+            folder = output.parent / f"{name}-{stage}"
+            found[f"{name} {stage}"] = compared("llama", name, stage, wanted, folder, tensor=2)
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found, indent=1))
 

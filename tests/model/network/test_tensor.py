@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+CASES = [
+    *("llama 0", "llama 1", "llama 2", "llama 3", "gpt 1"),  # under ZeRO 0 to 3
+    "positions too",  # two processes for the positions of what two share the matrices of
+    *("lion 1", "lamb 1", "muon 0", "muon 3"),
+]
 pytestmark = pytest.mark.slow
 
 
@@ -28,7 +33,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
     return json.loads(output.read_text())
 
 
-@pytest.mark.parametrize("case", ["llama 0", "llama 1", "llama 2", "llama 3", "gpt 1"])
+@pytest.mark.parametrize("case", CASES)
 def test_gradients_and_curve_are_those_of_one_process(found: dict[str, dict[str, float]], case: str) -> None:
     """Within what float32 leaves open: sums over heads, inner features and the vocabulary are taken in two parts.
 
@@ -43,7 +48,7 @@ def test_gradients_and_curve_are_those_of_one_process(found: dict[str, dict[str,
     assert errors["left_out"] == 1
 
 
-@pytest.mark.parametrize("case", ["llama 0", "llama 1", "llama 2", "llama 3", "gpt 1"])
+@pytest.mark.parametrize("case", CASES)
 def test_a_state_continues_bit_for_bit(found: dict[str, dict[str, float]], case: str) -> None:
     assert found[case]["restored"] == 1
     assert found[case]["same_bits"] == 1
