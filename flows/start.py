@@ -15,6 +15,7 @@ from flows.run import INTERRUPTED, MLFLOW_PORT, PREFECT_PORT, RunResult, mlflow_
 from flows.servers import prefect_api, prefect_environment, running_up
 from flows.tracking import start_early
 from storage.errors import BrokenError
+from storage.without_pandas import without_pandas
 
 _SETTLE_SECONDS = 10.0
 """How long a temporary server is given to write down what became of the task runs."""
@@ -30,6 +31,7 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     start_early(planner.home)
+    without_pandas()
     with prefect_api(planner.home, _import_pipeline):
         from flows import pipeline
 
