@@ -43,6 +43,11 @@ def _message(error: ValidationError, model: type[BaseModel], value: Any, tree: T
         missing = problem["loc"][-1]
         prefix = f"{where}: " if where else ""
         return f"{tree.place((*at, *path))}: {prefix}{what} needs the field {missing!r}{_almost(missing, given)}"
+    if problem["type"] == "union_tag_not_found":
+        name = problem["ctx"]["discriminator"].strip("'")
+        kinds = ", ".join(_tags(model, problem["loc"]))
+        said = f"{where} = {shortened(given)} needs the field {name!r}, which is one of {kinds}"
+        return f"{tree.place((*at, *path))}: {said}{_almost(name, given)}"
     text = problem["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ", 1)
     shown = f"{where} = {shortened(given)}"
     options = re.findall(r"'([^']+)'", text) if problem["type"] in ("literal_error", "union_tag_invalid") else []
@@ -68,14 +73,25 @@ def _follow(value: Any, location: Sequence[str | int]) -> tuple[Path, Any]:
 
 
 def _field_names(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Names of the fields allowed at ``location``, found in the model's JSON schema."""
+    """Names of the fields allowed at ``location``."""
+    names = [name for option in _options_at(model, location) for name in option.get("properties", {})]
+    return list(dict.fromkeys(names))
+
+
+def _tags(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """What tells the members of the union at ``location`` apart."""
+    found = [option.get("discriminator", {}).get("mapping", {}) for option in _options_at(model, location)]
+    return sorted({tag for mapping in found for tag in mapping})
+
+
+def _options_at(model: type[BaseModel], location: Sequence[str | int]) -> list[dict[str, Any]]:
+    """What the model's JSON schema allows at ``location``, with references resolved and unions opened."""
     schema = model.model_json_schema()
     candidates = [schema]
     for key in location:
         nearer = [child for candidate in candidates for child in _schema_children(candidate, key, schema)]
         candidates = nearer or candidates
-    names = [name for c in candidates for option in _options(c, schema) for name in option.get("properties", {})]
-    return list(dict.fromkeys(names))
+    return [option for candidate in candidates for option in _options(candidate, schema)]
 
 
 def _options(candidate: Any, schema: dict[str, Any]) -> list[dict[str, Any]]:

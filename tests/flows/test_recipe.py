@@ -158,6 +158,16 @@ ERRORS = {
 }
 
 
+def test_a_source_without_its_kind_is_told_the_kinds(tmp_path: Path) -> None:
+    text = 'name: toy\nsteps:\n  pages: {task: collect, sources: [{knd: files, path: "a/*.html"}]}\n'
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, "toy.yaml", tmp_path)
+    said = str(caught.value)
+    assert said.startswith("toy.yaml:3: pages.sources[0] = {'knd': 'files', 'path': 'a/*.html'} needs the field 'kind'")
+    assert "one of files, http, jsonl, " in said
+    assert said.endswith("; is 'knd' meant for it?")
+
+
 @pytest.mark.parametrize("name", ERRORS)
 def test_what_is_wrong_is_said_with_place_value_and_remedy(name: str, tmp_path: Path) -> None:
     old, new, message = ERRORS[name]
