@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model.data.batches import Sequences, Text, TextRows, collate, joined, share
@@ -10,9 +10,6 @@ from model.data.shard_rows import ShardRows
 from model.network.attention import PADDING
 from model.network.transformer import IGNORED
 from storage.shards import Shards, write_shard
-
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
 
 contexts = st.integers(2, 17)
 

@@ -11,9 +11,6 @@ from model.data.batches import Sequences, collate
 from model.data.mixture import FINEST_SHARE, Schedule, integer_shares
 from model.data.order import Order, permuted, shuffled
 
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
-
 
 class Numbers:
     """Sequences of one token, which says the part and the number; in blocks of at most that many."""

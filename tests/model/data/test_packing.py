@@ -3,13 +3,10 @@ from __future__ import annotations
 import bisect
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model.data.packing import Packing, count_rows, pack_lengths
-
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
 
 lengths_of_documents = st.lists(st.integers(0, 60), max_size=40)
 contexts = st.integers(2, 17)
