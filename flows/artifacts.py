@@ -91,6 +91,8 @@ def _build_lines(build: Json) -> list[str]:
     ]
     if build["accepted_from"]:
         lines.append(f"  accepted by --reuse: it was made by build {build['accepted_from'][:12]}, of another key")
+    if build["continued_from"]:
+        lines.append(f"  continued from the state of build {build['continued_from'][:12]}")
     if build["headline"]:
         lines.append(f"  result: {build['headline']}")
     for slot, digest in identity["inputs"].items():

@@ -16,11 +16,12 @@ from typing import Any, Literal, Protocol
 from flows.adoption import files_to_adopt
 from flows.curves import curves_of
 from flows.intermediate import Intermediate
+from flows.longer import SUFFIX
 from flows.plan import Decision, Planner
 from flows.recipe import Step
 from storage.artifact import Artifact, JsonValue
 from storage.builds import Build, Identity
-from storage.errors import LeaseLost, StepFailed, StoreUnavailable
+from storage.errors import LeaseLost, StepFailed, StoreCorrupted, StoreUnavailable
 from storage.locks import locked
 from storage.memory import StepMemory
 from storage.store import Work
@@ -110,7 +111,7 @@ class Builder:
         assert decision.identity is not None
         identity = decision.identity
         with ExitStack() as stack:
-            if step.task.trains:
+            if step.task.takes_device(step.resources):
                 stack.enter_context(self._device_slot(step))
             waiting = self._told(step, "another run is building this; waiting for it")
             work = stack.enter_context(self.planner.store.building(identity.key, waiting))
@@ -148,7 +149,8 @@ class Builder:
         began = datetime.now(UTC)
         afresh = step.name in self.planner.afresh
         memory = StepMemory(store, {} if afresh else self.planner.earlier_partitions(step), enabled=not afresh)
-        context = self._context(step, identity, work, inputs, memory)
+        state = decision.continuation.state if decision.continuation is not None else None
+        context = replace(self._context(step, identity, work, inputs, memory), state=self._opened(state))
 
         def known() -> Build:
             """The record as far as it is known while the step runs."""
@@ -166,12 +168,14 @@ class Builder:
                 resources=step.resources.model_dump(mode="json"),
                 curves=curves_of(context.metrics_file) if step.task.trains else {},
                 mlflow_run=self.records.run_of(step.name),
+                continued_from=state.key if state is not None else None,
             )
 
         with ExitStack() as following:
             if step.task.trains:
                 following.enter_context(self.records.following(step, work))
-                following.enter_context(Intermediate(store, self.planner.history_name, work.scratch, known))
+                stem = decision.continuation.identity if decision.continuation is not None else None
+                following.enter_context(Intermediate(store, self.planner.history_name, work.scratch, known, stem))
             result = _run(step, context)
         manifest = store.commit(work, step.task.kind().kind, result.counts)
         build = known().model_copy(
@@ -228,6 +232,15 @@ class Builder:
                     raise StepFailed(f"{step.name}.{slot}: {folder} was changed while it was read; run again")
             opened[reference] = store.open(identity.inputs[slot])
         return opened
+
+    def _opened(self, state: Build | None) -> Artifact | None:
+        """The kept state of a shorter training; it is not passed over where it is damaged, as that may cost weeks."""
+        try:
+            return self.planner.store.open(state.artifact) if state is not None else None
+        except StoreCorrupted as error:
+            assert state is not None
+            step = state.step.removesuffix(SUFFIX)
+            raise StoreCorrupted(f"{error}; it was to be continued from: `--rebuild {step}` trains anew") from error
 
     def _device_slot(self, step: Step) -> Any:
         """Steps that train run one at a time, those of other runs on this machine included."""

@@ -89,7 +89,11 @@ def _add_artifact_commands(commands: argparse._SubParsersAction[argparse.Argumen
         ("show", "what an artifact is and how it came to be", "A"),
         ("lineage", "what an artifact was made of, back to the sources", "A"),
     ):
-        add(name, text, takes=takes).add_argument("--json", action="store_true", help="print one JSON object")
+        command = add(name, text, takes=takes)
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+        if name == "show":
+            what = "of a trained model: the documents in the batch of this step"
+            command.add_argument("--step", metavar="N", type=_positive, help=what)
     add("verify", "check every byte of an artifact, or of the whole store", takes="[A]")
     gc = add("gc", "free what neither the latest builds nor an alias need", takes=None)
     gc.add_argument("--dry-run", action="store_true", help="only say what would be freed")
@@ -215,6 +219,10 @@ def _artifact_command(name: str, given: argparse.Namespace) -> int:
         _print(text)
         return 1 if found else 0
     digest = store.resolve(given.artifact)
+    if name == "show" and given.step is not None:
+        from flows.batch import batch_of_step, batch_text
+
+        return _shown(batch_of_step(store, digest, given.step), batch_text, given.json)
     if name == "show":
         return _shown(artifacts.description(store, digest), artifacts.description_text, given.json)
     if name == "lineage":

@@ -34,7 +34,7 @@ _LOOKED_AT = {
 """By kind: the column that says where something is from, and those that requests to forget texts are about."""
 _DATA = ("shards", "examples")
 """What models are trained on."""
-_TRAINED = ("tokenizer", "classifier", "model", "adapter")
+_TRAINED = ("tokenizer", "classifier", "model", "adapter", "network", "state")
 """What is trained, on these or on documents; from it the documents cannot be taken out again."""
 _SPLITS = ("train-", "validation-")
 """How the names of the files begin that hold tokens."""

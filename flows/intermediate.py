@@ -1,8 +1,9 @@
-"""Models of moments of a training step, taken into the store as artifacts while it goes on.
+"""What a training step leaves of its moments, taken into the store as artifacts while it goes on.
 
-They are builds of ``STEP.partial``: ``athanor generate RECIPE/base.partial`` continues with the newest,
+Models are builds of ``STEP.partial``: ``athanor generate RECIPE/base.partial`` continues with the newest,
 ``RECIPE/base.partial@N`` with an earlier one, and their lineage is that of the step, with the moment
-among what it was made from. Collecting garbage keeps the last ones, as of every step.
+among what it was made from. States, which longer runs continue from, are likewise builds of
+``STEP.state`` (see ``flows.longer``). Collecting garbage keeps the last ones of both, as of every step.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from model.request import PUBLISHED
-from storage.artifact import files_below
-from storage.builds import Build
+from flows import longer
+from model.request import KEPT, PUBLISHED
+from storage.artifact import State, files_below
+from storage.builds import Build, Identity
 from storage.store import Store
 
 SUFFIX = ".partial"
@@ -23,11 +25,13 @@ _POLL_SECONDS = 1.0
 
 
 class Intermediate:
-    """While its ``with`` block lasts, takes in what a training step publishes."""
+    """While its ``with`` block lasts, takes in what a training step publishes and keeps."""
 
-    def __init__(self, store: Store, recipe: str, scratch: Path, build: Callable[[], Build]) -> None:
-        """``build`` gives what is known of the step's build so far."""
-        self._store, self._recipe, self._folder, self._build = store, recipe, scratch / PUBLISHED, build
+    def __init__(
+        self, store: Store, recipe: str, scratch: Path, build: Callable[[], Build], stem: Identity | None = None
+    ) -> None:
+        """``build`` gives what is known of the step's build so far; ``stem``: the identity of its states."""
+        self._store, self._recipe, self._scratch, self._build, self._stem = store, recipe, scratch, build, stem
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._failure: Exception | None = None
@@ -51,23 +55,32 @@ class Intermediate:
             self._failure = error
 
     def _take_in(self) -> None:
-        for described in sorted(self._folder.glob("step-*.json")):
-            moment = json.loads(described.read_text(encoding="utf-8"))
-            folder = described.with_suffix("")
+        for described in sorted((self._scratch / PUBLISHED).glob("step-*.json")):
             build = self._build()
-            manifest = self._store.adopt(build.kind, files_below(folder))
-            outside = {"after_step": moment["step"], "after_tokens": moment["tokens"]}
-            identity = build.identity.model_copy(update={"outside": outside})
-            partial = build.model_copy(
-                update={
-                    "key": identity.key,
-                    "identity": identity,
-                    "artifact": manifest.digest,
-                    "step": build.step + SUFFIX,
-                    "headline": f"after {moment['tokens']:,} tokens (step {moment['step']:,})",
-                }
-            )
-            self._store.record(partial)
-            self._store.append_history(self._recipe, partial.step, partial.key, partial.artifact)
-            described.unlink()
-            shutil.rmtree(folder)
+            self._take(described, build, build.kind, SUFFIX, build.identity)
+        for described in sorted((self._scratch / KEPT).glob("step-*.json")):
+            if self._stem is not None:
+                self._take(described, self._build(), State.kind, longer.SUFFIX, self._stem)
+
+    def _take(self, described: Path, build: Build, kind: str, suffix: str, made_of: Identity) -> None:
+        """Make a folder with a moment's files, described by the file beside it, an artifact of the store."""
+        moment = json.loads(described.read_text(encoding="utf-8"))
+        folder = described.with_suffix("")
+        manifest = self._store.adopt(kind, files_below(folder))
+        identity = made_of.model_copy(
+            update={"outside": {"after_step": moment["step"], "after_tokens": moment["tokens"]}}
+        )
+        taken = build.model_copy(
+            update={
+                "key": identity.key,
+                "kind": kind,
+                "identity": identity,
+                "artifact": manifest.digest,
+                "step": build.step + suffix,
+                "headline": f"after {moment['tokens']:,} tokens (step {moment['step']:,})",
+            }
+        )
+        self._store.record(taken)
+        self._store.append_history(self._recipe, taken.step, taken.key, taken.artifact)
+        described.unlink()
+        shutil.rmtree(folder)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from flows.adoption import files_to_adopt, kind_to_adopt
 from flows.home import Home
+from flows.longer import Continuation, continuation
 from flows.recipe import Recipe, Step
 from flows.why import differences, found_outside
 from storage.artifact import FileEntry, JsonValue, Manifest
@@ -73,6 +74,8 @@ class Decision:
     """The build whose artifact ``--reuse`` accepts for another key."""
     before: Build | None = None
     """What a rebuilt step is compared with."""
+    continuation: Continuation | None = None
+    """Of a training: where it begins."""
 
     @property
     def key(self) -> str | None:
@@ -162,7 +165,9 @@ class Planner:
         build = self.store.find(identity.key)
         if step.name in self.afresh:
             before = build or self._latest_build(step)
-            return Decision("build", self._why_afresh(step), identity, before=before)
+            begins = continuation(self.store, self.history_name, step, identity, None)
+            begins = replace(begins, state=None) if begins is not None else None
+            return Decision("build", self._why_afresh(step), identity, before=before, continuation=begins)
         if build is not None:
             return Decision("reuse", _unchanged(build), identity, build=build)
         why = self.why(step, identity)
@@ -171,7 +176,9 @@ class Planner:
             if accepted is None or not self.store.is_whole(accepted.artifact):
                 raise RecipeError(f"--reuse {step.name}: {self.history_name}/{step.name} has no artifact to reuse yet")
             return Decision("reuse", f"accepted by --reuse in spite of: {why}", identity, accepted=accepted)
-        return Decision("build", why, identity)
+        begins = continuation(self.store, self.history_name, step, identity, self._latest_build(step))
+        said = f"{why}; {begins.said}" if begins is not None and begins.said else why
+        return Decision("build", said, identity, continuation=begins)
 
     def _pinned(self, step: Step, identity: Identity) -> Decision | None:
         """To keep a pinned step's latest artifact, if nothing but the content of its inputs has changed since."""

@@ -24,6 +24,7 @@ from model.data.order import Order
 from model.engine import Engine, StepOutcome
 from model.learning.objectives import Objective
 from model.learning.spikes import Spikes
+from model.learning.stopping import EarlyStopping, Evaluations
 from model.recorder import Recorder
 from storage.errors import StepFailed
 
@@ -57,6 +58,9 @@ class Plan:
     context: int
     evaluate_every: int
     """Steps between evaluations; 0: never."""
+    early_stopping: EarlyStopping | None
+    keeps_best: bool
+    """Whether the weights with the lowest validation loss are kept."""
     learning_rate: Callable[[float], float]
     """Of the tokens trained on."""
     skip_spikes: float | None
@@ -83,6 +87,10 @@ class Outcome:
     """Share of the steps' time in which the first process waited for batches."""
     steps_left_out: int | None
     """For a loss or gradient far beyond the usual; None where none can be."""
+    steps: int
+    """Those that were made: fewer than planned where the validation loss no longer fell."""
+    best: tuple[int, float] | None
+    """After which step the validation loss was lowest, and that loss; None without evaluations."""
 
 
 class Loop:
@@ -112,17 +120,30 @@ class Loop:
 
         Raises StepFailed if a loss or a gradient is not finite, and what ``Saver.after`` raises.
         """
-        self._loss = loss
-        if self._evaluates_after(start):
-            self._evaluate(start)
+        self._loss, self._done = loss, start
         try:
-            self._train(range(start + 1, self.plan.steps + 1))
+            if self._evaluates_after(start):
+                self._evaluate(start)
+            if not self._evaluations.ended:
+                self._train(range(start + 1, self.plan.steps + 1))
         except _NotFinite as error:
             raise StepFailed(f"step {error.step}: {error}; {self._batch_of(error.step)}") from None
-        done = (self.plan.steps - start) * self.plan.batch_tokens
+        done = (self._done - start) * self.plan.batch_tokens
         seconds = self._seconds or math.inf
         left_out = Spikes(self.plan.skip_spikes, self.memory).left_out
-        return Outcome(self._loss, self._validation_loss, done / seconds, self._waited / seconds, left_out)
+        return Outcome(
+            loss=self._loss,
+            validation_loss=self._validation_loss,
+            tokens_per_second=done / seconds,
+            data_wait=self._waited / seconds,
+            steps_left_out=left_out,
+            steps=self._done,
+            best=self._evaluations.best,
+        )
+
+    @property
+    def _evaluations(self) -> Evaluations:
+        return Evaluations(self.plan.early_stopping, self.memory)
 
     def _train(self, steps: range) -> None:
         with Ahead(self._drawn, steps) as ahead:
@@ -130,8 +151,11 @@ class Loop:
                 self._take(step, ahead)
                 evaluates, last = self._evaluates_after(step), step == self.plan.steps
                 self._saver.after(step, self._loss, self.memory, wanted=evaluates, last=last)
+                self._done = step
                 if evaluates:
                     self._evaluate(step)
+                if self._evaluations.ended:
+                    break
 
     def _take(self, step: int, ahead: Ahead[list[Batch]]) -> None:
         """Make a step and record it."""
@@ -223,6 +247,7 @@ class Loop:
 
     def _evaluate(self, step: int) -> None:
         """Measure the loss on what is held out of every source, and of all together."""
+        before = dict(self.memory)
         sums: dict[str, dict[str, tuple[float, float]]] = {}
         first = 0
         with averaged(self.engine):
@@ -232,6 +257,8 @@ class Loop:
                 first += len(rows)
         losses = _means(list(sums.values()))
         self._validation_loss = losses["loss"]
+        if self._evaluations.saw(step, losses["loss"]) and self.plan.keeps_best:
+            self._saver.keep_best(step, self._loss, before)
         if len(sums) > 1:
             losses |= {f"{term}/{name}": loss for name, part in sums.items() for term, loss in _means([part]).items()}
         if self._recorder is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,14 @@ from model.config import Frozen, ModelConfig, Precision
 from model.launching.hosts import Hosts
 from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.learning.optimizer_config import OptimizerConfig
+from model.learning.stopping import EarlyStopping, Keep
 from storage.artifact import Artifact, Manifest
 from storage.identity import digest_of_value
 
 PUBLISHED = "published"
 """Folder in a run's scratch with a model folder for each moment, and beside it ``NAME.json`` once it is whole."""
+KEPT = "kept"
+"""Likewise with the state that a longer run can continue from."""
 
 
 class Opened(Frozen):
@@ -124,8 +127,12 @@ class Run(Frozen):
     """Tokens between models that are published while training goes on, rounded up to whole steps; None: none."""
     published_with: Path | None = None
     """Folder of files that belong to a published model: its tokenizer's."""
+    keep_state: bool = False
+    """Whether the state at the end of the run's stem (see ``model.stem``) is kept in its scratch."""
+    continues: Path | None = None
+    """Folder of the kept state of a shorter run, to begin with where there is no checkpoint."""
     evaluations: int = Field(5, ge=0)
-    """How often the validation loss is measured on the way."""
+    """How often the validation loss is measured on the way, where ``evaluate_every`` does not say it."""
 
 
 class Request(Frozen):
@@ -143,6 +150,10 @@ class Request(Frozen):
     """Positions to train on, rounded up to whole batches; or ``epochs``."""
     epochs: float | None = Field(None, gt=0)
     """Passes over the training split, rounded up to whole batches; or ``tokens``."""
+    evaluate_every: int | None = Field(None, ge=1)
+    """Tokens between measurements of the validation loss, rounded up to whole steps; None: see ``Run.evaluations``."""
+    early_stopping: EarlyStopping | None = None
+    keep: Keep = "last"
     optimizer: OptimizerConfig
     precision: Precision = "fp32"
     special_tokens: SpecialTokens
@@ -155,6 +166,8 @@ class Request(Frozen):
             raise ValueError("give either tokens or epochs")
         if self.batch_tokens % self.context:
             raise ValueError(f"batch_tokens {self.batch_tokens} is not a multiple of context {self.context}")
+        if self.judges and self.evaluate_every is None:
+            raise ValueError("early_stopping and keep: best need evaluate_every")
         return self
 
     @property
@@ -167,13 +180,22 @@ class Request(Frozen):
         return isinstance(self.objective, MaskedConfig) and self.objective.next_sentence
 
     @property
+    def judges(self) -> bool:
+        """Whether the validation loss shapes the result."""
+        return self.early_stopping is not None or self.keep == "best"
+
+    @property
     def identity(self) -> str:
         """Digest of what shapes the result: a checkpoint of another identity is not continued."""
-        described = self.model_dump(mode="json", exclude={"run"})
-        return digest_of_value(_without_folders(described))
+        return digest_of_value(self.described())
+
+    def described(self) -> dict[str, Any]:
+        """All that shapes the result, as JSON: no places, and nothing of how it runs."""
+        found: dict[str, Any] = _without_folders(self.model_dump(mode="json", exclude={"run"}))
+        return found
 
 
-def _without_folders(value: object) -> object:
+def _without_folders(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_folders(item) for name, item in value.items() if name not in ("folder", "called")}
     return [_without_folders(item) for item in value] if isinstance(value, list) else value

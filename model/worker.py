@@ -28,9 +28,12 @@ from model.launching.stop import StopRequest
 from model.network.encoder import PairEncoder, with_head
 from model.network.transformer import Transformer
 from model.request import NetworkFolder, RandomNetwork, Request
-from storage.errors import StoreUnavailable, UserError
+from storage.errors import StoreCorrupted, StoreUnavailable, UserError
 
 if TYPE_CHECKING:
+    from model.checkpoints.checkpoint import Checkpoint
+    from model.checkpoints.keeping import BestKeeper
+    from model.checkpoints.saver import Moments
     from model.engine import Engine
 
 FAILURE = "failure-{rank}.json"
@@ -107,33 +110,59 @@ def _failure(error: Exception) -> Exception:
 
 
 def work(request: Request) -> None:
-    """Train from the newest checkpoint, or from the start, and write the result."""
-    from model.checkpoints.checkpoint import Checkpoints
-    from model.checkpoints.saver import Saver
-    from model.checkpoints.state import averaged
-
+    """Join the run's other processes, and train."""
     use_interface(request.run.hosts)
     device = join_process_group(request.run.device)
+    train_here(request, device)
+    if request.run.hosts is None or request.run.hosts.launcher != "ray":  # whose process group is its own
+        torch.distributed.destroy_process_group()
+
+
+def train_here(request: Request, device: torch.device) -> None:
+    """Train from the newest checkpoint, or from the start, and write the result; all processes must call it."""
+    from model.checkpoints.checkpoint import Checkpoints
+    from model.checkpoints.keeping import BestKeeper
+    from model.checkpoints.saver import Saver
+
     torch.manual_seed(request.seed)
     data = make_data(request)
+    if request.judges and not data.validation:
+        raise UserError("early_stopping and keep: best measure the validation split, and this one is empty")
     network, vocabulary = make_network(request)
     checkpoints = Checkpoints(request.run.scratch / "checkpoints", request.identity)
     saved = checkpoints.latest()
+    resumed, saved = saved is not None, saved or _kept_state(request)
     engine = make_engine(request, network, saved)
+    best = BestKeeper(request.run.scratch, request.identity)
     with StopRequest() as stop:
-        publisher = _publisher(request, engine, vocabulary)
-        saver = Saver(engine, checkpoints, request.run.checkpoint_seconds, stop, publisher)
-        outcome, speed = _run_loop(request, engine, data, saver, saved, vocabulary, device)
-    with averaged(engine):
-        weights = engine.weights(trainable_only=request.adapter is not None)
+        publishers = _publishers(request, engine, vocabulary, data.steps)
+        saver = Saver(engine, checkpoints, request.run.checkpoint_seconds, stop, best, publishers)
+        if saved is not None:
+            saver.resumed(saved.about.step, own=resumed)
+        outcome = _run_loop(request, engine, data, saver, saved, vocabulary, device)
+    checkpoints.close()
+    weights = _result_of(request, engine, best, outcome)
     if engine.rank == 0:
         write_result(request, request.run.output, weights, vocabulary)
-        summary = {**outcome, **speed, **data.facts, "steps": data.steps, "tokens": data.steps * request.batch_tokens}
-        summary["parameters"] = sum(weight.numel() for weight in weights.values())
-        _write_whole(request.run.scratch / SUMMARY, summary)
+        parameters = sum(weight.numel() for weight in weights.values())
+        _write_whole(request.run.scratch / SUMMARY, {**outcome, **data.facts, "parameters": parameters})
     torch.distributed.barrier()
-    if request.run.hosts is None or request.run.hosts.launcher != "ray":  # whose process group is its own
-        torch.distributed.destroy_process_group()
+
+
+def _result_of(request: Request, engine: Engine, best: BestKeeper, outcome: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights that become the result, whole. All processes must call it."""
+    from model.checkpoints.checkpoint import Checkpoints
+    from model.checkpoints.publishing import weights_in
+    from model.checkpoints.state import averaged
+
+    if request.keep == "best" and outcome["best_step"] != outcome["steps"]:
+        place = best.of(outcome["best_step"])
+        kept = Checkpoints(place, request.identity).latest()
+        if kept is None:
+            raise StoreCorrupted(f"{place}: the best weights are not there whole; `--rebuild` the step")
+        return weights_in(kept.parts, engine.shapes())
+    with averaged(engine):
+        return engine.weights(trainable_only=request.adapter is not None)
 
 
 def join_process_group(device: str) -> torch.device:
@@ -221,7 +250,8 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
 
 def _run_loop(
     request: Request, engine: Engine, data: TrainingData, saver: Any, saved: Any, vocabulary: int, device: torch.device
-) -> tuple[dict[str, Any], dict[str, float]]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
+    """Train; what there is to say of it."""
     from model.learning.objectives import make_objective
     from model.learning.schedule import learning_rate
     from model.loop import Loop, Plan, measured_peak
@@ -237,7 +267,9 @@ def _run_loop(
         batch_sequences=request.batch_sequences,
         micro_batch_sequences=run.micro_batch_sequences,
         context=request.context,
-        evaluate_every=math.ceil(data.steps / run.evaluations) if run.evaluations else 0,
+        evaluate_every=_evaluate_every(request, data.steps),
+        early_stopping=request.early_stopping,
+        keeps_best=request.keep == "best",
         learning_rate=partial(learning_rate, optimizer=optimizer, total=data.steps * request.batch_tokens),
         skip_spikes=optimizer.skip_spikes,
         # With adapters, the gradients of the network's own weights are not needed.
@@ -245,31 +277,67 @@ def _run_loop(
         peak_flops=measured_peak(device, dtype) * engine.processes,
     )
     start = saved.about.step if saved else 0
-    saver.resumed(start)
     objective = make_objective(request.objective, tokenizer_of(request), request.seed)
     recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
     loop = Loop(engine, objective, data.order, data.validation, plan, saver, recorder)
     if saved:
         loop.memory.update(saved.about.memory)
     outcome = loop.run(start, saved.about.loss) if saved else loop.run(start)
-    return asdict(outcome), {"flops_utilization": outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops}
+    told = asdict(outcome) | {"tokens": outcome.steps * request.batch_tokens}
+    told["flops_utilization"] = outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops
+    best = told.pop("best")
+    if request.judges and best is not None:
+        told |= {"planned_steps": data.steps, "best_step": best[0], "best_validation_loss": best[1]}
+    if request.keep == "best" and best is not None:
+        told["validation_loss"] = best[1]
+    return told
 
 
-def _publisher(request: Request, engine: Engine, vocabulary: int) -> Any:
-    """What writes models on the way; None where nobody wants any."""
+def _evaluate_every(request: Request, steps: int) -> int:
+    """Steps between evaluations; 0: never."""
+    if request.evaluate_every is not None:
+        return math.ceil(request.evaluate_every / request.batch_tokens)
+    return math.ceil(steps / request.run.evaluations) if request.run.evaluations else 0
+
+
+def _kept_state(request: Request) -> Checkpoint | None:
+    """The state of a shorter run to begin with, if there is one to continue from."""
+    from model.checkpoints.checkpoint import Checkpoints
+    from model.stem import stem_of
+
+    folder = request.run.continues
+    if folder is None:
+        return None
+    steps, stem = stem_of(request)
+    found = Checkpoints(folder, stem).latest()
+    if found is None or found.about.step > steps:
+        raise StoreCorrupted(f"{folder}: holds no state that this run can continue from; `--rebuild` the step instead")
+    return found
+
+
+def _publishers(request: Request, engine: Engine, vocabulary: int, steps: int) -> list[Moments]:
+    """What is made of moments of the run: models, and the state that longer runs can continue from."""
+    from model.checkpoints.keeping import StateKeeper
     from model.checkpoints.publishing import Publisher
+    from model.stem import stem_of
 
     run = request.run
-    if run.publish_every is None:
-        return None
+    found: list[Moments] = []
+    if run.publish_every is not None:
+        every = math.ceil(run.publish_every / request.batch_tokens)
+        write = partial(_write_published, request, vocabulary)
+        found.append(Publisher(run.scratch, every, request.batch_tokens, engine.shapes(), write, steps))
+    if run.keep_state:
+        stem_steps, stem = stem_of(request)
+        found.append(StateKeeper(run.scratch, stem_steps, request.batch_tokens, stem))
+    return found
 
-    def write(folder: Path, weights: dict[str, torch.Tensor]) -> None:
-        write_result(request, folder, weights, vocabulary)
-        if run.published_with is not None:
-            shutil.copytree(run.published_with, folder, dirs_exist_ok=True)
 
-    every = math.ceil(run.publish_every / request.batch_tokens)
-    return Publisher(run.scratch, every, request.batch_tokens, engine.shapes(), write)
+def _write_published(request: Request, vocabulary: int, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """A model on the way, with the files that belong to it."""
+    write_result(request, folder, weights, vocabulary)
+    if request.run.published_with is not None:
+        shutil.copytree(request.run.published_with, folder, dirs_exist_ok=True)
 
 
 def write_result(request: Request, output: Path, weights: dict[str, torch.Tensor], vocabulary: int) -> None:

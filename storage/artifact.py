@@ -158,6 +158,12 @@ class Adapter(Artifact):
         return Model.of_folder(self.folder / "base")
 
 
+class State(Artifact):
+    """The state of a training after some steps, which a longer one continues from: a checkpoint's folder."""
+
+    kind = "state"
+
+
 class Classifier(Artifact):
     """A text classifier: labels, settings and weights."""
 

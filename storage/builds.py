@@ -65,6 +65,8 @@ class Build(BaseModel):
     partition_results: dict[str, str] = {}
     """Keys of the partition results it used or made, by their places (see ``storage.memory``)."""
     mlflow_run: str | None = None
+    continued_from: str | None = None
+    """Of a training that went on where a shorter one ended: key of the build of the state that it began with."""
     accepted_from: str | None = None
     """Key of the build whose artifact was accepted for this key on a person's word (``--reuse``)."""
 

@@ -17,6 +17,7 @@ _MODULES = {
     "shards": "storage.shards:Shards",
     "model": "storage.artifact:Model",
     "adapter": "storage.artifact:Adapter",
+    "state": "storage.artifact:State",
     "classifier": "storage.artifact:Classifier",
     "network": "storage.artifact:Network",
     "report": "storage.artifact:Report",

@@ -96,6 +96,7 @@ class RunContext:
     seed: int = 0
     progress: Progress = silent
     previous: Artifact | None = None
+    state: Artifact | None = None
     identity: str = ""
     """Digest of the task's settings, code and libraries: what a partition's result depends on beside its bytes."""
     memory: PartitionMemory | None = None

@@ -17,7 +17,7 @@ from storage.errors import StepFailed, UserError
 from storage.shards import Shards
 from tasks.measures.baselines import Ngram
 from tasks.measures.score import Score
-from tasks.task import Context, Input, Kind, Result, Sample, Task
+from tasks.task import Context, Input, Kind, Resources, Result, Sample, Task
 
 if TYPE_CHECKING:
     from storage.tokenizer import Tokenizer
@@ -66,6 +66,10 @@ class Evaluate(Task):
                     f"models: the name {name!r} is taken twice in the report, whose baselines have names too"
                 )
         return self
+
+    def takes_device(self, resources: Resources) -> bool:
+        """On the CPU, a model is measured while others are trained, such as the one that it is a moment of."""
+        return resources.device != "cpu"
 
     def run(self, context: Context) -> Result:
         """Write ``report.json``, and ``report.md`` for a person."""

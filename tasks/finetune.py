@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,8 @@ from storage.artifact import Adapter, Artifact, Model, copy_folder, include
 from storage.corpus import Examples
 from storage.errors import SourceError
 from tasks.starting import sequence_length
-from tasks.task import Context, Input, Kind, Resources, Result, Task
+from tasks.task import Context, Input, Kind, Resources, Result
+from tasks.training import Training, measured
 
 if TYPE_CHECKING:
     from model.request import Request, Run
@@ -26,16 +27,10 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 """All matrices of a block: attention's alone do worse (Dettmers et al. 2023, figure 2)."""
 
 
-class Finetune(Task):
+class Finetune(Training):
     """Tune a model to answer: only the tokens of the responses are learnt."""
 
     makes: ClassVar[Kind] = Adapter
-    libraries: ClassVar[tuple[str, ...]] = (
-        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch", "transformers"),
-    )
-    also_runs: ClassVar[tuple[str, ...]] = ("model.worker",)
-    uses_seed: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
 
     model: Input[Model | Adapter]
     """The model to tune; an adapter is merged into its base first."""
@@ -88,20 +83,33 @@ class Finetune(Task):
         from model.formats import huggingface
         from model.launching import launch
 
-        start, examples = context.open(self.model), context.open(self.examples)
-        if examples.split("train").num_rows == 0:
-            raise SourceError("examples: the training split is empty: give more examples")
+        start = context.open(self.model)
         tokenizer = huggingface.tokenizer_of(start)
-        trained = context.scratch / "adapter" if self.merge else context.output
-        run = launch.run_of(context).model_copy(update={"output": trained.absolute()})
-        request = self._request(start, examples, tokenizer, context.seed, run)
+        request = self.request(context)
         summary = launch.train(request, context.progress, context.lock_fds)
         if self.merge:
-            write_merged(context.output, start, trained, tokenizer)
+            write_merged(context.output, start, request.run.output, tokenizer)
         elif self.method == "lora":
             add_base(context.output, start, tokenizer)
         copy_folder(tokenizer, context.output)
-        return _result(summary)
+        return self._result(summary)
+
+    def _result(self, summary: dict[str, Any]) -> Result:
+        validation = summary.get("validation_loss")
+        said = f"perplexity {math.exp(validation):.1f}" if validation is not None else f"loss {summary['loss']:.3f}"
+        return Result(metrics=measured(summary), headline=f"answers' {said}{self.ending(summary)}")
+
+    def request(self, context: Context) -> Request:
+        """What the training processes are asked to do; raises as ``run`` does."""
+        from model.formats import huggingface
+        from model.launching import launch
+
+        start, examples = context.open(self.model), context.open(self.examples)
+        if examples.split("train").num_rows == 0:
+            raise SourceError("examples: the training split is empty: give more examples")
+        trained = context.scratch / "adapter" if self.merge else context.output
+        run = launch.run_of(context).model_copy(update={"output": trained.absolute()})
+        return self._request(start, examples, huggingface.tokenizer_of(start), context.seed, run)
 
     def _request(
         self, start: Model | Adapter, examples: Examples, tokenizer: Tokenizer, seed: int, run: Run
@@ -122,6 +130,7 @@ class Finetune(Task):
             context=sequence_length(start, self.context, self.batch_tokens, tokenizer),
             batch_tokens=self.batch_tokens,
             epochs=self.epochs,
+            **self.evaluations(),
             optimizer=self.optimizer,
             precision=self.precision,
             special_tokens=SpecialTokens(bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id),
@@ -157,10 +166,3 @@ def add_base(output: Path, start: Artifact, tokenizer: Tokenizer) -> None:
     base = output / "base"
     huggingface.write(base, shape, vocabulary, weights, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)
     copy_folder(tokenizer, base)
-
-
-def _result(summary: dict[str, float | None]) -> Result:
-    measured = {name: float(value) for name, value in summary.items() if value is not None}
-    validation = summary.get("validation_loss")
-    said = f"perplexity {math.exp(validation):.1f}" if validation is not None else f"loss {summary['loss']:.3f}"
-    return Result(metrics=measured, headline=f"answers' {said}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -14,39 +14,21 @@ from model.learning.objective_config import MaskedConfig, NextTokenConfig, Objec
 from model.learning.optimizer_config import OptimizerConfig
 from model.scaling import recommended
 from storage.artifact import Adapter, Artifact, Model, Network, copy_folder
-from storage.errors import SourceError, UserError
+from storage.errors import UserError
 from storage.shards import Shards
 from storage.tokenizer import MASK_NAMES, Tokenizer
+from tasks.mixtures import MixturePart, Stage, check_shards, mixtures, shards_data, smallest_bounds
 from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
-from tasks.task import Context, Input, Kind, Outside, Resources, Result, Settings, Task
+from tasks.stem import Stem
+from tasks.task import Context, Input, Kind, Outside, Resources, Result, Task
+from tasks.training import Training, measured
 
 if TYPE_CHECKING:
     from model.formats.foreign import ForeignShape
-    from model.request import NetworkFolder, RandomNetwork, Request, ShardsData
+    from model.request import NetworkFolder, RandomNetwork, Request
 
 _LEAST_PAIR = 16
 """Positions of a sequence of two segments, at least."""
-
-
-class MixturePart(Settings):
-    """One part of the data: ``{shards: web, weight: 0.8}``."""
-
-    shards: Input[Shards]
-    """Token shards; those of a mixture must have been made with the same tokenizer."""
-    weight: float = Field(gt=0, allow_inf_nan=False)
-    """Its share of the training sequences, relative to the other parts' weights, at every moment of the training."""
-    max_epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """Passes over it at most, in all stages together; from then on the others share in their proportions. Where it is
-    given twice, the smaller counts. None: any number."""
-
-
-class Stage(Settings):
-    """The end of a training, on a mixture of its own: ``{data: [{shards: best, weight: 1}], share: 0.1}``."""
-
-    data: Input[Shards] | list[MixturePart]
-    """Token shards, or a mixture; those that came before go on where they were, so that nothing is seen twice."""
-    share: float = Field(gt=0, lt=1)
-    """Of all tokens."""
 
 
 def _filled_in_when_left_out(schema: dict[str, Any]) -> None:
@@ -54,7 +36,7 @@ def _filled_in_when_left_out(schema: dict[str, Any]) -> None:
     schema["required"] = [name for name in schema["required"] if name not in ("tokens", "batch_tokens")]
 
 
-class Pretrain(Task):
+class Pretrain(Training):
     """Train a network on token shards: to predict the next token, or as an encoder to find hidden ones.
 
     An encoder is an artifact of the kind ``network``, which ``AutoModelForMaskedLM`` opens.
@@ -63,12 +45,6 @@ class Pretrain(Task):
     model_config = ConfigDict(json_schema_extra=_filled_in_when_left_out)
 
     makes: ClassVar[Kind] = Model
-    libraries: ClassVar[tuple[str, ...]] = (
-        *("deepspeed", "peft", "safetensors", "sentencepiece", "tokenizers", "torch", "transformers"),
-    )
-    also_runs: ClassVar[tuple[str, ...]] = ("model.worker",)
-    uses_seed: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
 
     data: Input[Shards] | list[MixturePart]
     """Token shards, or a mixture of several: ``[{shards: web, weight: 0.8}, {shards: code, weight: 0.2}]``."""
@@ -84,6 +60,10 @@ class Pretrain(Task):
     publish_every: Annotated[int | None, Outside()] = Field(None, ge=1)
     """Tokens after which the model as it is then becomes an artifact of its own, again and again while training goes
     on: ``RECIPE/STEP.partial``. No part of the key."""
+    keep_state: Annotated[bool, Outside()] = True
+    """Whether the state from which a run of more ``tokens`` could continue is kept (``RECIPE/STEP.state``; about three
+    times the weights): after the last step with a ``constant`` learning rate, where it begins to fall with
+    ``stable_decay``, and no later than the first stage ends. No part of the key."""
     objective: ObjectiveConfig = NextTokenConfig()
     """What is learnt: ``next_token``, ``masked``, or one of them with settings."""
     shuffle_tokens: int | None = Field(None, ge=1)
@@ -122,7 +102,7 @@ class Pretrain(Task):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not all(self._mixtures()):
+        if not all(mixtures(self.data, self.stages)):
             raise ValueError("data: a mixture needs at least one part")
         if (later := sum(stage.share for stage in self.stages)) >= 1:
             raise ValueError(f"stages: their shares add up to {later:g}, which leaves nothing for data; lower them")
@@ -166,6 +146,27 @@ class Pretrain(Task):
         context = self.context if self.model is None else self.context or self.model.context
         fit.check(resources, self.precision, self.optimizer.name, self.model, context, pairs)
 
+    def stem(self, inputs: Mapping[str, str]) -> Stem:
+        from model.stem import stem_steps, without_fall
+
+        optimizer = self._optimizer()
+        steps = stem_steps(optimizer, self.tokens, self.batch_tokens, [stage.share for stage in self.stages])
+        settings = {name: value for name, value in self.settings().items() if name not in ("tokens", "stages")}
+        if self.early_stopping is None and self.keep == "last":
+            settings.pop("evaluate_every")
+        mine = {slot: digest for slot, digest in inputs.items() if not slot.startswith("stages[")}
+        digests = {reference: inputs[slot] for slot, reference in self.inputs().items()}
+        bounds = smallest_bounds(self._parts(), [digests[part.shards] for part in self._parts()])
+        settings |= {
+            "optimizer": without_fall(settings["optimizer"]),
+            "max_epochs": {digest: bound for digest, bound in bounds.items() if digest in mine.values()},
+        }
+        falls = (
+            f"the learning rate falls from the warm-up on with schedule {optimizer.schedule}; only constant and "
+            "stable_decay can be continued"
+        )
+        return Stem(steps, self.batch_tokens, settings, mine, "" if steps else falls)
+
     def kind(self) -> Kind:
         return Network if isinstance(self.objective, MaskedConfig) else Model
 
@@ -186,55 +187,15 @@ class Pretrain(Task):
                     f"say special_tokens: ['<mask>'] in step {tokenizer.name!r}"
                 )
 
-    def _mixtures(self) -> list[list[MixturePart]]:
-        """Of every stage."""
-        given = [self.data, *(stage.data for stage in self.stages)]
-        return [data if isinstance(data, list) else [MixturePart(shards=data, weight=1.0)] for data in given]
-
     def _parts(self) -> list[MixturePart]:
         """Of all stages, one after the other."""
-        return [part for mixture in self._mixtures() for part in mixture]
+        return [part for mixture in mixtures(self.data, self.stages) for part in mixture]
 
     def _optimizer(self) -> OptimizerConfig:
         """Whose learning rate falls in the last stage, where nothing else is said."""
         if not self.stages or self.optimizer.decay_share is not None:
             return self.optimizer
         return self.optimizer.model_copy(update={"decay_share": self.stages[-1].share})
-
-    def _data(self, opened: list[Shards]) -> ShardsData:
-        """Every part once, with its weights in all stages; ``opened`` as ``_parts``."""
-        from model.request import LaterStage, Opened, ShardsData, ShardsPart
-
-        shards = {found.digest: found for found in opened}
-        digests = iter([found.digest for found in opened])
-        stages: list[dict[str, float]] = []
-        passes: dict[str, float] = {}
-        names: dict[str, str] = {}
-        for mixture in self._mixtures():
-            weights = dict.fromkeys(shards, 0.0)
-            for part, digest in zip(mixture, digests, strict=False):
-                weights[digest] += part.weight
-                names.setdefault(digest, part.shards.name)
-                if part.max_epochs is not None:
-                    passes[digest] = min(part.max_epochs, passes.get(digest, part.max_epochs))
-            stages.append(weights)
-        first, *later = stages
-        return ShardsData(
-            parts=tuple(
-                ShardsPart(
-                    shards=Opened.of(found),
-                    weight=first[digest],
-                    max_epochs=passes.get(digest),
-                    called=names[digest],
-                )
-                for digest, found in shards.items()
-            ),
-            later=tuple(
-                LaterStage(share=stage.share, weights=tuple(weights.values()))
-                for stage, weights in zip(self.stages, later, strict=True)
-            ),
-            shuffle_tokens=self.shuffle_tokens,
-        )
 
     def run(self, context: Context) -> Result:
         """Train, and write a folder that ``AutoModelForCausalLM`` (or ``…ForMaskedLM``) and ``AutoTokenizer`` open.
@@ -244,9 +205,15 @@ class Pretrain(Task):
         """
         from model.launching import launch
 
+        summary = launch.train(self.request(context), context.progress, context.lock_fds)
+        copy_folder(context.open(self._parts()[0].shards).tokenizer, context.output)
+        return self._result(summary)
+
+    def request(self, context: Context) -> Request:
+        """What the training processes are asked to do; raises as ``run`` does."""
         parts = self._parts()
         opened = [context.open(part.shards) for part in parts]
-        _check_shards(parts, opened)
+        check_shards(parts, opened)
         tokenizer = opened[0].tokenizer
         if isinstance(self.objective, MaskedConfig) and tokenizer.mask_id is None:
             raise UserError(
@@ -254,9 +221,12 @@ class Pretrain(Task):
                 "one with special_tokens: ['<mask>'], or name a folder whose tokenizer_config.json has a mask_token"
             )
         start = context.open(self.start) if self.start is not None else None
-        summary = launch.train(self._request(start, opened, tokenizer, context), context.progress, context.lock_fds)
-        copy_folder(tokenizer, context.output)
-        return _result(summary)
+        return self._request(start, opened, tokenizer, context)
+
+    def _result(self, summary: dict[str, Any]) -> Result:
+        validation = summary.get("validation_loss")
+        headline = f"validation loss {validation:.3f}" if validation is not None else f"loss {summary['loss']:.3f}"
+        return Result(metrics=measured(summary), headline=headline + self.ending(summary))
 
     def _request(self, start: Artifact | None, opened: list[Shards], tokenizer: Tokenizer, context: Context) -> Request:
         from model.launching import launch
@@ -265,18 +235,25 @@ class Pretrain(Task):
         network, length = self._network(start, tokenizer)
         return Request(
             network=network,
-            data=self._data(opened),
+            data=shards_data(self.data, self.stages, opened, self.shuffle_tokens),
             objective=self.objective,
             context=length,
             batch_tokens=self.batch_tokens,
             tokens=self.tokens,
+            **self.evaluations(),
             optimizer=self._optimizer(),
             precision=self.precision,
             special_tokens=SpecialTokens(
                 bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id, mask=tokenizer.mask_id
             ),
             seed=context.seed,
-            run=launch.run_of(context).model_copy(update=self._publishing(tokenizer, context)),
+            run=launch.run_of(context).model_copy(
+                update={
+                    "keep_state": self.keep_state,
+                    "continues": context.state.folder.absolute() if context.state is not None else None,
+                    **self._publishing(tokenizer, context),
+                }
+            ),
         )
 
     def _publishing(self, tokenizer: Tokenizer, context: Context) -> dict[str, Any]:
@@ -321,19 +298,3 @@ def _check_direction(objective: NextTokenConfig | MaskedConfig, shape: ModelConf
     wanted = "bidirectional" if isinstance(objective, MaskedConfig) else "causal"
     if shape.attention != wanted:
         raise ValueError(f"objective {objective.name} needs attention: {wanted}; the model's is {shape.attention}")
-
-
-def _check_shards(parts: list[MixturePart], opened: list[Shards]) -> None:
-    for part, shards in zip(parts, opened, strict=True):
-        if shards.tokenizer.digest != opened[0].tokenizer.digest:
-            first, other = parts[0].shards.name, part.shards.name
-            raise UserError(f"data: {first} and {other} were made with different tokenizers: one model needs one")
-        if shards.split("train").tokens == 0:
-            raise SourceError(f"data: the training split of {part.shards.name} is empty: give more documents")
-
-
-def _result(summary: dict[str, float | None]) -> Result:
-    measured = {name: float(value) for name, value in summary.items() if value is not None}
-    validation = summary.get("validation_loss")
-    headline = f"validation loss {validation:.3f}" if validation is not None else f"loss {summary['loss']:.3f}"
-    return Result(metrics=measured, headline=headline)

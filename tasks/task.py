@@ -6,141 +6,28 @@ so it can be run on plain folders.
 
 from __future__ import annotations
 
-import os
-import types
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
-
-from model.launching.hosts import Hosts
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
 from storage.takedown import Takedowns, Where
+from tasks.inputs import A, Input, Kind, Outside, Settings, identity_of, references
+from tasks.resources import Resources
 
 if TYPE_CHECKING:
     from tasks.rows import RowWork
+    from tasks.stem import Stem
+
+__all__ = [
+    "Context", "DocumentLost", "Guard", "Input", "Kind", "Outside", "PartitionFunction", "PartitionResult",
+    "Progress", "Resources", "Result", "Sample", "Settings", "Task", "World",
+]  # fmt: skip
 
 PLUMBING = "what a task declares enters the key by value"
-
-A = TypeVar("A", bound=Artifact)
-Kind = type[Artifact]
-
-
-class Outside:
-    """Marks a field that says where something is, not what it is: it never enters a key.
-
-    ``path: Annotated[str, Outside()]``. What is found there enters the key by ``Task.outside``.
-    """
-
-
-class Input(Generic[A]):
-    """The artifact that a step takes: the name of a step, or a folder to adopt (``{path: FOLDER}``).
-
-    Immutable; two are equal if they refer to the same thing. (A dataclass would be taken over by
-    pydantic's own handling of dataclasses.)
-    """
-
-    def __init__(self, step: str | None = None, path: str | None = None, kinds: tuple[Kind, ...] = ()) -> None:
-        self.step = step
-        self.path = path
-        self.kinds = kinds
-        """The kinds that fit here, from the field's annotation."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Input) and (self.step, self.path) == (other.step, other.path)
-
-    def __hash__(self) -> int:
-        return hash((self.step, self.path))
-
-    def __repr__(self) -> str:
-        return f"Input({self.step!r})" if self.step is not None else f"Input(path={self.path!r})"
-
-    @property
-    def name(self) -> str:
-        """How a report calls it: the step's name, or the folder's."""
-        return self.step or Path(self.path or "").name
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        kinds = _kinds_of(get_args(source)[0]) if get_args(source) else ()
-
-        def parse(value: Any) -> Input[Any]:
-            if isinstance(value, Input):
-                return Input(value.step, value.path, kinds)
-            if isinstance(value, str):
-                return Input(step=value, kinds=kinds)
-            if isinstance(value, dict) and set(value) == {"path"} and isinstance(value["path"], str):
-                return Input(path=value["path"], kinds=kinds)
-            raise ValueError("expected the name of a step, or {path: FOLDER}")
-
-        def serialise(value: Input[Any]) -> JsonValue:
-            return value.step if value.step is not None else {"path": value.path}
-
-        return core_schema.no_info_plain_validator_function(
-            parse, serialization=core_schema.plain_serializer_function_ser_schema(serialise)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        folder = {
-            "type": "object",
-            "properties": {"path": {"type": "string"}},
-            "required": ["path"],
-            "additionalProperties": False,
-        }
-        return {"anyOf": [{"type": "string", "description": "name of a step"}, folder]}
-
-
-def _kinds_of(annotation: Any) -> tuple[Kind, ...]:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(kind for member in get_args(annotation) for kind in _kinds_of(member))
-    return (annotation,)
-
-
-class Settings(BaseModel):
-    """Base of tasks and of the settings inside them: immutable, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Resources(Settings):
-    """Where and how fast a step runs. Never part of a key."""
-
-    engine: Literal["local", "ray"] = "local"
-    """What runs a data step: processes of this machine, or a Ray cluster."""
-    address: str | None = None
-    """The Ray cluster's address (``HOST:6379``); without one, ``RAY_ADDRESS``, else the cluster on this machine."""
-    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Worker processes of a data step: as many as there are processors (with ``ray``: in the cluster), and fewer
-    where memory is short."""
-    processes: int = Field(1, ge=1)
-    """Training processes (ranks), on all hosts together."""
-    hosts: Hosts | None = None
-    """The hosts of a training step; without it, this one."""
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    """DeepSpeed's ZeRO stage."""
-    offload: Literal["none", "cpu"] = "none"
-    """``cpu``: ZeRO keeps its share of weights, gradients and moments in the host's memory, and updates them there."""
-    sequence_processes: int = Field(1, ge=1)
-    """Training processes that share the positions of the same sequences (Ulysses), for contexts too long for one."""
-    tensor_processes: int = Field(1, ge=1)
-    """Training processes that share every matrix of the network (tensor parallelism), for networks too large for one;
-    best on one host, as they talk in every layer."""
-    pipeline_processes: int = Field(1, ge=1)
-    """Stages of a pipeline: each has some of the network's blocks, on training processes of its own, and
-    micro-batches flow through them. Keeps all busy where a step has several times as many micro-batches."""
-    recompute: bool = False
-    """Whether activations are computed again in the backward pass instead of kept: about a third slower, far less
-    memory (activation checkpointing)."""
-    micro_batch_sequences: int = Field(8, ge=1)
-    """Sequences that one training process handles at a time."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where a model runs; ``auto`` takes a GPU if there is one."""
 
 
 class World(Protocol):
@@ -274,6 +161,10 @@ class Context(Protocol):
     def previous(self) -> Artifact | None:
         """The step's own latest artifact, for tasks with ``grows``."""
 
+    @property
+    def state(self) -> Artifact | None:
+        """The state of a shorter training to continue from, for tasks with a ``stem``."""
+
     def open(self, reference: Input[A]) -> A:
         """The artifact that an input field refers to."""
 
@@ -342,7 +233,7 @@ class Task(Settings):
     grows: ClassVar[bool] = False
     """Whether the step's own previous artifact is one of its inputs."""
     trains: ClassVar[bool] = False
-    """Whether it holds the device slot: such steps run one at a time."""
+    """Whether it runs a network: such steps run one at a time (see ``takes_device``)."""
     forgets: ClassVar[Where | None] = None
     """Which requests to leave documents out it obeys (see ``storage.takedown``)."""
     names_its_inputs: ClassVar[bool] = False
@@ -371,6 +262,10 @@ class Task(Settings):
     def check_makers(self, maker_of: Callable[[Input[Any]], Task | None]) -> None:
         """Raise ValueError, with a remedy, if what makes its inputs (None: a folder) is set so that it cannot work."""
 
+    def stem(self, inputs: Mapping[str, str]) -> Stem | None:
+        """Of a training: its first steps, which a longer one has in common with it; ``inputs``: digests by slot."""
+        return None
+
     def forecast(
         self, resources: Resources, maker_of: Callable[[Input[Any]], Task | None]
     ) -> tuple[dict[str, Any], str] | None:
@@ -380,48 +275,18 @@ class Task(Settings):
     def check_resources(self, resources: Resources) -> None:
         """Raise ValueError, with a remedy, if it cannot run on these resources."""
 
+    def takes_device(self, resources: Resources) -> bool:
+        """Whether it waits until no other step trains on this machine."""
+        return self.trains
+
     @abstractmethod
     def run(self, context: Context) -> Result:
         """Do the work: read the inputs, write files into ``context.output``."""
 
     def inputs(self) -> dict[str, Input[Any]]:
         """Every reference in the fields, by its place: ``documents``, ``models[1]``, ``data[0].shards``."""
-        return dict(_references("", self))
+        return dict(references("", self))
 
     def settings(self) -> JsonValue:
         """The settings that are part of the key: defaults filled in, no places, inputs by their slots."""
-        return _identity_of("", self, self.names_its_inputs)
-
-
-def _children(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Fields of a settings object, items of a list, values of a mapping, with their places."""
-    if isinstance(value, BaseModel):
-        for name, info in type(value).model_fields.items():
-            if not any(isinstance(mark, Outside) for mark in info.metadata):
-                yield (f"{place}.{name}" if place else name), getattr(value, name)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield f"{place}[{index}]", item
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield f"{place}.{name}", item
-
-
-def _references(place: str, value: Any) -> Iterator[tuple[str, Input[Any]]]:
-    if isinstance(value, Input):
-        yield place, value
-    for child_place, child in _children(place, value):
-        yield from _references(child_place, child)
-
-
-def _identity_of(place: str, value: Any, with_names: bool) -> JsonValue:
-    if isinstance(value, Input):
-        return {"input": place, "name": value.name} if with_names else {"input": place}
-    if isinstance(value, (list, tuple)):
-        return [_identity_of(child_place, child, with_names) for child_place, child in _children(place, value)]
-    if isinstance(value, (BaseModel, Mapping)):
-        prefix = len(place) + 1 if place else 0
-        return {p[prefix:]: _identity_of(p, child, with_names) for p, child in _children(place, value)}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"{place}: a {type(value).__name__} has no stable serialisation, so it cannot be a setting")
+        return identity_of("", self, self.names_its_inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from flows.page.markup import Markup, element
 
@@ -12,6 +13,8 @@ Points = Sequence[Sequence[float]]
 _WIDTH, _HEIGHT = 520, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 34
 _TICKS = 5
+_WORTH_A_LOOK = 1.1
+"""Times the loss before."""
 
 
 def losses(curves: Mapping[str, Points]) -> dict[str, Points]:
@@ -34,6 +37,14 @@ def draw(curves: Mapping[str, Points]) -> Markup:
         parts.append(element("text", label, class_=f"label curve-{number % 4}", text_anchor="end", **place))
     spoken = "; ".join(f"{name} from {p[0][1]:.4g} to {p[-1][1]:.4g}" for name, p in sorted(curves.items()))
     return element("svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", class_="curves", role="img", aria_label=spoken)
+
+
+def sharpest_rise(curves: Mapping[str, Points]) -> int | None:
+    """The step at which the training loss rose most over the point before; None where it never did by a tenth."""
+    points = losses(curves).get("loss", [])
+    rises = [(now[1] / before[1], int(now[0])) for before, now in pairwise(points) if before[1] > 0]
+    largest, step = max(rises, default=(0.0, 0))
+    return step if largest > _WORTH_A_LOOK else None
 
 
 class _Axis:

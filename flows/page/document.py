@@ -10,7 +10,7 @@ from importlib.resources import files
 from flows.artifacts import bytes_text
 from flows.build import StepOutcome
 from flows.page.amounts import Amounts, amounts_of, beginnings
-from flows.page.curves import draw, losses
+from flows.page.curves import draw, losses, sharpest_rise
 from flows.page.figures import breakdowns, measured, measures, plain_figures, replaced_words
 from flows.page.funnel import FunnelStep, funnel
 from flows.page.markup import Markup, element, foreign, joined, link
@@ -177,6 +177,12 @@ def _step(step: ShownStep) -> Markup:
     parts.append(measures(measured(outcome.metrics)))
     curves = losses(outcome.curves)
     parts += [element("h3", "Loss (nats per token)"), draw(curves)] if curves else []
+    rose = sharpest_rise(outcome.curves)
+    if rose is not None and outcome.artifact is not None:
+        command = f"athanor show {outcome.artifact[:12]} --step {rose}"
+        parts.append(
+            element("p", f"It rose most at step {rose:,}; whose documents were in it: ", element("code", command))
+        )
     parts.append(breakdowns(outcome))
     shown = samples(outcome.step, outcome.samples, outcome.metrics)
     parts += [element("h3", "Samples"), shown] if shown else []

@@ -115,11 +115,14 @@ class Checkpoints:
         else:
             self._failed(about.step, failure)
 
-    def in_background(self, step: int, use: Callable[[int, Parts], None]) -> None:
-        """Have the first process use the whole checkpoint of ``step``, before it can be deleted."""
+    def in_background(self, step: int, use: Callable[[int, Path], None]) -> None:
+        """Have the first process use the folder of the whole checkpoint of ``step``, before it can be deleted."""
         if self._rank == 0:
-            paths = sorted(self._place(step).glob("part-*"))
-            self._thread.submit(lambda: use(step, Parts(paths)))
+            self._thread.submit(use, step, self._place(step))
+
+    def close(self) -> None:
+        """Wait for all that is done in the background."""
+        self._thread.shutdown()
 
     def _commit(self, about: About, written: list[Written]) -> str | None:
         """Write the manifest; what went wrong, if something did."""

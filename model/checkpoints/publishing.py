@@ -28,30 +28,40 @@ class Publisher:
         batch_tokens: int,
         shapes: Mapping[str, tuple[int, ...]],
         write: Callable[[Path, dict[str, Tensor]], None],
+        steps: int,
     ) -> None:
-        """``every``: steps between models; ``shapes``: of the trained weights; ``write`` makes a model folder."""
-        self._folder, self._every, self._batch_tokens = scratch / PUBLISHED, every, batch_tokens
+        """``every``: steps between models; ``shapes``: of the trained weights; ``write`` makes a model folder.
+
+        The model after the last of all ``steps`` is the run's result, and not published beside it.
+        """
+        self._folder, self._every, self._batch_tokens, self._steps = scratch / PUBLISHED, every, batch_tokens, steps
         self._shapes, self._write = shapes, write
 
     def due(self, step: int) -> bool:
         """Whether the model after this step is to be published."""
-        return step > 0 and step % self._every == 0
+        return 0 < step < self._steps and step % self._every == 0
 
-    def publish(self, step: int, parts: Parts) -> None:
-        """Put the weights (their averages, where the optimiser keeps any) together, and write the model."""
+    def publish(self, step: int, place: Path) -> None:
+        """Write the model of the checkpoint in the folder ``place``."""
         name = f"step-{step:09}"
-        place = self._folder / name
+        model = self._folder / name
         try:
-            weights = {}
-            for weight, shape in self._shapes.items():
-                kind = AVERAGE if AVERAGE in parts.kinds_of(weight) else WEIGHTS
-                weights[weight] = parts.read(kind, weight).view(shape)
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-            self._write(place, weights)
+            weights = weights_in(Parts(sorted(place.glob("part-*"))), self._shapes)
+            shutil.rmtree(model, ignore_errors=True)
+            model.mkdir(parents=True)
+            self._write(model, weights)
             beside = self._folder / f"{name}.partial"
             beside.write_text(json.dumps({"step": step, "tokens": step * self._batch_tokens}), encoding="utf-8")
             beside.rename(self._folder / f"{name}.json")
         except Exception as error:  # noqa: BLE001  # whatever it is, the run itself is not to suffer from it
             with suppress(OSError):
                 sys.stderr.write(f"step {step}: its model could not be published ({type(error).__name__}: {error})\n")
+
+
+def weights_in(parts: Parts, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The weights of a checkpoint, whole; their averages, where the optimiser keeps any."""
+    weights = {}
+    for weight, shape in shapes.items():
+        kind = AVERAGE if AVERAGE in parts.kinds_of(weight) else WEIGHTS
+        weights[weight] = parts.read(kind, weight).view(shape)
+    return weights

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 from model.checkpoints.checkpoint import About, Checkpoints
-from model.checkpoints.publishing import Publisher
+from model.checkpoints.keeping import BestKeeper
 from model.checkpoints.state import HostCopies, numbers_of, part_of
 from model.engine import Engine
 from model.launching.stop import StopRequest
-from storage.errors import Stopped
+from storage.errors import Stopped, StoreUnavailable
 
 PLUMBING = "when a checkpoint is written has no influence on the weights"
+
+
+class Moments(Protocol):
+    """Makes something of the state after some steps, beside the run."""
+
+    def due(self, step: int) -> bool: ...
+
+    def publish(self, step: int, place: Path) -> None:
+        """Called on the first process, in the background, with the folder of the step's whole checkpoint."""
 
 
 class Saver:
@@ -25,10 +35,12 @@ class Saver:
         checkpoints: Checkpoints,
         seconds: float,
         stop: StopRequest,
-        publisher: Publisher | None = None,
+        best: BestKeeper,
+        publishers: Sequence[Moments] = (),
     ) -> None:
-        """``seconds``: between checkpoints, by the first process's clock."""
-        self._publisher = publisher
+        """``seconds``: between checkpoints, by the first process's clock; ``best`` keeps what ``keep_best`` names."""
+        self._best = best
+        self._publishers = publishers
         self._engine, self._checkpoints, self._seconds, self._stop = engine, checkpoints, seconds, stop
         self._copies = HostCopies()
         self._began_at, self._began_step = time.monotonic(), -1
@@ -43,7 +55,7 @@ class Saver:
         told = self._engine.agreed([overdue, self._stop.asked, self._checkpoints.busy])
         is_time, stopped, busy = told
         final = last or stopped
-        publishes = self._publisher is not None and not last and self._publisher.due(step)
+        publishes = any(publisher.due(step) for publisher in self._publishers)
         if final or publishes or not busy:
             self._settle()
         if (is_time or wanted or final or publishes) and not self._checkpoints.under_way and step != self._began_step:
@@ -58,10 +70,31 @@ class Saver:
             goes_on = f"run again to go on from step {kept}" if kept else "no checkpoint could be written"
             raise Stopped(f"training was told to stop (SIGTERM) after step {step}; {goes_on}")
 
-    def resumed(self, step: int) -> None:
-        """Say that the state after ``step`` is on the disk; a kill may have come before it was published."""
+    def keep_best(self, step: int, loss: float, memory: Mapping[str, Any]) -> None:
+        """Keep the state after this step for the end, on the disk; waits for it. ``memory``: as ``after`` was given it.
+
+        Raises StoreUnavailable where it cannot be written.
+        """
+        self._settle()
+        if self._checkpoints.newest != step:
+            about = About(step, loss, numbers_of(self._engine), dict(memory))
+            self._checkpoints.begin(part_of(self._engine, self._copies), about)
+            self._began_at, self._began_step = time.monotonic(), step
+            self._settle()
+        if self._checkpoints.newest != step:
+            raise StoreUnavailable(
+                f"step {step}: the best weights so far cannot be kept; free some space and run again"
+            )
+        self._checkpoints.in_background(step, self._best.publish)
+
+    def resumed(self, step: int, *, own: bool) -> None:
+        """Say that the state after ``step`` is on the disk.
+
+        If that is a checkpoint of this run's ``own``, a kill may have come before it was published.
+        """
         self._began_step = step
-        self._publish(step)
+        if own:
+            self._publish(step)
 
     def _settle(self) -> None:
         before = self._checkpoints.newest
@@ -70,5 +103,6 @@ class Saver:
             self._publish(self._checkpoints.newest)
 
     def _publish(self, step: int) -> None:
-        if self._publisher is not None and self._publisher.due(step):
-            self._checkpoints.in_background(step, self._publisher.publish)
+        for publisher in self._publishers:
+            if publisher.due(step):
+                self._checkpoints.in_background(step, publisher.publish)

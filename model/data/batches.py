@@ -132,8 +132,10 @@ class Text:
 class TextRows:
     """The sequences of documents held in memory, such as prompts with their responses."""
 
-    def __init__(self, texts: Sequence[Text], context: int) -> None:
+    def __init__(self, texts: Sequence[Text], context: int, ids: Sequence[str] | None = None) -> None:
+        """``ids`` of the texts; None: their numbers stand for them."""
         self._texts = list(texts)
+        self._ids = ids
         self._first = np.array([text.first for text in texts], np.int64)
         self._packing = Packing(np.array([len(text.tokens) for text in texts], np.int64), context)
 
@@ -148,8 +150,8 @@ class TextRows:
         """All is in memory already."""
 
     def documents(self, rows: Ints) -> list[str]:
-        """They have no ids here, so their numbers."""
-        return [f"example {number}" for number in np.unique(self._packing.pieces(rows).documents).tolist()]
+        numbers = np.unique(self._packing.pieces(rows).documents).tolist()
+        return [self._ids[number] if self._ids is not None else f"text {number}" for number in numbers]
 
     def read(self, rows: Ints, places: Ints | None = None) -> Sequences:
         """The sequences with these numbers, in this order."""

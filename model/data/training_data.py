@@ -14,6 +14,7 @@ from model.data.order import Order, permuted
 from model.data.pairs import PairRows
 from model.data.shard_rows import ShardRows, check_room
 from model.request import ExamplesData, Request, ShardsData
+from model.stem import stage_begins
 from storage.corpus import Examples
 from storage.errors import UserError
 from storage.shards import Shards, Split, SplitName
@@ -60,8 +61,8 @@ def _rows(request: Request) -> tuple[list[Rows], dict[str, Rows]]:
     """The rows of every part to train on, and by name those to validate on."""
     if isinstance(request.data, ExamplesData):
         return (
-            [TextRows(example_texts(request.data, "train"), request.context)],
-            {"examples": TextRows(example_texts(request.data, "validation"), request.context)},
+            [_examples(request.data, "train", request.context)],
+            {"examples": _examples(request.data, "validation", request.context)},
         )
     opened = [Shards(part.shards.folder, part.shards.manifest) for part in request.data.parts]
     splits, block = [shards.split("train") for shards in opened], request.data.shuffle_tokens
@@ -81,9 +82,7 @@ def course_of(request: Request, data: ShardsData, sizes: Sequence[int], steps: i
     Raises UserError where the parts may not be passed over often enough for all steps.
     """
     weights = [tuple(part.weight for part in data.parts), *(stage.weights for stage in data.later)]
-    begins = [0]
-    for number in range(len(data.later)):
-        begins.append(round(steps * (1 - sum(stage.share for stage in data.later[number:]))))
+    begins = stage_begins([stage.share for stage in data.later], steps)
     lengths = np.diff([*begins, steps]) * request.batch_sequences
     stages = [Stage(shares, int(rows)) for shares, rows in zip(weights, lengths, strict=True)]
     limits = [
@@ -105,6 +104,11 @@ def _facts(request: Request, course: Course, sizes: Sequence[int]) -> dict[str, 
     given = course.given(course.length)
     passes = {f"epochs/{name}": int(rows) / size for name, rows, size in zip(names, given, sizes, strict=True)}
     return passes | {f"ended/{names[part]}": float(row * request.context) for part, row in course.ends.items()}
+
+
+def _examples(data: ExamplesData, split: SplitName, context: int) -> TextRows:
+    ids = Examples(data.examples.folder, data.examples.manifest).split(split).column("id").to_pylist()
+    return TextRows(example_texts(data, split), context, ids)
 
 
 def _pairs(split: Split, request: Request) -> PairRows:

@@ -19,7 +19,8 @@ def learning_rate(tokens: float, optimizer: OptimizerConfig, total: float) -> fl
     stable = optimizer.stable_until(total)
     begin = warmup if stable is None else max(warmup, stable)
     progress = min(1.0, max(0.0, tokens - begin) / max(total - begin, 1.0))
-    return peak * (last + (1 - last) * _remaining(progress, optimizer))
+    # Exactly the peak where nothing has fallen: that much is the same whatever comes later.
+    return peak * (1 - (1 - last) * (1 - _remaining(progress, optimizer)))
 
 
 def _remaining(progress: float, optimizer: OptimizerConfig) -> float:

@@ -159,3 +159,15 @@ def test_pages_lie_in_the_home_the_latest_is_easy_to_find_and_old_ones_go(
     assert [path.exists() for path in written] == [False, False, True, True, True]
     assert latest(home.reports, "toy").resolve() == written[-1]
     assert set(home.reports.rglob("*")) == {Path(home.reports / "toy"), latest(home.reports, "toy"), *written[2:]}
+
+
+@pytest.mark.parametrize(("losses", "step"), [([4.0, 3.0, 3.9, 2.9], 12), ([4.0, 3.0, 3.2, 2.9], None)])
+def test_where_the_loss_rises_it_names_the_command_that_shows_the_documents(
+    losses: list[float], step: int | None
+) -> None:
+    curves = {"loss": [(10.0 + number, loss) for number, loss in enumerate(losses)]}
+    outcome = StepOutcome("base", "pretrain", "built", "first build", artifact="ab" * 32, curves=curves)
+    text = parsed(document(ShownRun("toy", "a-run", "done", BEGAN, 1.0, [ShownStep(outcome, (), "")]))).text
+    command = f"athanor show abababababab --step {step}"
+    assert (command in text) == (step is not None)
+    assert ("--step" in text) == (step is not None)
