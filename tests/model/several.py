@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def run_one_after_the_other(requests: Sequence[Request], folder: Path, set_back:
     ``set_back``: numbers of requests that go on from what the one before them left, as if it had been killed after
     its last checkpoint but one.
     """
-    asked, told = folder / "several.json", folder / "told.json"
+    place = Path(tempfile.mkdtemp(dir=folder))
+    asked, told = place / "asked.json", place / "told.json"
     described = [(request.model_dump_json(), number in set_back) for number, request in enumerate(requests)]
     asked.write_text(json.dumps(described))
     command = [sys.executable, "-m", "tests.model.several", str(asked), str(told)]
