@@ -103,20 +103,26 @@ def repeats(codes: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     # Every code writes its place into a slot, the first of a segment last. Who finds its own code there has found the
     # first of its kind; codes that another one has kept from their slot try again elsewhere.
-    first, places = np.arange(len(codes)), np.arange(len(codes))
-    their_bounds, turn = bounds, codes
     table = np.empty(_SLOTS_PER_REPEAT * len(codes), dtype=np.int64)
+    first, astray = _leaders(codes, bounds, np.arange(len(codes)), codes, table)
+    places, turn = astray, codes
     while len(places):
-        slots = _slots(turn, their_bounds, _SLOTS_PER_REPEAT)
-        table[slots[::-1]] = places[::-1]
-        leaders = table.take(slots)
-        astray = (codes.take(leaders) != codes.take(places)).nonzero()[0]
+        turn = mixed(turn.take(astray))
+        leaders, astray = _leaders(turn, np.searchsorted(places, bounds), places, codes.take(places), table)
         first[places] = leaders
         places = places.take(astray)
-        their_bounds = np.searchsorted(places, bounds)
-        turn = mixed(turn.take(astray))
     again = (first != np.arange(len(codes))).nonzero()[0]
     return again, first.take(again)
+
+
+def _leaders(
+    turn: np.ndarray, bounds: np.ndarray, places: np.ndarray, codes: np.ndarray, table: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each code the first place written into its slot, and which codes have found another code's."""
+    slots = _slots(turn, bounds, _SLOTS_PER_REPEAT)
+    table[slots[::-1]] = np.arange(len(codes))[::-1]
+    leaders = table.take(slots)
+    return places.take(leaders), (codes.take(leaders) != codes).nonzero()[0]
 
 
 def counts_at_least(codes: np.ndarray, bounds: np.ndarray) -> np.ndarray:
