@@ -92,12 +92,12 @@ class Encode(RowWork):
     manifest: str
 
     def load(self, source: Path, name: str) -> pa.Table:
-        return read_table(source, ["id", "text"])
+        return read_table(source, ["id", "text", "url"])
 
     def work(self, rows: pa.Table, guard: Guard) -> Worked:
         """Encode the documents in their order, and count them by split and length."""
         tokenizer = _opened(self.tokenizer, self.manifest)
-        ids = rows["id"].to_pylist()
+        ids, urls = rows["id"].to_pylist(), rows["url"].to_pylist()
         tokens, ends = tokenizer.encode_documents(rows["text"])
         lengths = np.diff(ends)
         sizes = pc.binary_length(rows["text"]).cast(pa.int64())
@@ -111,7 +111,7 @@ class Encode(RowWork):
             tally.count(f"{split}.bytes", size)
             tally.count(f"{_LENGTHS}{classes[row]}")
             in_pieces = partial(_in_pieces, tokenizer, rows["text"], row)
-            tally.show("the beginning of a document, in pieces", in_pieces, None, identity, before_is="pieces")
+            tally.show("the beginning of a document, in pieces", in_pieces, None, urls[row], before_is="pieces")
         dtype = token_type(tokenizer.vocab_size)
         schema = shard_schema(dtype)
         column = pa.LargeListArray.from_arrays(

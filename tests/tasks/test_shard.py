@@ -73,6 +73,9 @@ def test_every_document_is_there_whole_with_its_ends(tmp_path: Path, tokenizer: 
     assert metrics["bytes_per_token"] == pytest.approx(size / (tokens - 2 * len(TEXTS)))
     assert sum(count for name, count in metrics.items() if name.startswith("documents_up_to")) == len(TEXTS)
     assert metrics["validation_empty"] == 0
+    urls = {url for table in documents.tables(["url"]) for url in table["url"].to_pylist()}
+    assert outcome.result.samples
+    assert {sample.place for sample in outcome.result.samples} <= urls, "by its URL a sample is found that has to go"
     lengths = [len(shards.split("train").document(n)) - 1 for n in range(shards.split("train").documents)]
     assert metrics["documents_cut.1024"] == sum(length > 1024 for length in lengths) / len(lengths)
     assert 0 <= metrics["padding.1024"] < 0.5
