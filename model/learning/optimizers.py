@@ -89,13 +89,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def initialise_for_width(network: nn.Module, config: OptimizerConfig, width: int) -> None:
     """Let the logits of a random network begin as large as at ``base_width``: of root width as many random terms."""
     kinds = parameter_kinds(network)
-    for name in _read_out(kinds):
+    for name in _read_out(network, kinds):
         network.get_parameter(name).mul_(math.sqrt(config.widening(width)))
 
 
-def _read_out(kinds: Mapping[str, Kind]) -> set[str]:
-    """The weights that logits come from: the output layer's, or the embedding's where it is tied."""
-    wanted = "output" if "output" in kinds.values() else "embedding"
+def _read_out(network: nn.Module, kinds: Mapping[str, Kind]) -> set[str]:
+    """The weights that logits come from: the output layer's, or the embedding's where it is tied.
+
+    A stage of a pipeline may have the embedding without the output layer, so our own network says which.
+    """
+    tied = getattr(getattr(network, "shape", None), "tied_embeddings", "output" not in kinds.values())
+    wanted = "embedding" if tied else "output"
     return {name for name, kind in kinds.items() if kind == wanted and not name.endswith(POSITIONS)}
 
 
@@ -107,7 +111,7 @@ def _groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]
     """
     width = getattr(getattr(network, "shape", None), "width", None)
     kinds = parameter_kinds(network)
-    read_out = _read_out(kinds)
+    read_out = _read_out(network, kinds)
     groups: dict[Any, dict[str, Any]] = {}
     for name, kind in kinds.items():
         weight = network.get_parameter(name)

@@ -163,7 +163,7 @@ def validation_error(case: Case, built: Engine) -> float:
 
 CASES: dict[str, tuple[Case, tuple[int, int], dict[str, Any]]] = {
     "untied, 2 stages x 2, ZeRO 1": (Case(), (2, 1), {}),
-    "untied, 4 stages, ZeRO 1": (Case(), (4, 1), {}),
+    "untied, 4 stages, ZeRO 1": (Case(optimizer=ADAMW.model_copy(update={"base_width": 8})), (4, 1), {}),
     "recomputed, 2 stages x 2, ZeRO 0": (Case(), (2, 0), {"recompute": True}),
     "tied, 2 stages x 2, ZeRO 1": (Case(TIED), (2, 1), {}),
     "dropout, tied, 4 stages, ZeRO 0": (Case(DROPPING), (4, 0), {}),
