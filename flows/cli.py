@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from flows.home import Home
-from flows.plan import Options, Planner
-from flows.recipe import load_recipe, shipped_recipes
 from storage.errors import AthanorError, UserError
+
+if TYPE_CHECKING:
+    from flows.home import Home
+    from flows.plan import Planner
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_recipe_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from flows.recipe import shipped_recipes
+
     for name, command, text in (
         ("run", _run, "build what the store does not hold yet"),
         ("plan", _plan, "say what would be built and reused, and why; build nothing"),
@@ -134,11 +137,20 @@ def _positive(text: str) -> int:
     return value
 
 
-# Commands
+# Commands. Each imports what it needs: worker processes import this module too, as their program's main one.
+
+
+def _home() -> Home:
+    from flows.home import Home
+
+    return Home.of_environment()
 
 
 def _planner(given: argparse.Namespace) -> Planner:
-    home = Home.of_environment()
+    from flows.plan import Options, Planner
+    from flows.recipe import load_recipe
+
+    home = _home()
     recipe = load_recipe(given.recipe, given.set)
     options = Options(given.until, given.limit, frozenset(given.reuse), frozenset(given.rebuild))
     return Planner(recipe, options, home.open_store(recipe), home)
@@ -164,9 +176,11 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     planner = _planner(given)
-    planner.plan()  # whatever is wrong with the recipe or its sources is said before a server is started
-    from flows.start import run_pipeline
+    # Whatever is wrong with the recipe or its sources is said before a server is started.
+    decisions = planner.plan()
+    from flows.start import run_pipeline, start_workers_for
 
+    start_workers_for(planner, decisions)
     result = run_pipeline(planner, given)
     if given.json:
         _print_json(result.as_json())
@@ -181,7 +195,7 @@ def _forget(given: argparse.Namespace) -> int:
     from flows import forget
     from storage.takedown import Request
 
-    store = Home.of_environment().open_store()
+    store = _home().open_store()
     if given.list:
         return _shown(forget.listed(store), forget.listed_text, given.json)
     named = {"urls": given.url, "domains": given.domain, "ids": given.id, "texts": given.match}
@@ -192,7 +206,7 @@ def _forget(given: argparse.Namespace) -> int:
 def _up(given: argparse.Namespace) -> int:
     from flows.up import up
 
-    return up(Home.of_environment(), given.host)
+    return up(_home(), given.host)
 
 
 def _schema(given: argparse.Namespace) -> int:
@@ -207,7 +221,7 @@ def _artifact_command(name: str, given: argparse.Namespace) -> int:
     from flows.card import write_card
     from flows.lineage import lineage, lineage_text
 
-    home = Home.of_environment()
+    home = _home()
     store = home.open_store()
     if name == "list":
         return _shown(artifacts.listing(store), artifacts.listing_text, given.json)
@@ -242,7 +256,7 @@ def _artifact_command(name: str, given: argparse.Namespace) -> int:
 
 
 def _generate(given: argparse.Namespace, digest: str) -> None:
-    store = Home.of_environment().open_store()
+    store = _home().open_store()
     kind = store.manifest(digest).kind
     if kind not in ("model", "adapter"):
         raise UserError(f"{given.artifact}: makes no text: it is of kind {kind}, not a model or an adapter")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from flows.adoption import files_to_adopt, kind_to_adopt
 from flows.home import Home
@@ -27,6 +28,7 @@ from tasks.task import Input
 _BUILDS_LOOKED_AT = 3
 """So many of a step's last builds are looked through for rows to reuse: settings may have been tried in between."""
 Action = Literal["reuse", "build", "depends"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,23 @@ class RecipeWorld:
     limit: int | None
     digests: DigestCache
 
-    seen: dict[Path, str] = field(default_factory=dict)
+    seen: dict[str, str] = field(default_factory=dict)
     """Digests of the files that were looked at: a run sees the world as it was when it was planned."""
+    found: dict[Hashable, Any] = field(default_factory=dict)
+    """What else was looked for, by the question."""
 
-    def digest_of_file(self, path: Path) -> str:
-        if path not in self.seen:
-            self.seen[path] = self.digests.digest_of_file(path)
-        return self.seen[path]
+    def digest_of_file(self, path: str | Path) -> str:
+        place = os.fspath(path)
+        digest = self.seen.get(place)
+        if digest is None:
+            digest = self.seen[place] = self.digests.digest_of_file(place)
+        return digest
+
+    def once(self, question: Hashable, find: Callable[[], T]) -> T:
+        if question not in self.found:
+            self.found[question] = find()
+        answer: T = self.found[question]
+        return answer
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,18 @@ import argparse
 import os
 import signal
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-from flows.plan import Planner
+from flows.plan import Decision, Planner
 from flows.report import run_table, sample_text
 from flows.run import INTERRUPTED, MLFLOW_PORT, PREFECT_PORT, RunResult, mlflow_address, traceback_of
 from flows.servers import prefect_api, prefect_environment, running_up
 from flows.tracking import start_early
 from storage.errors import BrokenError
 from storage.without_pandas import without_pandas
+from tasks.parallel import start_workers
 
 _SETTLE_SECONDS = 10.0
 """How long a temporary server is given to write down what became of the task runs."""
@@ -59,6 +61,14 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
         result = pipeline.RESULTS.popitem()[1]
         settle(result.run_id)
     return result
+
+
+def start_workers_for(planner: Planner, decisions: Mapping[str, Decision]) -> None:
+    """Have the data steps' workers start while Prefect is imported, if anything is to be built."""
+    waiting = [planner.steps[name] for name, decision in decisions.items() if decision.action != "reuse"]
+    at_work = [step for step in waiting if not step.task.trains]
+    if at_work:
+        start_workers(at_work[0].resources, sorted({type(step.task).__module__ for step in at_work}))
 
 
 def _import_pipeline(address: str) -> None:

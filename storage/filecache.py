@@ -42,7 +42,7 @@ class DigestCache:
         self._ahead = ahead
         self._read = _Stretch("", "", {})
 
-    def digest_of_file(self, path: Path) -> str:
+    def digest_of_file(self, path: str | Path) -> str:
         """Digest of the file's content."""
         status, place = os.stat(path), _text(os.path.abspath(path))
         state = state_of(status)
@@ -52,7 +52,7 @@ class DigestCache:
         known = stretch.rows.get(place)
         if known is not None and known[0] == state:
             return known[1]
-        digest = digest_of_file(path)
+        digest = digest_of_file(Path(path))
         if time.time() - status.st_mtime > SETTLED_SECONDS:
             with self._lock:
                 self._database.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (place, state, digest))
@@ -86,4 +86,4 @@ class _Stretch:
 
 def _text(path: str) -> str:
     """The path as SQLite takes it: bytes that are not UTF-8 become escapes."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+    return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -28,6 +28,8 @@ from tasks.tally import FORGOTTEN
 from tasks.task import Context, Result, Sample, Task, World
 
 _SHOWN = 8
+_SAME_TOLD = 256
+"""Of pages that are the same, which come by thousands a second, every so many-th is told as progress."""
 
 
 class Collect(Task):
@@ -95,8 +97,8 @@ class Collect(Task):
             Writer(context.output, number, size) as writer,
         ):
             pages = Refresh(index, refresh + 1, spill, writer)
-            for source, item in self._items(context, tally, index):
-                if not _taken(pages, source, terms[source.name], item):
+            for source, item, identity in self._items(context, tally, index):
+                if not _taken(pages, source, terms[source.name], item, identity):
                     tally.dropped["older_version"] += 1
             writer.close()
             if not pages.pages:
@@ -113,7 +115,8 @@ class Collect(Task):
         metrics |= {"partitions": pc.count_distinct(found["partition"]).as_py(), "partitions_reused": pages.linked}
         return self._result(tally, found, refresh + bool(pages.new), metrics)
 
-    def _items(self, context: Context, tally: _Tally, index: pa.Table) -> Iterator[tuple[Source, Page | Same]]:
+    def _items(self, context: Context, tally: _Tally, index: pa.Table) -> Iterator[tuple[Source, Page | Same, str]]:
+        """What came of each source that is to be taken, with the page's id."""
         came = 0
         for source, limit in zip(self.sources, _shares(context.world.limit, len(self.sources)), strict=True):
             good = bad = 0
@@ -123,12 +126,15 @@ class Collect(Task):
             forgotten = partial(_is_forgotten, context.takedowns, source)
             past = Past(_versions(index, source), scratch, context.progress, forgotten)
             for item in source.pages(context.world, past):
-                if isinstance(item, (Page, Same)) and forgotten(item.url):
-                    tally.dropped[FORGOTTEN] += 1
-                elif isinstance(item, (Page, Same)):
+                if isinstance(item, (Page, Same)):
+                    identity = document_id(source.name, item.url, source.held_out)
+                    if context.takedowns.concern_page(identity, item.url):
+                        tally.dropped[FORGOTTEN] += 1
+                        continue
                     good, came = good + 1, came + 1
-                    context.progress(came, None, "pages", source.name)
-                    yield source, item
+                    if isinstance(item, Page) or came % _SAME_TOLD == 0:
+                        context.progress(came, None, "pages", source.name)
+                    yield source, item, identity
                     if good == limit:
                         break
                 elif isinstance(item, Bad):
@@ -184,9 +190,8 @@ def _is_forgotten(takedowns: Takedowns, source: Source, url: str) -> bool:
     return takedowns.concern_page(document_id(source.name, url, source.held_out), url)
 
 
-def _taken(pages: Refresh, source: Source, terms: Terms, item: Page | Same) -> bool:
+def _taken(pages: Refresh, source: Source, terms: Terms, item: Page | Same, identity: str) -> bool:
     """Hand on what came; False if a newer version of it came before."""
-    identity = document_id(source.name, item.url, source.held_out)
     if isinstance(item, Same):
         if not pages.knows(identity):
             raise StepFailed(f"source {source.name}: {item.url!r} is called the same, and was never there")

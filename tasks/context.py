@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,6 +19,7 @@ from tasks.task import Input, PartitionFunction, PartitionResult, Progress, Reso
 PLUMBING = "it hands a task what the key already accounts for"
 
 A = TypeVar("A", bound=Artifact)
+T = TypeVar("T")
 
 _PLACE_DIGITS = 32
 
@@ -71,13 +72,16 @@ class Reuse:
 
 @dataclass(frozen=True)
 class PlainWorld:
-    """The outside world, with no memory of digests."""
+    """The outside world, with no memory."""
 
     folder: Path
     limit: int | None = None
 
-    def digest_of_file(self, path: Path) -> str:
-        return digest_of_file(path)
+    def digest_of_file(self, path: str | Path) -> str:
+        return digest_of_file(Path(path))
+
+    def once(self, question: Hashable, find: Callable[[], T]) -> T:
+        return find()
 
 
 def silent(done: int, total: int | None, unit: str, note: str = "") -> None:

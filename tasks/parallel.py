@@ -13,12 +13,15 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,11 +30,11 @@ from storage.corpus import Partition
 from storage.disk import link
 from storage.errors import StepFailed
 from tasks.engines.cluster import RayEngine, first_party
-from tasks.engines.local import LocalEngine
+from tasks.engines.local import LocalEngine, start_ahead
 from tasks.engines.worker import Done, Work, WorkerDied, die_with_parent
 from tasks.task import PartitionFunction, PartitionResult, Progress, Resources
 
-__all__ = ["PartitionJob", "die_with_parent", "map_partitions"]
+__all__ = ["PartitionJob", "die_with_parent", "map_partitions", "start_workers"]
 
 PLUMBING = "where a partition is worked on cannot shape its bytes: a function sees only its arguments"
 
@@ -79,6 +82,19 @@ class Engine(Protocol):
 
     def cancel(self, future: Future[Any]) -> None:
         """Nobody waits for this any more."""
+
+
+def start_workers(resources: Resources, modules: Sequence[str]) -> None:
+    """Have this machine's workers ready when they are needed, with these modules imported; returns at once."""
+    if resources.engine == "local":
+        threading.Thread(target=_start_workers, args=(resources.workers, modules), name="start-workers").start()
+
+
+def _start_workers(workers: int, modules: Sequence[str]) -> None:
+    # Inherited by the workers: Ctrl-C is for the main thread alone, also before they can say so themselves.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    start_ahead(workers, modules)
 
 
 def map_partitions(

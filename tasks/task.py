@@ -7,10 +7,10 @@ so it can be run on plain folders.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
@@ -29,6 +29,8 @@ __all__ = [
 
 PLUMBING = "what a task declares enters the key by value"
 
+T = TypeVar("T")
+
 
 class World(Protocol):
     """The outside world as a source sees it, while planning and while collecting."""
@@ -41,8 +43,11 @@ class World(Protocol):
     def limit(self) -> int | None:
         """Take the first pages only (``--limit``); None for all."""
 
-    def digest_of_file(self, path: Path) -> str:
+    def digest_of_file(self, path: str | Path) -> str:
         """Digest of a file's content, remembered by inode, size and time of change."""
+
+    def once(self, question: Hashable, find: Callable[[], T]) -> T:
+        """What ``find`` returns; in a run it is asked once for each question, so all see the same world."""
 
 
 class Progress(Protocol):

@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -82,14 +83,25 @@ def _room() -> int | None:
         return _rooms[0]
 
 
-def _pool(workers: int) -> ProcessPool:
+def start_ahead(workers: int, modules: Sequence[str]) -> None:
+    """Start the workers before there is work, each with these modules imported: it takes them seconds."""
+    _room()
+    _pool(workers, modules).schedule(_nothing)
+
+
+def _nothing() -> None:
+    """What a pool is given to do so that it starts its workers."""
+
+
+def _pool(workers: int, modules: Sequence[str] = ()) -> ProcessPool:
+    """``modules`` matter to the one who comes first."""
     with _pools_lock:
         if workers not in _pools or not _pools[workers].active:
             _pools[workers] = ProcessPool(
                 max_workers=workers,
                 max_tasks=_PARTITIONS_PER_WORKER,
                 initializer=start_worker,
-                initargs=(os.getpid(),),
+                initargs=(os.getpid(), tuple(modules)),
                 # The parent has threads (Prefect's among them), which forking would copy in the middle of their work.
                 context=multiprocessing.get_context("spawn"),
             )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import importlib
 import os
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -127,13 +128,18 @@ def _peak_bytes() -> int:
     return 0
 
 
-def start_worker(parent: int) -> None:
-    """What a worker does first; ``parent`` is the process that it must not outlive."""
+def start_worker(parent: int, modules: Sequence[str] = ()) -> None:
+    """What a worker does first; ``parent`` is the process that it must not outlive.
+
+    ``modules`` are what it will need: it imports them before there is work for it.
+    """
     # Ctrl-C in a terminal reaches every process of the group. A worker that dies of it would look
     # as if a document had killed it; the parent decides, and its end ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
     without_pandas()
+    for module in modules:
+        importlib.import_module(module)
 
 
 def die_with_parent(parent: int | None = None) -> None:

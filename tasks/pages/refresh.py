@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.artifact import JsonValue
 from storage.corpus import HELD_OUT, Partition, read_table, write_table
+from storage.disk import link
 from storage.identity import digest_of_value
 from storage.takedown import Takedowns
 from tasks.pages.index import digest_of_version, entry_of, is_older, name_of, table_of_entries
@@ -151,17 +153,18 @@ class Refresh:
     def write(self, partitions: list[Partition], terms: Mapping[str, Terms], context: Context) -> pa.Table:
         """Write what has changed and link to what has not; returns the index of all pages."""
         self._spill.flush()
-        entries = self._settled(terms)
+        said = self._said(terms)
+        entries = self._settled(said)
+        other_terms = self._other_terms(said)
+        untouched = (self._fate == _SAME) & ~other_terms
         folder, waiting = context.scratch / "changes", []
         folder.mkdir(parents=True, exist_ok=True)
         for partition, rows in zip(partitions, self._rows_of(partitions), strict=True):
-            fates = self._fate[rows.start : rows.stop]
-            change = self._change(rows, terms)
-            if (fates == _SAME).all() and not change.terms:
-                link = context.output / partition.name
-                link.symlink_to(partition.path.resolve())
+            if untouched[rows.start : rows.stop].all():
+                link(context.output / partition.name, partition.path.resolve())
                 self.linked += 1
-            elif (fates != _GONE).any():
+            elif (self._fate[rows.start : rows.stop] != _GONE).any():
+                change = self._change(rows, terms, other_terms)
                 (folder / f"{partition.name}.json").write_text(json.dumps(change.as_json()))
                 spoken = [[e["digest"].hex(), str(e["collected_at"])] for at in rows if (e := self._changed.get(at))]
                 digest = digest_of_value([partition.digest, change.keep, change.terms, spoken])
@@ -173,31 +176,43 @@ class Refresh:
     def _rows_of(self, partitions: list[Partition]) -> Iterator[range]:
         """The positions in the index of each partition's pages."""
         numbers = self.index["partition"].to_numpy()
-        for partition in partitions:
-            number = int(Path(partition.name).stem)
-            yield range(*np.searchsorted(numbers, [number, number + 1]).tolist())
+        wanted = np.array([int(Path(partition.name).stem) for partition in partitions], numbers.dtype)
+        first, end = np.searchsorted(numbers, wanted), np.searchsorted(numbers, wanted + 1)
+        yield from map(range, first.tolist(), end.tolist())
 
-    def _change(self, rows: range, terms: Mapping[str, Terms]) -> Change:
+    def _said(self, terms: Mapping[str, Terms]) -> dict[str, pa.ChunkedArray]:
+        """Licence and language of each page as they are said to be now; null for sources that are no longer named."""
+        number = pc.index_in(self.index["source"], value_set=pa.array(list(terms), pa.string()))
+        return {
+            name: pa.array([getattr(mine, name) for mine in terms.values()], pa.string()).take(number)
+            for name in ("license", "language")
+        }
+
+    def _other_terms(self, said: Mapping[str, pa.ChunkedArray]) -> npt.NDArray[np.bool_]:
+        """Of which pages licence or language is said to be another than before."""
+        found = np.zeros(len(self.index), np.bool_)
+        for name, now in said.items():
+            was = self.index[name]
+            same = pc.or_(pc.fill_null(pc.equal(was, now), False), pc.and_(pc.is_null(was), pc.is_null(now)))
+            found |= ~same.to_numpy()
+        return found
+
+    def _change(self, rows: range, terms: Mapping[str, Terms], other_terms: npt.NDArray[np.bool_]) -> Change:
         change = Change()
-        columns = [
-            self.index[name].slice(rows.start, len(rows)).to_pylist() for name in ("source", "license", "language")
-        ]
-        for row, (at, source, license_, language) in enumerate(zip(rows, *columns, strict=True)):
+        sources = self.index["source"].slice(rows.start, len(rows)).to_pylist()
+        for row, (at, source) in enumerate(zip(rows, sources, strict=True)):
             if self._fate[at] == _CHANGED:
                 change.spilt.append((row, self._spilt[at]))
             elif self._fate[at] == _SAME:
                 change.keep.append(row)
-                now = terms[source]
-                if (now.license, now.language) != (license_, language):
-                    change.terms.append((row, now.license, now.language))
+                if other_terms[at]:
+                    change.terms.append((row, terms[source].license, terms[source].language))
         return change
 
-    def _settled(self, terms: Mapping[str, Terms]) -> pa.Table:
+    def _settled(self, said: Mapping[str, pa.ChunkedArray]) -> pa.Table:
         """The index of all pages, in the order of partitions and rows."""
         index = self.index
-        for name in ("license", "language"):
-            now = {source: getattr(mine, name) for source, mine in terms.items()}
-            values = pa.array([now.get(source) for source in index["source"].to_pylist()], pa.string())
+        for name, values in said.items():
             index = index.set_column(index.schema.get_field_index(name), index.schema.field(name), values)
         if self._versions:
             versions = index["version"].to_pylist()

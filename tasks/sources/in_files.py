@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from storage.artifact import JsonValue
 from storage.code import code_of
 from storage.errors import SourceError
-from storage.identity import digest_of_value
+from storage.identity import digest_of_text, digest_of_value
 from tasks.sources.base import NO_PAST, At, Bad, Item, Page, PassedOver, Past, Same, Source
 from tasks.sources.decompress import inner_name
 from tasks.sources.places import SourceFile, checked_path, files_of
@@ -44,18 +44,18 @@ class InFiles(Source):
     """Larger pages are passed over (and never decompressed further than this)."""
 
     def fingerprint(self, world: World) -> JsonValue:
-        files = [[printable(file.name), file.state(world)] for file in self.files(world)]
-        return {"files": len(files), "content": digest_of_value(files)}
+        states = [[printable(file.name), state] for file, state in self._states(world)]
+        return {"files": len(states), "content": digest_of_value(states)}
 
     def pages(self, world: World, past: Past = NO_PAST) -> Iterator[Item]:
         """See ``Source.pages``. A file that is as it was is not read: its pages are called the same."""
-        files = self.files(world)
-        versions = self._versions(files, world)
+        states = self._states(world)
+        versions = self._versions(states)
         before = _by_version(past.versions)
         if self.holds_many and not before.keys() <= set(versions):
             # What a changed or vanished file said of a URL may have stood before what another one says of it.
             before = {}
-        for file, version in zip(files, versions, strict=True):
+        for (file, _), version in zip(states, versions, strict=True):
             if file.name != printable(file.name):
                 yield Bad(printable(file.name), "name", "its name is not UTF-8")
             elif not file.allowed:
@@ -79,11 +79,19 @@ class InFiles(Source):
         """Whether a file holds many pages, whose URLs may come in several files."""
         return True
 
-    def _versions(self, files: Sequence[SourceFile], world: World) -> list[str]:
+    def _states(self, world: World) -> list[tuple[SourceFile, str]]:
+        """The files, each with what changes when it does; they are looked for once in a run."""
+
+        def find() -> list[tuple[SourceFile, str]]:
+            return [(file, file.state(world)) for file in self.files(world)]
+
+        return world.once((type(self), self.name, self.path, self.allow_private), find)
+
+    def _versions(self, states: Sequence[tuple[SourceFile, str]]) -> list[str]:
         """Per file what changes with it, and with the settings and the code by which pages are made of it."""
         elsewhere = {"name", "path", "license", "language", "max_bad_fraction", "allow_private"}
         how = digest_of_value([self.model_dump(mode="json", exclude=elsewhere), _code(type(self).__module__)])
-        return [digest_of_value([how, printable(file.name), file.state(world)])[:32] for file in files]
+        return [digest_of_text(f"{how}\n{state}\n{printable(file.name)}")[:32] for file, state in states]
 
     @abstractmethod
     def pages_of(self, file: SourceFile) -> Iterator[Item]:
@@ -139,4 +147,4 @@ def _code(module: str) -> str:
 
 def printable(name: str) -> str:
     """The name as valid Unicode: bytes that are not UTF-8 become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -81,11 +81,12 @@ def _walk(root: str) -> Iterator[Listed]:
             continue
         with entries:
             for entry in entries:
-                link = entry.is_symlink()
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False):
+                    yield Listed(below + entry.name, False)
+                elif entry.is_dir(follow_symlinks=False):
                     waiting.append((entry.path, f"{below}{entry.name}/"))
-                elif entry.is_file() or (link and not os.path.exists(entry.path)):
-                    yield Listed(below + entry.name, link)
+                elif entry.is_symlink() and (entry.is_file() or not os.path.exists(entry.path)):
+                    yield Listed(below + entry.name, True)
 
 
 def fitting(pattern: str) -> Callable[[str], bool]:

@@ -70,7 +70,7 @@ class LocalFile:
         if not self.allowed:
             return "link"
         try:
-            return world.digest_of_file(self.path)
+            return world.digest_of_file(f"{self.root}/{self.name}")
         except OSError:
             return "unreadable"
 

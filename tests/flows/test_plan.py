@@ -14,6 +14,12 @@ from storage.errors import RecipeError, SourceError
 from tests.flows.conftest import RECIPE, built, make_all, planner_of, statuses
 from tests.flows.toys import Keep
 
+RECIPE_OF_FILES = """
+name: files
+steps:
+  pages: {{task: collect, sources: [{{kind: files, path: {folder}}}]}}
+"""
+
 
 def actions(decisions: dict[str, Decision]) -> dict[str, str]:
     return {name: decision.action for name, decision in decisions.items()}
@@ -34,6 +40,16 @@ def test_planning_builds_nothing(home: Home) -> None:
     planner.plan()
     assert planner.store.steps() == []
     assert list(planner.store.builds()) == []
+
+
+def test_a_run_sees_the_files_as_they_were_when_it_was_planned(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("one")
+    text = RECIPE_OF_FILES.format(folder=tmp_path)
+    planner = planner_of(home, text)
+    before = planner.plan()["pages"].identity
+    (tmp_path / "two.txt").write_text("two")
+    assert planner.decide(planner.steps["pages"], {}).identity == before
+    assert planner_of(home, text).plan()["pages"].identity != before
 
 
 def test_a_changed_setting_rebuilds_its_step_and_what_its_bytes_change(home: Home) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from storage.corpus import Partition
 from storage.errors import StepFailed
 from storage.identity import digest_of_file
 from tasks.context import PlainWorld, RunContext
+from tasks.engines import local
+from tasks.parallel import start_workers
 from tasks.task import DocumentLost, Guard, Resources
 from tests.helpers import FolderMemory
 
@@ -212,3 +215,27 @@ def _eventually(look: Any, enough: Any, seconds: float = 300) -> Any:
         assert time.monotonic() < end, f"still {found} after {seconds} s"
         time.sleep(0.1)
     return found
+
+
+def modules_there(payload: list[str], source: Path, output: Path, guard: Guard) -> dict[str, Any]:
+    """Say which of these modules this worker had before it was given anything to do with them."""
+    output.write_text("")
+    return {"there": [name for name in payload if name in sys.modules]}
+
+
+def test_workers_that_were_started_ahead_have_imported_what_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_pools", {})
+    threads = set(threading.enumerate())
+    start_workers(Resources(workers=1), ["tasks.packed"])
+    for thread in set(threading.enumerate()) - threads:
+        if thread.name == "start-workers":
+            thread.join()
+    pool = local._pools[1]
+    context = _context(tmp_path, resources=Resources(workers=1))
+    (result,) = context.map_partitions(modules_there, ["tasks.packed", "pandas"], _partitions(tmp_path / "in", [["a"]]))
+    assert result.stats == {"there": ["tasks.packed"]}
+    assert local._pools == {1: pool}
+    pool.stop()
+    pool.join()
