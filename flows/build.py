@@ -177,7 +177,7 @@ class Builder:
                 stem = decision.continuation.identity if decision.continuation is not None else None
                 following.enter_context(Intermediate(store, self.planner.history_name, work.scratch, known, stem))
             result = _run(step, context)
-        manifest = store.commit(work, step.task.kind().kind, result.counts)
+        manifest = store.commit(work, step.task.kind().kind, result.counts, context.shared)
         build = known().model_copy(
             update={
                 "artifact": manifest.digest,
@@ -212,6 +212,7 @@ class Builder:
             memory=memory,
             lock_fds=work.lock_fds,
             takedowns=self.planner.takedowns,
+            shared={} if store.place.local else None,
             makers={
                 reference: self.planner.recipe.steps[reference.step].task
                 for reference in step.task.inputs().values()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from storage.disk import link
 from storage.errors import UserError
 from storage.identity import digest_of_file, digest_of_value
 
@@ -68,10 +69,22 @@ class Artifact:
     """An opened artifact; its subclasses, one per kind, add typed access to the files."""
 
     kind: ClassVar[str] = ""
+    opened_by_path: ClassVar[bool] = False
+    """Whether those who use it open its files by ``path``, whatever they are called there."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, manifest: Manifest, objects: Mapping[str, Path] | None = None) -> None:
+        """``objects``: where the files lie, by name, as long as ``folder`` has not been filled with links to them."""
+        self._folder = folder
         self.manifest = manifest
+        self._objects = dict(objects) if objects is not None else {}
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files, by their names."""
+        if self._objects:
+            link_all(self._folder, self._objects)
+            self._objects = {}
+        return self._folder
 
     @classmethod
     def of_folder(cls, folder: Path, counts: Mapping[str, JsonValue] | None = None) -> Self:
@@ -91,13 +104,21 @@ class Artifact:
         """Local path of the file called ``name``; KeyError if the artifact has none."""
         if name not in self.manifest.files:
             raise KeyError(f"{self.kind} artifact has no file {name!r}")
-        return self.folder / name
+        found = self._objects.get(name)
+        return found if found is not None else self._folder / name
 
     def names(self, pattern: str = "*") -> list[str]:
         """Sorted names of the files that match a glob pattern."""
         from fnmatch import fnmatchcase
 
         return sorted(name for name in self.manifest.files if fnmatchcase(name, pattern))
+
+
+def link_all(folder: Path, files: Mapping[str, Path]) -> None:
+    """Have links to these files in ``folder``, by their names; it is there also if there are none."""
+    for name, path in files.items():
+        link(folder / name, path)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def files_below(folder: Path) -> dict[str, Path]:

@@ -120,6 +120,7 @@ class Corpus(Artifact):
     """An artifact of partitions, all with one schema."""
 
     schema: ClassVar[pa.Schema]
+    opened_by_path = True
 
     @property
     def partitions(self) -> list[Partition]:

@@ -102,14 +102,16 @@ class Objects:
         """The object that ``path`` is a link to, if it is one of this store."""
         if not path.is_symlink():
             return None
-        if self._place.local and (entry := self._entry_at(os.readlink(path))) is not None:
-            return entry
+        if self._place.local:
+            return self.entry_of_file(Path(os.readlink(path)))
         target = path.resolve()
-        if not self._place.local:
-            digest = self._cache.digest_of(target)
-            size = target.stat().st_size if target.is_file() else self._place.size(self.name(digest or "-"))
-            return FileEntry(object=digest, bytes=size) if digest is not None and size is not None else None
-        return self._entry_at(str(target))
+        digest = self._cache.digest_of(target)
+        size = target.stat().st_size if target.is_file() else self._place.size(self.name(digest or "-"))
+        return FileEntry(object=digest, bytes=size) if digest is not None and size is not None else None
+
+    def entry_of_file(self, path: Path) -> FileEntry | None:
+        """The object of a local store whose very file this is; None if it is none, or one that is gone."""
+        return self._entry_at(str(path)) or self._entry_at(os.path.realpath(path))
 
     def _entry_at(self, place: str) -> FileEntry | None:
         """The object at this place of the disk, if one is there."""

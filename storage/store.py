@@ -32,11 +32,12 @@ from storage.artifact import (
     check_new,
     copy_folder,
     files_below,
+    link_all,
 )
 from storage.builds import Build, Entry
 from storage.cache import ObjectCache, cache_limit
 from storage.disk import link
-from storage.errors import NotFound, StoreCorrupted, UserError
+from storage.errors import NotFound, StoreCorrupted, StoreUnavailable, UserError
 from storage.faults import explained
 from storage.filecache import DigestCache
 from storage.identity import canonical_json
@@ -130,16 +131,18 @@ class Store:
     def open(self, digest: str) -> Artifact:
         """The artifact as a folder of links to read-only files, each checked against its digest.
 
-        Large files of a remote store's artifact may be left there until they are asked for.
+        Where files are opened by their paths alone, the folder is made only when somebody asks for it. Large files of
+        a remote store's artifact may be left there until they are asked for.
         """
         manifest = self.manifest(digest)
         kind = artifact_class(manifest.kind)
         folder = self.home / "views" / digest
         now = [name for name in manifest.files if self.place.local or not kind.is_fetched_later(name)]
         targets = self.place.each(self.objects.local_path, [manifest.files[name] for name in now], CONCURRENT_TRANSFERS)
-        for name, target in zip(now, targets, strict=True):
-            link(folder / name, target)
-        folder.mkdir(parents=True, exist_ok=True)
+        objects = dict(zip(now, targets, strict=True))
+        if self.place.local and kind.opened_by_path:
+            return kind(folder, manifest, objects)
+        link_all(folder, objects)
         if len(now) < len(manifest.files):
             stored = Stored(url=self.place.url, cache=self.objects.cache_folder, cache_limit=cache_limit())
             (folder / STORED).write_text(stored.model_dump_json(), encoding="utf-8")
@@ -215,12 +218,27 @@ class Store:
             link(path, self.objects.local_path(entry) if self.place.local else self.objects.address(entry))
         return entry
 
-    def commit(self, work: Work, kind: str, counts: Mapping[str, JsonValue]) -> Manifest:
-        """Make the files in ``work.output`` an artifact."""
-        paths = files_below(work.output)
-        if self.place.local:  # one lock for all: most files are links to objects of earlier builds
+    def _share(self, path: Path) -> FileEntry:
+        """The object whose file this is."""
+        entry = self.objects.entry_of_file(path)
+        if entry is None:
+            raise StoreUnavailable(
+                f"{path} is gone, though this build needs it: somebody has removed it from the store; run again"
+            )
+        return entry
+
+    def commit(
+        self, work: Work, kind: str, counts: Mapping[str, JsonValue], shared: Mapping[str, Path] | None = None
+    ) -> Manifest:
+        """Make the files in ``work.output`` an artifact, and with them objects of a local store: name → its file.
+
+        Raises StoreUnavailable if one of these is gone.
+        """
+        shared = dict(shared or {})
+        paths = files_below(work.output) | shared
+        if self.place.local:  # one lock for all: most files are objects of earlier builds
             with self._kept_from_collectors():
-                entries = [self._take(path) for path in paths.values()]
+                entries = [self._share(p) if n in shared else self._take(p) for n, p in paths.items()]
         else:
             entries = self.place.each(self.take, paths.values(), CONCURRENT_TRANSFERS)
         files = dict(zip(paths, entries, strict=True))

@@ -108,11 +108,14 @@ class Collect(Task):
             if self.vanished == "keep":
                 pages.keep_vanished({source.name: source.held_out for source in self.sources}, context.takedowns)
             found = pages.write(partitions, terms, context)
-            found = compacted(found, context.output, size, self.compact_partitions, writer.number)
+            untouched = pages.untouched
+            found = compacted(found, context.output, untouched, size, self.compact_partitions, writer.number)
+        for name, path in untouched.items():
+            context.take_over(name, path)
         write_index(found, context.output)
         metrics: dict[str, float] = {"pages_new": pages.new, "pages_changed": pages.changed, "pages_vanished": vanished}
         metrics |= {"rows": len(found), "rows_reused": len(found) - pages.new - pages.changed}
-        metrics |= {"partitions": pc.count_distinct(found["partition"]).as_py(), "partitions_reused": pages.linked}
+        metrics |= {"partitions": pc.count_distinct(found["partition"]).as_py(), "partitions_reused": len(untouched)}
         return self._result(tally, found, refresh + bool(pages.new), metrics)
 
     def _items(self, context: Context, tally: _Tally, index: pa.Table) -> Iterator[tuple[Source, Page | Same, str]]:

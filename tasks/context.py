@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
+from storage.disk import link
 from storage.identity import digest_of_file, digest_of_value
 from storage.memory import PartitionRecord
 from storage.takedown import Takedowns
@@ -109,6 +111,8 @@ class RunContext:
     """Descriptors of the build's lock, for training processes to hold as well."""
     takedowns: Takedowns = field(default_factory=Takedowns)
     """The requests to leave documents out."""
+    shared: dict[str, Path] | None = None
+    """Files of the output that are objects of the store already, by name. None: ``output`` has links to them."""
     makers: Mapping[Input[Any], Task] = field(default_factory=dict)
     """The steps that made the inputs."""
 
@@ -207,7 +211,21 @@ class RunContext:
             scratch=self.scratch / "partitions" / name,
             resources=self.resources,
             progress=self.progress,
+            reuse=partial(self._reused, output),
         )
+
+    def take_over(self, name: str, path: Path) -> None:
+        self._reused(None, name, path)
+
+    def _reused(self, output: Path | None, name: str, path: Path) -> Path:
+        """Have a file that is there already in ``output``, the artifact's unless it is another; where it is."""
+        if self.shared is None:
+            place = (output or self.output) / name
+            link(place, path.resolve())
+            return place
+        if output is None:
+            self.shared[name] = path
+        return path
 
     def keep(self, path: Path) -> None:
         if self.memory is not None:

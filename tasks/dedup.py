@@ -186,9 +186,7 @@ def _write(documents: Documents, kept: npt.NDArray[np.bool_], context: Context) 
         mask = kept[start : start + rows]
         start += rows
         if mask.all():
-            link = context.output / partition.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(partition.path.resolve())
+            context.take_over(partition.name, partition.path)
         else:
             np.save(folder / f"{partition.name}.npy", mask)
             # What is made of a partition depends on the rows that are kept, too.

@@ -27,7 +27,6 @@ from typing import Any, Protocol
 
 from storage.artifact import JsonValue
 from storage.corpus import Partition
-from storage.disk import link
 from storage.errors import StepFailed
 from tasks.engines.cluster import RayEngine, first_party
 from tasks.engines.local import LocalEngine, start_ahead
@@ -58,6 +57,8 @@ class PartitionJob:
     progress: Progress
     recall: Callable[[Partition], tuple[dict[str, JsonValue], dict[str, Path]] | None] = lambda partition: None
     """Stats and files of a partition that an earlier build has worked on, if any. Called from several threads."""
+    reuse: Callable[[str, Path], Path] = lambda name, path: path
+    """Called with the name and the place of each file of an earlier result; says where it is to be found now."""
     remember: Callable[[Partition, dict[str, JsonValue], dict[str, Path]], None] = lambda *_: None
     """Called with each newly finished partition, from several threads."""
 
@@ -218,10 +219,7 @@ class _Run:
         if recalled is None:
             return None
         stats, sources = recalled
-        files = {}
-        for name, source in sources.items():
-            files[name] = self.job.output / name
-            link(files[name], source)
+        files = {name: self.job.reuse(name, source) for name, source in sources.items()}
         return PartitionResult(partition.name, files, stats, reused=True)
 
     def work(self, partition: Partition) -> Work:

@@ -193,11 +193,15 @@ class Context(Protocol):
         """Apply ``function`` to every partition in worker processes; results in the partitions' order.
 
         ``payload`` is pickled and handed to the function (most often the task itself). Files go
-        into ``output`` (default: the artifact's). A partition whose result is already known, from
+        into ``output`` (default: the artifact's; those of earlier results may lie elsewhere, as the
+        results say, and are part of the artifact all the same). A partition whose result is already known, from
         this build before it was killed or from an earlier one, is not worked on again; an earlier
         one counts if the task's settings, code and libraries, the artifacts in ``depends_on`` and
         the partition's bytes are the same. What is not to be ``remembered`` serves this build alone.
         """
+
+    def take_over(self, name: str, path: Path) -> None:
+        """Have a file of an input, or of the previous artifact, in the output under this name, without copying it."""
 
     def keep(self, path: Path) -> None:
         """Keep a file for later builds of the step; it is moved, and a link is left in its place.

@@ -12,11 +12,14 @@ from tasks.pages.index import name_of, table_of_entries
 from tasks.pages.writer import Size, Writer
 
 
-def compacted(index: pa.Table, folder: Path, size: Size, most: int, number: int) -> pa.Table:
+def compacted(
+    index: pa.Table, folder: Path, elsewhere: dict[str, Path], size: Size, most: int, number: int
+) -> pa.Table:
     """Merge the partitions at the end if more than ``most`` in a row are less than half full; the index thereafter.
 
-    Their pages go, in their order, into full partitions that are numbered from ``number``, and nothing
-    else moves. So a page is moved again only as long as it lies in a small partition.
+    Partitions lie in ``folder``, or where ``elsewhere`` says; what is merged is removed from there. Their pages go, in
+    their order, into full partitions that are numbered from ``number``, and nothing else moves. So a page is moved
+    again only as long as it lies in a small partition.
     """
     numbers, starts = np.unique(index["partition"].to_numpy(), return_index=True)
     sizes = index["bytes"].to_numpy()
@@ -32,10 +35,11 @@ def compacted(index: pa.Table, folder: Path, size: Size, most: int, number: int)
     with Writer(folder, number, size) as writer:
         at = 0
         for small in numbers[first:].tolist():
-            path = folder / name_of(small)
-            for row in read_table(path).to_pylist():
+            name = name_of(small)
+            for row in read_table(elsewhere.get(name, folder / name)).to_pylist():
                 writer.add(row, tail["version"][at].as_py(), tail["digest"][at].as_py())
                 at += 1
-            path.unlink()
+            if elsewhere.pop(name, None) is None:
+                (folder / name).unlink()
         writer.close()
     return pa.concat_tables([index.slice(0, bounds[first]), table_of_entries(writer.entries)])

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from storage.artifact import JsonValue
 from storage.corpus import HELD_OUT, Partition, read_table, write_table
-from storage.disk import link
 from storage.identity import digest_of_value
 from storage.takedown import Takedowns
 from tasks.pages.index import digest_of_version, entry_of, is_older, name_of, table_of_entries
@@ -53,8 +52,8 @@ class Refresh:
     def __init__(self, index: pa.Table, number: int, spill: Spill, writer: Writer) -> None:
         """``index`` is that of the previous collection, ``number`` that of this refresh, for pages that are new."""
         self.index, self.number = index, number
-        self.linked = 0
-        """Partitions that stay the files that they are."""
+        self.untouched: dict[str, Path] = {}
+        """Name → file, of the partitions that stay the files that they are."""
         self._spill, self._writer = spill, writer
         self._position = {identity: at for at, identity in enumerate(index["id"].to_pylist())}
         self._digests, self._ages = index["digest"].to_pylist(), index["collected_at"].to_pylist()
@@ -151,7 +150,7 @@ class Refresh:
                 self._fate[at] = _SAME
 
     def write(self, partitions: list[Partition], terms: Mapping[str, Terms], context: Context) -> pa.Table:
-        """Write what has changed and link to what has not; returns the index of all pages."""
+        """Write what has changed, and note what has not in ``untouched``; returns the index of all pages."""
         self._spill.flush()
         said = self._said(terms)
         entries = self._settled(said)
@@ -161,15 +160,14 @@ class Refresh:
         folder.mkdir(parents=True, exist_ok=True)
         for partition, rows in zip(partitions, self._rows_of(partitions), strict=True):
             if untouched[rows.start : rows.stop].all():
-                link(context.output / partition.name, partition.path.resolve())
-                self.linked += 1
+                self.untouched[partition.name] = partition.path
             elif (self._fate[rows.start : rows.stop] != _GONE).any():
                 change = self._change(rows, terms, other_terms)
                 (folder / f"{partition.name}.json").write_text(json.dumps(change.as_json()))
                 spoken = [[e["digest"].hex(), str(e["collected_at"])] for at in rows if (e := self._changed.get(at))]
                 digest = digest_of_value([partition.digest, change.keep, change.terms, spoken])
                 waiting.append(replace(partition, digest=digest))
-        context.map_partitions(write_again, (folder, self._spill.path), waiting)
+        context.map_partitions(write_again, (folder, self._spill.path), waiting, remembered=False)
         self._write_newer(context.output)
         return entries
 

@@ -204,6 +204,47 @@ def test_a_lock_dies_with_its_process_and_scratch_survives(store: Store, tmp_pat
         assert (work.scratch / "checkpoint").read_text() == "half way"
 
 
+def test_objects_that_a_build_shares_are_in_its_artifact_without_a_file_of_its_own(store: Store) -> None:
+    old = store.open(build(store, {"a": b"old", "b": b"other"}).artifact)
+    with store.building("k") as work:
+        (work.output / "c").write_bytes(b"new")
+        (work.output / "b").write_bytes(b"left by a build that was killed")
+        manifest = store.commit(work, "documents", {}, {name: old.path(name) for name in ("a", "b")})
+        assert sorted(path.name for path in work.output.iterdir()) == ["b", "c"]
+    made = store.open(manifest.digest)
+    assert {name: made.path(name).read_bytes() for name in made.names()} == {"a": b"old", "b": b"other", "c": b"new"}
+    assert made.manifest.files["a"] == old.manifest.files["a"]
+    assert list(problems(store)) == []
+
+
+def test_a_shared_object_that_a_collector_frees_meanwhile_fails_the_commit(store: Store) -> None:
+    for number in range(3):
+        build(store, {"a": f"{number}".encode()}, settings={"similarity": number})
+    first, *_, last = store.history("r", "unique")
+    with store.building("k") as work:
+        shared = {"first": store.open(first.artifact).path("a"), "last": store.open(last.artifact).path("a")}
+        collect_garbage(store, keep=1)
+        store.commit(work, "documents", {}, {"last": shared["last"]})
+        before = store.place.names("artifacts")
+        with pytest.raises(StoreUnavailable, match="run again"):
+            store.commit(work, "documents", {}, shared)
+    assert store.place.names("artifacts") == before
+    assert list(problems(store)) == []
+
+
+def test_a_corpus_becomes_a_folder_only_when_somebody_asks_for_it(store: Store) -> None:
+    opened = store.open(build(store, {"00000.parquet": b"one", "00001.parquet": b"two"}).artifact)
+    view = store.home / "views" / opened.digest
+    assert isinstance(opened, Documents)
+    assert [partition.path.read_bytes() for partition in opened.partitions] == [b"one", b"two"]
+    assert not view.exists()
+    assert opened.folder == view
+    assert {path.name: path.read_bytes() for path in view.iterdir()} == {
+        "00000.parquet": b"one",
+        "00001.parquet": b"two",
+    }
+
+
 def test_a_commit_that_was_killed_cannot_be_written_through(store: Store) -> None:
     with store.building("k") as work:
         (work.output / "a").write_bytes(b"committed")
