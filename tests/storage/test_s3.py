@@ -305,7 +305,7 @@ def test_two_hosts_build_each_key_once(store: Store, tmp_path: Path) -> None:
     for name in ("one", "two"):
         command = [sys.executable, "-c", HOST, store.place.url, str(tmp_path / name), str(tmp_path / "log")]
         hosts.append(subprocess.Popen(command, cwd=ROOT))
-    assert [host.wait(60) for host in hosts] == [0, 0]
+    assert [host.wait(600) for host in hosts] == [0, 0]
     assert (tmp_path / "log").read_text().split() == ["0", "1", "2"]
     assert len(store.place.names("builds")) == 3
     assert list(problems(store)) == []
