@@ -1,11 +1,26 @@
-"""Fixtures that tests of several folders use, and how properties are tested."""
+"""Fixtures that tests of several folders use, and how all property tests search."""
 
+import importlib
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.s3 import s3, s3_server
 
-__all__ = ["s3", "s3_server"]
+# No example may fail for the machine's load, nor may a check before a change lands by the luck of the draw.
+settings.register_profile(
+    "athanor", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("athanor")
 
-# Nothing may fail because the machine is busy: neither by a limit of time, nor for the time that examples take to make.
-settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("steady")
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    wanting = [item for item in items if item.get_closest_marker("gpu")]
+    if wanting and not importlib.import_module("torch").cuda.is_available():
+        for item in wanting:
+            item.add_marker(pytest.mark.skip(reason="there is no GPU here that torch can use"))
+
+
+__all__ = ["s3", "s3_server"]

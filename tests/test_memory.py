@@ -21,7 +21,7 @@ def peaks(folder: Path, pages: int) -> dict[str, tuple[int, int]]:
     """Step → peaks of the parent and of its workers, measured in a process that has done nothing else."""
     command = [sys.executable, "-m", "tests.memory", str(pages), str(KILOBYTES), str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=1800)
     assert done.returncode == 0, done.stderr
     found: dict[str, tuple[int, int]] = json.loads(done.stdout)
     return found

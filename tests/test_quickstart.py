@@ -39,7 +39,7 @@ def athanor(home: Path, *arguments: str) -> Any:
         text=True,
         check=False,
         cwd=home,
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout) if "--json" in arguments else done.stdout

@@ -29,7 +29,7 @@ resources: {{workers: 1}}
 def athanor(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "athanor"), *arguments]
     environment = {**os.environ, "ATHANOR_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
 
 
 def run(home: Path, recipe: Path) -> dict[str, Any]:

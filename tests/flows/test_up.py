@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ steps:
   documents: {task: clean_html, pages: pages, extractor: beautifulsoup}
 resources: {workers: 1}
 """
-PATIENCE = 180.0
+PATIENCE = 600.0
 """Seconds that a loaded machine may need for what takes a quiet one ten."""
 
 
@@ -94,7 +95,7 @@ def line_with(process: subprocess.Popen[str], text: str) -> str:
 def call(url: str, content: Any = None) -> Any:
     data = json.dumps(content).encode() if content is not None else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
         return json.loads(response.read() or b"null")
 
 
@@ -103,10 +104,11 @@ def test_up_serves_recipes_that_the_pages_can_trigger(folder: Path, start: Calla
     up = start("up")
     prefect = line_with(up, "Prefect").split()[1]
     mlflow = line_with(up, "MLflow").split()[1]
+    threading.Thread(target=up.stdout.read, daemon=True).start()  # a full pipe would stop it
     assert prefect.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(mlflow, timeout=30) as response:
+    with urllib.request.urlopen(mlflow, timeout=PATIENCE) as response:
         assert response.status == 200
-    with urllib.request.urlopen(prefect, timeout=30) as response:
+    with urllib.request.urlopen(prefect, timeout=PATIENCE) as response:
         assert b"<html" in response.read().lower()
 
     def ours() -> Any:
@@ -132,7 +134,7 @@ def test_up_serves_recipes_that_the_pages_can_trigger(folder: Path, start: Calla
     assert prefect in second.stdout.read()
     children = family(up)
     up.send_signal(signal.SIGINT)
-    assert up.wait(60) == 0
+    assert up.wait(PATIENCE) == 0
     wait_for(lambda: nobody_left(children), "all to end")
     assert not (folder / ".athanor" / "up.json").exists()
 
@@ -146,10 +148,10 @@ def test_an_interrupted_run_leaves_nothing_running(number: signal.Signals, start
     assert children
     if number == signal.SIGINT:
         os.killpg(run.pid, number)  # as a terminal does
-        assert run.wait(30) == 130
+        assert run.wait(PATIENCE) == 130
     else:
         run.send_signal(number)
-        run.wait(30)
+        run.wait(PATIENCE)
     wait_for(lambda: nobody_left(children), "all to end")
     again = start("run", "site.yaml")
     again.communicate(timeout=PATIENCE)

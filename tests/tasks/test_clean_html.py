@@ -142,7 +142,7 @@ def test_a_page_that_takes_too_long_is_dropped(tmp_path: Path) -> None:
         "slow": (b"<p>x" * 400_000, HTML),
         "after": (CHINESE.encode(), HTML),
     }
-    outcome = clean(tmp_path, pages, extractor="beautifulsoup", seconds_per_page=1.0)
+    outcome = clean(tmp_path, pages, extractor="beautifulsoup", seconds_per_page=3.0)
     assert list(rows(outcome)) == ["before", "after"]
     assert outcome.result.metrics["dropped.timeout"] == 1
 

@@ -64,7 +64,7 @@ def shout(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> 
 
 def _shout(word: str, payload: dict[str, Any]) -> str:
     if word == "hang":
-        ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the interpreter's lock, as a stuck C library would
+        ctypes.PyDLL(None).sleep(600)  # PyDLL keeps the interpreter's lock, as a stuck C library would
     if word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if word == "deep":
@@ -89,7 +89,7 @@ def test_results_come_in_order_with_their_stats(tmp_path: Path) -> None:
 def test_a_document_that_hangs_or_crashes_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
     partitions = _partitions(tmp_path / "in", [["a", "hang", "b", "crash", "deep", "c"], ["d"]])
     results = _context(tmp_path).map_partitions(
-        shout, {"log": str(tmp_path / "log")}, partitions, seconds_per_document=2
+        shout, {"log": str(tmp_path / "log")}, partitions, seconds_per_document=5
     )
     assert results[0].stats == {"kept": 3, "lost": {"hang": "timeout", "crash": "crash", "deep": "crash"}}
     assert json.loads(results[0].files["00000.parquet"].read_text()) == ["A", "B", "C"]
@@ -129,11 +129,13 @@ def killed_at_first(payload: dict[str, Any], source: Path, output: Path, guard: 
 
 
 def greedy(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> dict[str, Any]:
-    """Take memory for a moment."""
-    with Path(payload["log"]).open("a") as log:
-        log.write(source.name + "\n")
+    """Take memory, and hold it until so many have begun to."""
+    log, until = Path(payload["log"]), time.monotonic() + 60
+    with log.open("a") as file:
+        file.write(source.name + "\n")
     taken = b"x" * payload["bytes"]
-    time.sleep(0.5)
+    while len(log.read_text().split()) < payload["together"] and time.monotonic() < until:
+        time.sleep(0.05)
     output.write_text(f"{len(taken)}")
     return {"words": pq.read_table(source).num_rows}
 

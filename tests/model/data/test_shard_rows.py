@@ -167,7 +167,7 @@ def test_the_next_block_is_fetched_while_one_is_read_and_those_read_are_closed(
     part = ShardRows(split, CONTEXT, split.tokens // 6, seed=1)
     order = Order([part], [1.0], 3)
     order.read(0, 2)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(fetches.names) < 1 + 2 * FILES // 6 and time.monotonic() < deadline:
         time.sleep(0.01)
     sizes = sorted(len(files) for files in part._files)

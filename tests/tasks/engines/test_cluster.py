@@ -40,7 +40,7 @@ def cluster() -> Iterator[Any]:
     node = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
     cluster.workers = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(3)]
-    cluster.wait_for_nodes()
+    cluster.wait_for_nodes(300)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
@@ -63,7 +63,7 @@ def test_documents_that_hang_or_crash_are_left_out_as_on_one_machine(cluster: An
         resources = Resources(engine=engine, address=cluster.address, workers=2)
         context = _context(tmp_path / engine, resources=resources)
         partitions = _partitions(tmp_path / "in", words)
-        results = context.map_partitions(shout, {"log": str(tmp_path / "log")}, partitions, seconds_per_document=2)
+        results = context.map_partitions(shout, {"log": str(tmp_path / "log")}, partitions, seconds_per_document=5)
         made[engine] = [(r.stats, {n: path.read_bytes() for n, path in r.files.items()}) for r in results]
     assert made["ray"] == made["local"]
     assert made["ray"][0][0]["lost"] == {"hang": "timeout", "crash": "crash"}
@@ -115,5 +115,5 @@ def test_a_node_with_other_code_or_without_the_folder_is_refused(tmp_path: Path)
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])
 def test_no_cluster_is_one_line_at_once(address: str) -> None:
     script = f"from tasks.engines.cluster import RayEngine; RayEngine({address!r}, None, ())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert f"UserError: resources.engine: ray: no cluster answers at {address}" in done.stderr

@@ -89,7 +89,8 @@ GREEDY = textwrap.dedent("""
         local._rooms.append(None)  # as if nothing had been foreseen
         partitions = _partitions(folder / "in", [[f"{n}", "x"] for n in range(6)])
         context = _context(folder, resources=Resources(workers=3))
-        results = context.map_partitions(greedy, {"log": str(folder / "log"), "bytes": 450_000_000}, partitions)
+        payload = {"log": str(folder / "log"), "bytes": 450_000_000, "together": 3}
+        results = context.map_partitions(greedy, payload, partitions)
         print(json.dumps([result.stats["words"] for result in results]))
 """)
 

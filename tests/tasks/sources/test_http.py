@@ -24,7 +24,7 @@ from tasks.sources.http.source import Http
 from tests.helpers import Outcome, run_task
 from tests.tasks.sources.web import Request, Web, certificate, closed_port, served
 
-QUICK = {"requests_per_second": 10_000.0, "retry_seconds": 0.001, "timeout_seconds": 20.0, "max_bad_fraction": 1.0}
+QUICK = {"requests_per_second": 10_000.0, "retry_seconds": 0.001, "timeout_seconds": 60.0, "max_bad_fraction": 1.0}
 ROOT = Path(__file__).parents[3]
 
 
@@ -197,7 +197,9 @@ def test_a_bad_answer_is_counted_by_its_reason_and_stops_nothing(web: Web, tmp_p
     web.routes["/page"], reason = BAD[name]
     web.page("/good", "<p>good</p>")
     urls = [web.url("/page"), web.url("/good")]
-    outcome = collect(tmp_path, urls=urls, timeout_seconds=1 if reason == "timeout" else 20, retries=1, concurrency=2)
+    # Long enough for the good page on a loaded machine; a second try at what never ends would show nothing more.
+    patience = {"timeout_seconds": 4, "retries": 0} if reason == "timeout" else {"timeout_seconds": 60, "retries": 1}
+    outcome = collect(tmp_path, urls=urls, concurrency=2, **patience)
     assert sorted(rows(outcome)) == ["good"]
     assert reasons(outcome) == {reason: 1}
 
@@ -311,12 +313,14 @@ def test_of_endless_rules_the_beginning_counts(web: Web, tmp_path: Path) -> None
 
 
 def test_a_host_may_ask_for_time(web: Web, tmp_path: Path) -> None:
-    web.page("/robots.txt", "User-agent: *\nCrawl-delay: 0.2\n", Content_Type="text/plain")
+    web.page("/robots.txt", "User-agent: *\nCrawl-delay: 0.5\n", Content_Type="text/plain")
     for number in range(3):
         web.page(f"/{number}", "<p>x</p>")
     urls = [web.url(f"/{number}") for number in range(3)]
     collect(tmp_path, urls=urls, connections_per_host=3)
-    assert min(later - earlier for earlier, later in zip(web.times, web.times[1:], strict=False)) > 0.1
+    # Each may be late by as much as the machine is busy, so only the whole is measured: two delays, and half of one
+    # to spare.
+    assert max(web.times) - min(web.times) > 1.5 * 0.5
     web.page("/robots.txt", "User-agent: *\nCrawl-delay: 86400\n", Content_Type="text/plain")
     with pytest.raises(SourceError, match="3 crawl_delay"):
         collect(tmp_path, "sleepy", urls=urls)
@@ -399,14 +403,14 @@ def test_a_killed_collection_goes_on_where_it_was(web: Web, tmp_path: Path) -> N
 
     def hold(request: Request) -> None:
         reached.set()
-        let_go.wait(20)
+        let_go.wait(300)
         request.answer("<p>held</p>")
 
     for number in range(6):
         web.page(f"/{number}", f"<p>{number}</p>")
     web.routes["/4"] = hold
     source = {"kind": "http", "urls": [web.url(f"/{n}") for n in range(6)], "allow_private": True, "concurrency": 1}
-    source |= QUICK | {"timeout_seconds": 30.0}
+    source |= QUICK | {"timeout_seconds": 300.0}
     program = f"""
         from pathlib import Path
         from tasks.collect import Collect
@@ -414,7 +418,7 @@ def test_a_killed_collection_goes_on_where_it_was(web: Web, tmp_path: Path) -> N
         run_task(Collect(sources=[{source!r}]), {{}}, Path({str(tmp_path)!r}))
     """
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT)
-    assert reached.wait(30)
+    assert reached.wait(120)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     let_go.set()
