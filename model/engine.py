@@ -54,9 +54,9 @@ class StepOutcome:
     grad_norm: float
     """Of the whole gradient, before clipping; infinite where a gradient is not finite."""
     skipped: bool
-    """Whether the update was left out because float16 gradients overflowed (the loss scale is lowered then)."""
+    """Whether DeepSpeed left the update out because a gradient was not finite (float16: its loss scale falls)."""
     left_out: bool = False
-    """Whether it was left out because its loss or gradient was larger than it may be."""
+    """Whether it was left out because its loss or gradient was larger than it may be, or not finite."""
 
 
 class Engine:
@@ -130,28 +130,28 @@ class Engine:
     ) -> StepOutcome:
         """One update from this process's micro-batches (see ``Grid.data``); every process must give as many.
 
-        It is not made where its loss or the norm of its gradient is beyond ``largest``.
+        It is not made where its loss or the norm of its gradient is beyond ``largest``, or not finite.
         """
         losses = self.backward(micro_batches, objective)
         set_learning_rate(self.optimizer, learning_rate)
-        if not all(math.isfinite(value) for value in losses.values()):
-            return StepOutcome(losses, math.inf, skipped=True)
         norm = None
         if self._stage == 0:
             norm = self._norm()
             torch.nn.utils.clip_grads_with_norm_(self._trainable.values(), self._clip_norm or math.inf, norm)
         # ZeRO knows the norm only within its step, before it calls the optimiser.
         norm_of = (lambda: self._deepspeed.optimizer._global_grad_norm) if norm is None else (lambda: norm)
-        beyond = losses["loss"] > largest.loss
-        self.optimizer.left_out = lambda: beyond or float(norm_of()) > largest.grad_norm
+        beyond = not all(math.isfinite(loss) for loss in losses.values()) or losses["loss"] > largest.loss
+        # So written, what is not a number is beyond every limit.
+        self.optimizer.left_out = lambda: beyond or not float(norm_of()) <= largest.grad_norm
         if self._pipeline is None:
             self._deepspeed.step()
         else:
             self._pipeline.step()
         skipped = bool(getattr(self._deepspeed.optimizer, "overflow", False))
         norm = self._deepspeed.get_global_grad_norm() if norm is None else norm
-        found = math.inf if skipped or norm is None else float(norm)
-        return StepOutcome(losses, found, skipped, not skipped and (beyond or found > largest.grad_norm))
+        found = math.inf if skipped or norm is None or not math.isfinite(norm) else float(norm)
+        overflowed = skipped and self.scales_loss
+        return StepOutcome(losses, found, skipped, not overflowed and (beyond or not found <= largest.grad_norm))
 
     def backward(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
         """Accumulate the gradient of a step and return its losses; ``step`` follows this with the update."""
@@ -283,7 +283,8 @@ def recompute_activations(network: Transformer) -> None:
 def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int) -> dict[str, Any]:
     """DeepSpeed's settings. Accumulation and precision are this module's, so they are switched off there."""
     bucket = max(min(_REDUCE_BUCKET, weights), 1_000)
-    in_place = zero_stage in (1, 2) and not torch.cuda.is_available()
+    on_gpus = dist.get_backend() == "nccl"  # a CPU may be asked for where there are GPUs
+    in_place = zero_stage in (1, 2) and not on_gpus
     return {
         "train_micro_batch_size_per_gpu": 1,  # only counted, never used
         "gradient_accumulation_steps": 1,
@@ -291,12 +292,12 @@ def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": zero_stage,
-            "overlap_comm": torch.cuda.is_available() and zero_stage > 1,
+            "overlap_comm": on_gpus and zero_stage > 1,
             "reduce_bucket_size": min(bucket, _CPU_BUCKET) if in_place else bucket,
             "allgather_bucket_size": bucket,
             "stage3_prefetch_bucket_size": bucket,
-            # Pinning memory would have to be compiled where there is no GPU, and is of no use there.
-            "offload_optimizer": {"device": offload, "pin_memory": torch.cuda.is_available()},
+            # Pinning memory would have to be compiled on a CPU, and is of no use there.
+            "offload_optimizer": {"device": offload, "pin_memory": on_gpus},
         },
         "zero_force_ds_cpu_optimizer": False,  # PyTorch's fused Adam is as fast on the CPU, and ready compiled
         "steps_per_print": None,

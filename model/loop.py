@@ -192,17 +192,25 @@ class Loop:
         rate = plan.learning_rate((step - 0.5) * plan.batch_tokens)
         spikes = Spikes(plan.skip_spikes, self.memory)
         outcome = self.engine.step(batches, self.objective, rate, spikes.largest())
-        for name, loss in outcome.losses.items():
-            if not math.isfinite(loss):
-                raise _NotFinite(step, f"the {name} is {loss}; lower optimizer.learning_rate or lengthen its warmup")
-        if not math.isfinite(outcome.grad_norm) and not (outcome.skipped and self.engine.scales_loss):
-            raise _NotFinite(step, "a gradient is not finite; lower optimizer.learning_rate")
-        self._loss = outcome.losses["loss"]
-        spikes.saw(self._loss, outcome.grad_norm, outcome.left_out)
+        loss, wrong = outcome.losses["loss"], self._not_finite(outcome)
+        if wrong is not None and not spikes.forgives:
+            raise _NotFinite(step, wrong)
+        if math.isfinite(loss):
+            self._loss = loss
+        spikes.saw(loss, outcome.grad_norm, outcome.left_out)
         if outcome.left_out and self.engine.rank == 0:
-            said = f"loss {self._loss:.3f}, gradient norm {outcome.grad_norm:.3g}; {self._batch_of(step)}"
+            said = f"loss {loss:.3f}, gradient norm {outcome.grad_norm:.3g}; {self._batch_of(step)}"
             sys.stderr.write(f"step {step} was left out: {said}\n")
         return outcome
+
+    def _not_finite(self, outcome: StepOutcome) -> str | None:
+        """What of a step is not finite, and the remedy; None if nothing is, or if only the loss scale was too large."""
+        for name, loss in outcome.losses.items():
+            if not math.isfinite(loss):
+                return f"the {name} is {loss}; lower optimizer.learning_rate or lengthen its warmup"
+        if math.isfinite(outcome.grad_norm) or (outcome.skipped and self.engine.scales_loss):
+            return None
+        return "a gradient is not finite; lower optimizer.learning_rate"
 
     def _batch_of(self, step: int) -> str:
         """Which documents a step was made of."""
@@ -225,14 +233,15 @@ class Loop:
         if self._recorder is None or (step % every and step != plan.steps):
             return
         speed = plan.batch_tokens / seconds
-        norm = {"grad_norm": outcome.grad_norm} if math.isfinite(outcome.grad_norm) else {}
+        figures = {name: value for name, value in outcome.losses.items() if math.isfinite(value)}
+        if math.isfinite(outcome.grad_norm):
+            figures["grad_norm"] = outcome.grad_norm
         left_out = Spikes(plan.skip_spikes, self.memory).left_out
         skipped = {} if left_out is None else {"steps_left_out": left_out}
         self._recorder.record(
             step,
             tokens=step * plan.batch_tokens,
-            **outcome.losses,
-            **norm,
+            **figures,
             **skipped,
             learning_rate=plan.learning_rate((step - 0.5) * plan.batch_tokens),
             tokens_per_second=speed,

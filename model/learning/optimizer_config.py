@@ -82,8 +82,8 @@ class OptimizerConfig(Frozen):
     clip_norm: float = Field(1.0, ge=0)
     """Gradients whose norm over all weights is larger are scaled down to it; 0: never."""
     skip_spikes: float | None = Field(None, gt=1)
-    """Leave a step out whose loss or gradient norm is more than so many times the median of the last 128 steps. None:
-    never."""
+    """Leave a step out whose loss or gradient norm is more than so many times the median of the last 128 steps, or not
+    finite (but no more than 3 of those in a row). None: never; what is not finite ends the run."""
     average_tokens: int | None = Field(None, ge=1)
     """Average the weights over the last steps, those of so many tokens ago counting 1/e as much, and make, measure
     and write the averaged model instead of the last one. Costs memory for one more copy of the weights, spread as

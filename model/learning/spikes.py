@@ -2,7 +2,9 @@
 
 A bad batch or a burst of noise can undo thousands of steps; leaving it out costs one (Chowdhery et
 al. 2022, section 5.1, skip the batches around a spike by hand). What counts as usual is the median of
-the last steps, those left out included: so a lasting change becomes the usual after half as many.
+the last steps, those left out included: so a lasting change becomes the usual after half as many. A
+loss or gradient that is not finite is left out too, from the first step on, but says nothing about
+what is usual; several in a row are no accident.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import Any
 REMEMBERED = 128
 """Last steps whose median is taken."""
 FEWEST = 10
-"""Before so many steps nothing is left out."""
+"""Before so many steps nothing is left out for its size."""
+MOST_IN_A_ROW = 3
+"""So many steps in a row that are not finite are left out; one more ends the run."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,20 @@ class Spikes:
         loss, norm = (statistics.median(self._known(name, [])) for name in ("losses", "norms"))
         return Largest(self._factor * loss, self._factor * norm)
 
+    @property
+    def forgives(self) -> bool:
+        """Whether a step that is not finite may be left out now, instead of ending the run."""
+        return self._factor is not None and self._known("not_finite", 0) < MOST_IN_A_ROW
+
     def saw(self, loss: float, grad_norm: float, left_out: bool) -> None:
         """A step with these figures, the same on every process."""
-        if self._factor is None or not math.isfinite(grad_norm):
+        if self._factor is None:
+            return
+        if math.isfinite(loss) and math.isinf(grad_norm) and not left_out:  # float16 gradients overflow now and then
+            return
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            more = {name: self._known(name, 0) + 1 for name in ("left_out", "not_finite")}
+            self._memory["spikes"] = {**self._memory.get("spikes", {}), **more}
             return
         self._memory["spikes"] = {
             "losses": [*self._known("losses", []), loss][-REMEMBERED:],

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from model.learning.spikes import FEWEST, REMEMBERED, Largest, Spikes
+from model.learning.spikes import FEWEST, MOST_IN_A_ROW, REMEMBERED, Largest, Spikes
 
 
 def test_limits_are_multiples_of_the_median_of_the_last_steps() -> None:
@@ -42,3 +42,20 @@ def test_nothing_is_left_out_where_it_is_not_asked_for() -> None:
     spikes = Spikes(2.0, {})
     spikes.saw(1.0, math.inf, left_out=False)  # float16 gradients that overflowed
     assert spikes.largest() == Largest()
+
+
+def test_what_is_not_finite_is_left_out_but_not_for_ever_and_is_never_usual() -> None:
+    spikes = Spikes(2.0, {})
+    for _ in range(FEWEST):
+        spikes.saw(1.0, 1.0, left_out=False)
+    usual = spikes.largest()
+    for number, (loss, norm) in enumerate([(math.nan, math.inf), (1.0, math.inf), (math.inf, 1.0)]):
+        assert spikes.forgives
+        spikes.saw(loss, norm, left_out=True)
+        assert spikes.left_out == number + 1
+    assert MOST_IN_A_ROW == 3
+    assert not spikes.forgives
+    assert spikes.largest() == usual
+    spikes.saw(1.0, 1.0, left_out=False)
+    assert spikes.forgives
+    assert not Spikes(None, {}).forgives
