@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.model.trouble import Gates
+
 WORDS = [
     "furnace",
     "ember",
@@ -71,10 +73,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.yaml"
 
 
-def start(recipe: Path, home: Path) -> subprocess.Popen[str]:
-    """`athanor run` in a session of its own."""
+def start(recipe: Path, home: Path, **variables: str) -> subprocess.Popen[str]:
+    """`athanor run`, with these variables in its environment."""
     command = [str(Path(sys.executable).parent / "athanor"), "run", str(recipe), "--json"]
-    environment = {**os.environ, "ATHANOR_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "ATHANOR_HOME": str(home), "OMP_NUM_THREADS": "1", **variables}
     home.mkdir(parents=True, exist_ok=True)
     with (home / "stderr.txt").open("a") as errors:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
@@ -82,7 +84,7 @@ def start(recipe: Path, home: Path) -> subprocess.Popen[str]:
 
 def finish(run: subprocess.Popen[str], home: Path) -> dict[str, Any]:
     """Wait for the run's end; its JSON summary."""
-    output, _ = run.communicate(timeout=300)
+    output, _ = run.communicate(timeout=900)
     assert run.returncode == 0, (home / "stderr.txt").read_text()[-3000:]
     summary: dict[str, Any] = json.loads(output)
     return summary
@@ -110,7 +112,7 @@ def kill_all(home: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    wait_until(lambda: not of_home(home), 10)
+    wait_until(lambda: not of_home(home), 60)
 
 
 def wait_until(reached: Callable[[], bool], seconds: float) -> bool:
@@ -127,9 +129,16 @@ def artifacts(summary: dict[str, Any]) -> dict[str, str]:
     return {name: step["artifact"] for name, step in summary["steps"].items()}
 
 
-def trained_steps(home: Path) -> int:
-    """Optimiser steps that the running pretraining has logged."""
-    return sum(len(path.read_text().splitlines()) for path in home.glob("work/*/scratch/metrics.jsonl"))
+def start_until(step: int, recipe: Path, home: Path, gates: Path) -> subprocess.Popen[str]:
+    """A run that waits, having made this optimiser step of the pretraining."""
+    run = start(recipe, home, **Gates(gates, step).environment())
+
+    def reached() -> bool:
+        return any(f'"step": {step},' in path.read_text() for path in home.glob("work/*/scratch/metrics.jsonl"))
+
+    wait_until(lambda: reached() or run.poll() is not None, 900)
+    assert run.poll() is None, (home / "stderr.txt").read_text()[-3000:]
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -161,32 +170,34 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_artifacts(
 
 
 @pytest.mark.slow
-def test_pretraining_killed_at_random_steps_ends_with_the_same_weights(
+def test_pretraining_killed_and_told_to_stop_at_random_steps_ends_with_the_same_weights(
     recipe: Path, undisturbed: tuple[dict[str, Any], float], tmp_path: Path
 ) -> None:
-    expected, _ = undisturbed
-    home = tmp_path / "home"
-    chance = random.Random()
-    kills = []
-    for _ in range(2):
-        run = start(recipe, home)
-        step = chance.randint(2, 150)
-        reached = wait_until(lambda step=step: trained_steps(home) >= step, 200)  # type: ignore[misc]
-        assert reached or run.poll() is not None, (home / "stderr.txt").read_text()[-3000:]
-        kills.append(trained_steps(home))
-        kill_all(home)
-        run.communicate()
-    assert artifacts(finish(start(recipe, home), home)) == artifacts(expected), f"killed after steps {kills}"
+    """By SIGTERM, as machines are that are about to be taken away, a checkpoint is written first."""
+    home, chance = tmp_path / "home", random.Random()
+    killed = chance.randint(2, 90)
+    run = start_until(killed, recipe, home, tmp_path / "first")
+    kill_all(home)
+    run.communicate()
+    stopped = chance.randint(91, 180)
+    run = start_until(stopped, recipe, home, tmp_path / "second")
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=900)
+    said = f"killed after step {killed}, stopped after {stopped}"
+    assert run.returncode == 130, said
+    assert wait_until(lambda: not of_home(home), 120)
+    kept = [path.parent.name for path in home.glob("work/*/scratch/checkpoints/*/checkpoint.json")]
+    assert max(kept) == f"step-{stopped:09}", said
+    assert artifacts(finish(start(recipe, home), home)) == artifacts(undisturbed[0]), said
 
 
 @pytest.mark.slow
 def test_killing_only_the_parent_leaves_no_orphan(recipe: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    run = start(recipe, home)
-    assert wait_until(lambda: trained_steps(home) >= 2, 200), (home / "stderr.txt").read_text()[-3000:]
+    run = start_until(2, recipe, home, tmp_path / "gates")
     assert len(of_home(home)) > 2
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    assert wait_until(lambda: not of_home(home), 15), [
+    assert wait_until(lambda: not of_home(home), 120), [
         Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in of_home(home)
     ]

@@ -59,6 +59,7 @@ def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) ->
     launcher = parent.Launcher(tuple(lock_fds))
     try:
         with log_path.open("ab") as log:
+            before = log.tell()  # of an earlier run of this build
             started = processes.start(described, run, launcher.address, log)
             try:
                 status = _watch(started, run, progress)
@@ -67,7 +68,7 @@ def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) ->
     finally:
         launcher.close()
     if status != 0:
-        raise _failure(run, log_path, status, started.lost)
+        raise _failure(run, log_path, before, status, started.lost)
     summary: dict[str, Any] = json.loads((run.scratch / "summary.json").read_text(encoding="utf-8"))
     return summary
 
@@ -125,8 +126,8 @@ def _newest(metrics: Path) -> dict[str, Any] | None:
     return None
 
 
-def _failure(run: Run, log: Path, status: int, lost: str | None) -> errors.AthanorError:
-    """The error that a process left behind, or what can be told from the end of the log."""
+def _failure(run: Run, log: Path, before: int, status: int, lost: str | None) -> errors.AthanorError:
+    """The error that a process left behind, or what can be told from the log, ``before`` left out."""
     left = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(run.scratch.glob("failure-*.json"))]
     resumes = "; started again, it continues from its last checkpoint" if any(run.scratch.glob("checkpoints/*")) else ""
     told = f"(more in {log}){resumes}"
@@ -137,13 +138,15 @@ def _failure(run: Run, log: Path, status: int, lost: str | None) -> errors.Athan
             return kind(failure["message"])
         first_line = next(iter(failure["message"].splitlines()), "")
         return errors.TrainingFailed(f"{failure['error']}: {first_line} {told}")
-    tail = log.read_text(encoding="utf-8", errors="replace")[-20_000:]
-    killed = re.findall(r"exitcode\s*:\s*-(\d+)", tail)
-    if killed and not left:
-        name = signal.Signals(int(killed[-1])).name
+    said = log.read_bytes()[before:].decode("utf-8", errors="replace")[-20_000:]
+    # Torchrun ends the others by SIGTERM, once some have ended for having lost one that was killed.
+    killed = [int(number) for number in re.findall(r"exitcode\s*:\s*-(\d+)", said)]
+    killed = [number for number in killed if not left or number != signal.SIGTERM]
+    if killed:
+        name = signal.Signals(killed[-1]).name
         hint = "; out of memory? fewer micro_batch_sequences need less" if name == "SIGKILL" else ""
         return errors.TrainingFailed(f"a training process was ended by {name}{hint} {told}")
-    joined = re.findall(r"(\d+)/(\d+) clients joined", tail)
+    joined = re.findall(r"(\d+)/(\d+) clients joined", said)
     if run.hosts is not None and joined:
         wait = f"{run.hosts.join_seconds} s (hosts.join_seconds)"
         return errors.TrainingFailed(f"{joined[-1][0]} of {joined[-1][1]} hosts were there after {wait} {told}")

@@ -13,6 +13,7 @@ import socket
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PLUMBING = "who lives and dies with whom cannot shape bytes"
@@ -45,8 +46,9 @@ class Launcher:
                 connection, _ = self._socket.accept()
             except OSError:
                 return  # closed
-            socket.send_fds(connection, [b"!"], list(self._descriptors))
             self._connections.append(connection)
+            with suppress(OSError):  # it was killed meanwhile; the others still come
+                socket.send_fds(connection, [b"!"], list(self._descriptors))
 
     def close(self) -> None:
         """Let go of all processes; those that still run will end."""

@@ -19,6 +19,7 @@ from storage.identity import digest_of_file
 from storage.locks import held_since
 from storage.shards import Shards
 from tests.model.training import drive, kill_all, made_shards, ranks, request, until
+from tests.model.trouble import PATIENCE, Gates
 
 ALONE = {"processes": 1, "zero_stage": 0}
 
@@ -85,20 +86,19 @@ def test_killed_and_continued_it_ends_with_the_same_weights(
 ) -> None:
     """Once the driver alone is killed, once everything at once; a checkpoint is written at every step."""
     described = request(tmp_path, shards)
-    lock = tmp_path / "lock"
-    for number, only_the_driver in enumerate((True, False)):
-        driver = drive(described, tmp_path, lock)
-        wanted = 6 + 9 * number
-        file = described.run.metrics_file
-        until(lambda: file.exists() and f'"step": {wanted}' in file.read_text(), 120, f"step {wanted}")  # noqa: B023
+    lock, gates = tmp_path / "lock", Gates(tmp_path / "gates", 6, 15)
+    for step, only_the_driver in ((6, True), (15, False)):
+        driver = drive(described, tmp_path, lock, gates.environment())
+        gates.reached(described, step)
         started = ranks(tmp_path)
         assert len(started) == 3  # torchrun and two ranks
         os.kill(driver.pid, signal.SIGKILL)
         if not only_the_driver:
             kill_all(started)
         driver.wait()
-        until(lambda: not ranks(tmp_path), 30, "ranks that notice that their parent is gone")
-        until(lambda: held_since(lock) is None, 10, "the lock, which the last of them held")
+        until(lambda: not ranks(tmp_path), PATIENCE, "ranks that notice that their parent is gone")
+        until(lambda: held_since(lock) is None, PATIENCE, "the lock, which the last of them held")
+        gates.open(step)
     assert not (tmp_path / "output" / "model.safetensors").exists()
     train(described, quiet)
     assert digest_of_file(tmp_path / "output" / "model.safetensors") == undisturbed.digest

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,14 @@ def request(folder: Path, shards: Shards, **changes: Any) -> Request:
     return Request(run=Run(**run), **values)
 
 
-def drive(described: Request, folder: Path, locked: Path) -> subprocess.Popen[bytes]:
-    """A process that holds a lock and trains, so that it can be killed."""
+def drive(described: Request, folder: Path, locked: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A process that holds a lock and trains, so that it can be killed. ``variables`` go to its environment."""
     path = folder / "driven.json"
     path.write_text(described.model_dump_json())
     return subprocess.Popen(
         [sys.executable, "-m", "tests.model.training", str(path), str(locked)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         start_new_session=True,
     )
 

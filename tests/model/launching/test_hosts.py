@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,15 @@ from model.launching.hosts import Hosts, read_hostfile
 from model.launching.interface import interface_towards
 from model.launching.pulse import Pulse
 from model.request import Request, Run
-from storage.errors import TrainingFailed, UserError
+from storage.errors import UserError
 from storage.identity import digest_of_file
 from storage.shards import Shards
 from tests.model.networks import TwoHosts, two_hosts, why_not
-from tests.model.training import ROOT, made_shards, request, until
+from tests.model.training import ROOT, kill_all, made_shards, request, until
+from tests.model.trouble import PATIENCE, Gates
 
-SILENCE = 3.0
+SILENCE = 8.0
+"""Seconds: longer than a loaded machine keeps a thread waiting."""
 
 
 @pytest.mark.parametrize(
@@ -93,14 +94,13 @@ def test_a_host_that_falls_silent_is_told_once(monkeypatch: pytest.MonkeyPatch) 
         store.set(f"pulse/{other}/name", f"node{other}")
         store.add(f"pulse/{other}", 1)
     told: list[str] = []
-    hosts = Hosts(launcher="slurm", silence_seconds=1, join_seconds=2)
+    hosts = Hosts(launcher="slurm", silence_seconds=3, join_seconds=60)
+    end = time.monotonic() + PATIENCE
     with Pulse(hosts, told.append):
-        for _ in range(100):
+        while not told and time.monotonic() < end:
             store.add("pulse/1", 1)
-            if told:
-                break
             time.sleep(0.1)
-    assert told == ["host 2 (node2) was not heard from for 1 s"]
+    assert told == ["host 2 (node2) was not heard from for 3 s"]
 
 
 def quiet(done: int, total: int | None, unit: str, note: str = "") -> None:
@@ -127,16 +127,11 @@ def drive(described: Request, folder: Path, hosts: TwoHosts, **variables: str) -
     return subprocess.Popen(command, cwd=ROOT, env=values, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def failed(driver: subprocess.Popen[str], seconds: float) -> str:
-    """The last line of what the driver said; it must end in time."""
-    _, said = driver.communicate(timeout=seconds)
+def failed(driver: subprocess.Popen[str]) -> str:
+    """The last line of what the driver said; it must end."""
+    _, said = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 1, said
     return said.splitlines()[-1]
-
-
-def at_step(described: Request, step: int) -> Callable[[], bool]:
-    file = described.run.metrics_file
-    return lambda: file.exists() and f'"step": {step}' in file.read_text()
 
 
 def on_second_host(hosts: TwoHosts) -> list[int]:
@@ -151,24 +146,26 @@ def test_two_hosts_end_with_the_weights_of_one_though_cut_off_and_killed(tmp_pat
     shards = made_shards(tmp_path / "data")
     alone = request(tmp_path / "alone", shards)
     launch.train(alone, quiet)
-    common = {"silence_seconds": SILENCE, "join_seconds": 90, "address": hosts.addresses[0]}
+    common = {"silence_seconds": SILENCE, "join_seconds": 300, "address": hosts.addresses[0]}
+    gates = Gates(tmp_path / "gates", 6, 16)
 
     described = _with_hostfile(tmp_path, shards, hosts, common)
-    driver = drive(described, tmp_path, hosts)
-    until(at_step(described, 6), 120, "step 6 on two hosts")
+    driver = drive(described, tmp_path, hosts, **gates.environment())
+    gates.reached(described, 6)
     hosts.cut()
-    said = failed(driver, SILENCE + 60)
+    gates.open(6)
+    said = failed(driver)
     assert f"host 1 ({os.uname().nodename}) was not heard from for {SILENCE:g} s" in said
     assert said.endswith("continues from its last checkpoint")
-    until(lambda: not on_second_host(hosts), SILENCE + 60, "the end of the processes that were cut off")
+    until(lambda: not on_second_host(hosts), PATIENCE, "the end of the processes that were cut off")
     hosts.mend()
 
     slurm = request(tmp_path, shards, run={"hosts": {"launcher": "slurm", **common}})
-    driver = drive(slurm, tmp_path, hosts, **_slurm(tmp_path, hosts))
-    until(at_step(slurm, 16), 120, "step 16 on two hosts")
-    for pid in on_second_host(hosts):
-        os.kill(pid, signal.SIGKILL)
-    said = failed(driver, 60)
+    driver = drive(slurm, tmp_path, hosts, **_slurm(tmp_path, hosts), **gates.environment())
+    gates.reached(slurm, 16)
+    kill_all(on_second_host(hosts))
+    gates.open(16)
+    said = failed(driver)
     assert "lost the connection to a training process" in said or "host 1" in said
 
     folder = tmp_path / "announced"
@@ -178,9 +175,9 @@ def test_two_hosts_end_with_the_weights_of_one_though_cut_off_and_killed(tmp_pat
     command = [sys.executable, "-m", "model.launching.join", str(folder), "--number", "1", "--runs", "1"]
     other = subprocess.Popen(hosts.inside(hosts.second, *command), cwd=ROOT)
     driver = drive(joined, tmp_path, hosts)
-    _, said = driver.communicate(timeout=180)
+    _, said = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, said
-    assert other.wait(60) == 0
+    assert other.wait(PATIENCE) == 0
     assert not on_second_host(hosts)
     weights = "output/model.safetensors"
     assert digest_of_file(tmp_path / weights) == digest_of_file(tmp_path / "alone" / weights)
@@ -216,9 +213,9 @@ def _slurm(folder: Path, hosts: TwoHosts) -> dict[str, str]:
 def test_hosts_that_do_not_come_are_counted(tmp_path: Path, hosts: TwoHosts) -> None:
     shards = made_shards(tmp_path / "data", 3)
     given = {"launcher": "join", "count": 2, "folder": tmp_path / "announced", "address": "127.0.0.1"}
-    described = request(tmp_path, shards, run={"hosts": {**given, "join_seconds": 2, "port": 29_512}})
-    with pytest.raises(TrainingFailed, match=r"1 of 2 hosts were there after 2 s \(hosts.join_seconds\)"):
-        launch.train(described, quiet)
+    described = request(tmp_path, shards, run={"hosts": {**given, "join_seconds": 2}})
+    said = failed(drive(described, tmp_path, hosts))  # in a namespace, whose ports nobody else has
+    assert "1 of 2 hosts were there after 2 s (hosts.join_seconds)" in said
 
 
 @pytest.mark.slow
