@@ -30,6 +30,12 @@ _LOGITS = 2**20
 GPU_UTILIZATION, CPU_UTILIZATION = 0.4, 0.6
 """Of the peak, that training reaches: MPT on 8 × H100 35 to 42 % (llm-foundry's published table, 760 M and 1.3 B
 weights); plain PyTorch loops on two CPU cores 52 to 67 % of a large matrix product."""
+_KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 110, 65
+"""Operations of PyTorch that a layer, and all beside the layers, take for a micro-batch, forward and backward: as
+counted, views left out."""
+_KERNEL_SECONDS = 10e-6
+"""What each takes a GPU at least, however small it is: the time to start it from Python. Assumed; it makes the forecast
+of tiny networks one of minutes, not of seconds."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Estimate:
     flops: float
     """Floating-point operations of the whole run."""
     processes: int
+    kernels: float
+    """Operations of PyTorch that a process starts, one after the other."""
     busy: float = 1.0
     """Share of the time in which a process of a pipeline has a micro-batch to work on."""
 
@@ -74,17 +82,24 @@ class Estimate:
         """On all processes together, each (or on a CPU: all of them) with ``peak`` operations a second."""
         return self.flops / (peak * utilization * self.busy)
 
+    def seconds_on_gpus(self, peak: float) -> float:
+        """On a GPU for each process, with ``peak`` operations a second each."""
+        return max(self.seconds(peak * self.processes, GPU_UTILIZATION), self.kernels * _KERNEL_SECONDS / self.busy)
+
     def as_json(self, precision: Precision) -> dict[str, Any]:
         """With the time on this machine and on GPUs (one for each process)."""
         found = {"parameters": self.parameters, "memory_bytes": self.memory, "flops": self.flops}
-        here = self.seconds(*present_peak(precision, self.processes))
+        gpu = _present_gpu()
+        here = self.seconds(_matrix_product(), CPU_UTILIZATION)
+        if gpu is not None:
+            here = self.seconds_on_gpus(_peak(gpu, precision))
         return {**found, "seconds_here": here, "seconds_on": self.seconds_on(precision)}
 
     def seconds_on(self, precision: Precision) -> dict[str, float]:
         """Time on as many GPUs of each kind as there are processes, where a process fits; by the GPU's name."""
         device_bytes = sum(size for part, size in self.memory.items() if part != "host")
         peaks = {name: _peak(gpu, precision) for name, gpu in GPUS.items() if gpu.memory > device_bytes}
-        return {name: self.seconds(peak * self.processes, GPU_UTILIZATION) for name, peak in peaks.items()}
+        return {name: self.seconds_on_gpus(peak) for name, peak in peaks.items()}
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,18 @@ def estimate(
         flowing = math.ceil(sequences / run.micro_batch_sequences)
         busy = flowing / (flowing + stages - 1)
     flops = tokens * shape.flops_per_token(vocabulary)
-    return Estimate(shape.parameters(vocabulary), memory, flops, run.processes, busy)
+    kernels = _passes(shape, tokens, batch_tokens, run) * (
+        _KERNELS_BESIDE + _KERNELS_OF_A_LAYER * shape.layers / stages
+    )
+    return Estimate(shape.parameters(vocabulary), memory, flops, run.processes, kernels, busy)
+
+
+def _passes(shape: ModelConfig, tokens: int, batch_tokens: int | None, run: Any) -> int:
+    """Micro-batches that a process has in all; without ``batch_tokens``, each step has one of each process."""
+    groups: int = run.processes // (run.sequence_processes * run.tensor_processes * run.pipeline_processes)
+    batch: int = batch_tokens or run.micro_batch_sequences * groups * shape.context
+    of_a_step: int = math.ceil(math.ceil(batch / shape.context / groups) / run.micro_batch_sequences)
+    return math.ceil(tokens / batch) * of_a_step
 
 
 def _parts(shape: ModelConfig, vocabulary: int, run: Any) -> list[_Part]:
@@ -205,13 +231,10 @@ def _peak(gpu: Gpu, precision: Precision) -> float:
     return gpu.single if precision == "fp32" else gpu.half
 
 
-def present_peak(precision: Precision, processes: int) -> tuple[float, float]:
-    """Operations a second of this machine in such a run, and the part of them that training reaches."""
+def _present_gpu() -> Gpu | None:
+    """This machine's, if it is a known one."""
     name = _gpu_name()
-    known = [gpu for part, gpu in GPUS.items() if name is not None and part in name]
-    if known:
-        return _peak(known[0], precision) * processes, GPU_UTILIZATION
-    return _matrix_product(), CPU_UTILIZATION
+    return next((gpu for part, gpu in GPUS.items() if name is not None and part in name), None)
 
 
 def _gpu_name() -> str | None:

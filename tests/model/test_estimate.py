@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.config import ModelConfig
 from model.estimate import GPUS, estimate, said
 from model.learning.optimizer_config import OptimizerConfig
+from model.network.transformer import Transformer
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=2, width=64, heads=4, context=32, feed_forward=128)
@@ -71,10 +76,41 @@ def test_tensor_processes_have_parts_of_matrices_and_of_what_they_give() -> None
 
 
 def test_time_is_operations_by_the_peak_of_all_processes() -> None:
-    found = estimate(SHAPE, VOCABULARY, 10**6, "bf16", OptimizerConfig(), Resources(processes=8))
-    assert found.flops == 10**6 * SHAPE.flops_per_token(VOCABULARY)
+    large = ModelConfig(layers=12, width=1024, heads=16, context=1024)
+    found = estimate(large, VOCABULARY, 10**9, "bf16", OptimizerConfig(), Resources(processes=8))
+    assert found.flops == 10**9 * large.flops_per_token(VOCABULARY)
     assert found.seconds_on("bf16")["A100"] == pytest.approx(found.flops / (312e12 * 8 * 0.4))
     assert found.seconds_on("fp32")["A100"] == pytest.approx(found.flops / (19.5e12 * 8 * 0.4))
+
+
+def test_a_tiny_network_takes_as_long_as_its_kernels_take_to_start() -> None:
+    resources = Resources(processes=4, sequence_processes=2, micro_batch_sequences=3)
+    # 16 sequences a step, 8 for each of two groups, in three passes; 63 steps.
+    found = estimate(SHAPE, VOCABULARY, 63 * 16 * 32 - 5, "bf16", OptimizerConfig(), resources, 16 * 32)
+    assert found.seconds_on("bf16")["H100"] == pytest.approx(63 * 3 * (65 + 2 * 110) * 1e-5)
+
+
+def test_the_number_of_kernels_is_what_the_network_starts() -> None:
+    def started(layers: int) -> int:
+        network = Transformer(ModelConfig(layers=layers, width=32, heads=4, context=64), 100)
+        tokens_BT, places_BT = torch.zeros(2, 64, dtype=torch.long), torch.arange(64).expand(2, -1)
+        with Count() as count:
+            network(tokens_BT, places_BT, tokens_BT, tokens_BT, rows_B=torch.arange(2)).backward()
+        return count.kernels
+
+    two, four = started(2), started(4)
+    assert (four - two) / 2 == pytest.approx(110, rel=0.25)
+    assert 2 * two - four == pytest.approx(65, rel=0.5)
+
+
+class Count(TorchDispatchMode):
+    """Counts operations that compute something."""
+
+    kernels = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.kernels += not function.is_view and not function.__name__.startswith(("empty", "detach", "_unsafe_view"))
+        return function(*args, **(kwargs or {}))
 
 
 def test_gpus_that_are_too_small_are_left_out() -> None:
