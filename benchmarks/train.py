@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.sections import measure_parts
 
-PARTS = ("speed", "learning", "memory", "widths")
+PARTS = ("speed", "learning", "memory", "widths", "gpu")
 os.environ.setdefault("TQDM_DISABLE", "1")
 RESULTS = Path(__file__).parent / "results" / "train.md"
 HEAD = """# Training beside its peers

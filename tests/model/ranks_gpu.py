@@ -1,0 +1,93 @@
+"""Run by ``test_gpu.py``, a process for each GPU (two at most): what GPUs compute, against plain PyTorch on the CPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from model.learning.objective_config import NextTokenConfig
+from model.learning.objectives import NextToken
+from model.network.attention import PADDING, Rule, visibility
+from model.worker import join_process_group
+from tests.model.ranks_zero import OPTIMIZER, SAVED, engine, micro_batches, reference, same, saved, train, whole_state
+
+
+def curve(losses: list[float], *spread: Any, **more: Any) -> dict[str, float]:
+    """How far the first losses are from those of the reference, and how much was learnt."""
+    mine = train(engine(*spread, **more), 0, SAVED)
+    return {
+        "curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True)),
+        "improvement": mine[0] - mine[-1],
+    }
+
+
+def after_an_overflow(stage: int) -> dict[str, float]:
+    """A loss scale that is far too large costs steps, is halved each time, and harms nothing."""
+    built = engine(stage, None, "fp16")
+    assert built.scaler is not None
+    built.scaler.cur_scale = 2.0**40
+    before, skipped = built.weights(), 0
+    while (outcome := built.step(micro_batches(0, built), NextToken(NextTokenConfig()), 1e-3)).skipped:
+        skipped += 1
+        assert same(built.weights(), before)
+    return {
+        "skipped": skipped,
+        "scale": built.scaler.cur_scale * 2.0**skipped / 2.0**40,
+        "moved": float(not same(built.weights(), before)),
+        "left_out": float(outcome.left_out),
+    }
+
+
+def resumed(folder: Path, device: torch.device) -> float:
+    """Whether a state that was kept by a GPU is the same when it is taken back, page-locked copies and all."""
+    built = engine(3)
+    train(built, 0, SAVED)
+    state = {name: value.to(device) for name, value in _state(built).items()}
+    again = {name: value.to(device) for name, value in _state(engine(3, saved(built, folder))).items()}
+    return float(same(again, state))
+
+
+def _state(built: Any) -> dict[str, torch.Tensor]:
+    return built.weights() if dist.get_backend() == "nccl" else whole_state(built)
+
+
+def attention_error(device: torch.device, dtype: torch.dtype) -> float:
+    """Largest difference of any form of attention from the one in float64 on the CPU."""
+    generator, worst = torch.Generator().manual_seed(3), 0.0
+    documents_BT = torch.tensor([[0] * 256, [0] * 100 + [1] * 120 + [PADDING] * 36])
+    positions_BT = torch.cat([torch.arange(256)[None], torch.cat([torch.arange(n) for n in (100, 120, 36)])[None]])
+    inputs = [torch.randn(2, 4, 256, 64, generator=generator, dtype=torch.float64) for _ in range(3)]
+    real = (documents_BT != PADDING)[:, None, :, None]
+    for rule in (Rule(), Rule(causal=False), Rule(window=40, global_tokens=4)):
+        for rows in (slice(0, 1), slice(1, 2), slice(0, 2)):
+            found = []
+            for place, kind in ((torch.device("cpu"), torch.float64), (device, dtype)):
+                seen = visibility(rule, 256, 0, positions_BT[rows].to(place), documents_BT[rows].to(place), place)
+                out = seen.attend(*(x[rows].to(place, kind) for x in inputs), None)
+                found.append(out.double().cpu() * real[rows])
+            worst = max(worst, float((found[0] - found[1]).abs().max()))
+    return worst
+
+
+def main(device_name: str, output: Path) -> None:
+    device = join_process_group(device_name)
+    _, losses = reference(SAVED, OPTIMIZER)
+    found: dict[str, Any] = {}
+    for stage in (1, 2, 3):
+        for precision in ("fp32", "bf16", "fp16"):
+            found[f"{precision} {stage}"] = curve(losses, stage, None, precision)
+        found[f"offload {stage}"] = curve(losses, stage, None, "bf16", offload="cpu")
+        found[f"overflow {stage}"] = after_an_overflow(stage)
+    found["resumed"] = resumed(output.parent / "kept", device)
+    found["attention"] = {name: attention_error(device, getattr(torch, name)) for name in ("float32", "bfloat16")}
+    if dist.get_rank() == 0:
+        output.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
