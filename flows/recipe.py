@@ -163,6 +163,7 @@ def parse_recipe(text: str, name: str, folder: Path, overrides: Sequence[str] = 
     ordered = _in_order(steps)
     for step in ordered.values():
         _check_makers(step, ordered, tree)
+        _check_network(step, ordered, tree, folder)
     return Recipe(head.name, head.seed, head.store, folder, ordered)
 
 
@@ -239,6 +240,20 @@ def _check_makers(step: Step, steps: Mapping[str, Step], tree: Tree) -> None:
         step.task.check_makers(lambda reference: steps[reference.step].task if reference.step is not None else None)
     except ValueError as error:
         raise RecipeError(f"{step.place}: {step.name}: {error}") from error
+
+
+def _check_network(step: Step, steps: Mapping[str, Step], tree: Tree, folder: Path) -> None:
+    """What a training step's resources ask of a network that was made elsewhere."""
+    reference = step.task.goes_on_with()
+    while reference is not None and reference.step is not None:
+        reference = steps[reference.step].task.goes_on_with()
+    if reference is None:
+        return
+    try:
+        step.task.check_network(folder / str(reference.path), step.resources)
+    except ValueError as error:
+        place = tree.place(("resources",))
+        raise RecipeError(f"{place}: {step.name} cannot run on its resources: {error}") from error
 
 
 def _in_order(steps: dict[str, Step]) -> dict[str, Step]:

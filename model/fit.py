@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from model.config import ModelConfig, Precision
+from model.formats import families
 
 PLUMBING = "what is refused has no result"
 
@@ -26,6 +29,8 @@ class Spread(Protocol):
     def tensor_processes(self) -> int: ...
     @property
     def pipeline_processes(self) -> int: ...
+    @property
+    def recompute(self) -> bool: ...
 
 
 def check(
@@ -53,6 +58,29 @@ def check(
         _check_tensor(run, shape, adapter)
     if run.pipeline_processes > 1:
         _check_stages(run, shape)
+
+
+def check_foreign(run: Spread) -> None:
+    """Raise ValueError for what only our own network can do, and a model run as ``transformers`` has it cannot."""
+    asked = [name for name in ("sequence_processes", "tensor_processes", "pipeline_processes") if getattr(run, name) > 1]
+    asked += ["recompute"] if run.recompute else []
+    if asked:
+        raise ValueError(
+            f"{' and '.join(asked)}: for our own network alone; this one is run as transformers has it: leave it out"
+        )
+
+
+def check_folder(run: Spread, folder: Path) -> None:
+    """``check_foreign``, where the network in a model or adapter folder is one that ours cannot be."""
+    for place in (folder / "base" / "config.json", folder / "config.json"):
+        if place.is_file():
+            try:
+                described = json.loads(place.read_text(encoding="utf-8"))
+            except ValueError:
+                return  # told when it is read
+            if not families.can_be(described):
+                check_foreign(run)
+            return
 
 
 def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, sentence_pairs: bool) -> None:

@@ -181,7 +181,10 @@ def join_process_group(device: str) -> torch.device:
     if on_cpu:
         deepspeed.init_distributed("gloo")
         return torch.device("cpu")
-    device_of_rank = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    here, number = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+    if number >= here:
+        raise UserError(f"processes: more of them here than GPUs ({here}): lower resources processes, or device: cpu")
+    device_of_rank = torch.device("cuda", number)
     torch.cuda.set_device(device_of_rank)
     deepspeed.init_distributed("nccl")
     return device_of_rank
@@ -214,20 +217,16 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     """The engine around the network, in the state of the checkpoint if there is one."""
     from model.checkpoints.state import restore
     from model.engine import Engine
-    from model.fit import check
+    from model.fit import check, check_foreign
     from model.grid import Grid
     from model.learning.optimizers import make_optimizer
     from model.pipelining import keep_stage
 
     run = request.run
-    own_alone = run.sequence_processes, run.tensor_processes, run.pipeline_processes
-    if isinstance(network, Foreign) and (max(own_alone) > 1 or run.recompute):
-        raise UserError(
-            "resources: sequence_processes, tensor_processes, pipeline_processes and recompute know our own network "
-            "alone, and this model is run as transformers has it: leave them out"
-        )
     shape = network.shape if isinstance(network, Transformer) else None
     try:
+        if isinstance(network, Foreign):
+            check_foreign(run)
         check(
             run, request.precision, request.optimizer.name, shape, request.context, request.pairs,
             adapter=request.adapter is not None,

@@ -71,6 +71,12 @@ class Finetune(Training):
     def kind(self) -> Kind:
         return Adapter if self.method == "lora" and not self.merge else Model
 
+    def goes_on_with(self) -> Input[Any] | None:
+        return self.model
+
+    def check_network(self, folder: Path, resources: Resources) -> None:
+        fit.check_folder(resources, folder)
+
     def check_resources(self, resources: Resources) -> None:
         fit.check(resources, self.precision, self.optimizer.name, None, self.context, adapter=self.method == "lora")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -140,6 +141,12 @@ class Pretrain(Training):
         )
         described = found.as_json(self.precision)
         return described, said(described)
+
+    def goes_on_with(self) -> Input[Any] | None:
+        return self.start
+
+    def check_network(self, folder: Path, resources: Resources) -> None:
+        fit.check_folder(resources, folder)
 
     def check_resources(self, resources: Resources) -> None:
         pairs = isinstance(self.objective, MaskedConfig) and self.objective.next_sentence

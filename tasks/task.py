@@ -288,6 +288,13 @@ class Task(Settings):
         """Whether it waits until no other step trains on this machine."""
         return self.trains
 
+    def goes_on_with(self) -> Input[Any] | None:
+        """The input whose network it trains further; None where there is none."""
+        return None
+
+    def check_network(self, folder: Path, resources: Resources) -> None:
+        """Raise ValueError, with a remedy, if the network in a folder cannot be trained on these resources."""
+
     @abstractmethod
     def run(self, context: Context) -> Result:
         """Do the work: read the inputs, write files into ``context.output``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,32 @@ def test_what_cannot_work_is_refused_before_anything_runs(old: str, new: str, me
         parse_recipe(ENCODER.replace(old, new, 1), "encoder.yaml", tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+FOREIGN = """\
+name: foreign
+steps:
+  questions: {task: examples, sources: [{kind: jsonl, path: q.jsonl, prompt: q, response: a}]}
+  tuned: {task: finetune, model: {path: other}, examples: questions}
+  more: {task: finetune, model: tuned, examples: questions}
+resources:
+  steps: {more: {recompute: true, processes: 2}}
+"""
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("mamba", True), ("llama", False)])
+def test_resources_that_a_foreign_network_cannot_use_are_refused_before_anything_runs(
+    tmp_path: Path, kind: str, refused: bool
+) -> None:
+    """Also where another step lies between: what it makes is the same network."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": kind}))
+    parse_recipe(FOREIGN.replace("recompute: true, ", ""), "foreign.yaml", tmp_path)
+    if not refused:
+        parse_recipe(FOREIGN, "foreign.yaml", tmp_path)
+        return
+    with pytest.raises(RecipeError, match="more cannot run on its resources: recompute: for our own network alone"):
+        parse_recipe(FOREIGN, "foreign.yaml", tmp_path)
+    shared = FOREIGN.replace("recompute: true", "sequence_processes: 2")
+    with pytest.raises(RecipeError, match="more cannot run on its resources: sequence_processes: for our own"):
+        parse_recipe(shared, "foreign.yaml", tmp_path)
