@@ -62,7 +62,8 @@ def check(
 
 def check_foreign(run: Spread) -> None:
     """Raise ValueError for what only our own network can do, and a model run as ``transformers`` has it cannot."""
-    asked = [name for name in ("sequence_processes", "tensor_processes", "pipeline_processes") if getattr(run, name) > 1]
+    axes = ("sequence_processes", "tensor_processes", "pipeline_processes")
+    asked = [name for name in axes if getattr(run, name) > 1]
     asked += ["recompute"] if run.recompute else []
     if asked:
         raise ValueError(
