@@ -19,6 +19,7 @@ from model.request import PUBLISHED, Request
 from storage.identity import digest_of_file
 from storage.shards import Shards
 from tests.model.training import drive, kill_all, made_shards, ranks, request, until
+from tests.model.trouble import PATIENCE, Gates
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = (
@@ -110,14 +111,14 @@ def test_a_run_of_two_stages_is_that_of_one_process_also_when_it_was_killed(tmp_
     folders = {name: tmp_path / name for name in ("alone", "undisturbed", "killed")}
     alone = of_run(folders["alone"], shards, {"processes": 1, "zero_stage": 0})
     undisturbed, killed = (of_run(folders[name], shards, STAGES) for name in ("undisturbed", "killed"))
-    driver = drive(killed, folders["killed"], tmp_path / "lock")
-    file = killed.run.metrics_file
-    until(lambda: file.exists() and '"step": 9' in file.read_text(), 300, "step 9")
+    gates = Gates(tmp_path / "gates", 9)
+    driver = drive(killed, folders["killed"], tmp_path / "lock", gates.environment())
+    gates.reached(killed, 9)
     started = ranks(folders["killed"])
     os.kill(driver.pid, signal.SIGKILL)
     kill_all(started)
     driver.wait()
-    until(lambda: not ranks(folders["killed"]), 60, "the end of all processes")
+    until(lambda: not ranks(folders["killed"]), PATIENCE, "the end of all processes")
     summaries = {name: train(run, quiet) for name, run in (("alone", alone), ("two", undisturbed), ("again", killed))}
     assert summaries["two"]["parameters"] == summaries["alone"]["parameters"]
     digests = [digest_of_file(run.run.output / "model.safetensors") for run in (undisturbed, killed)]

@@ -16,6 +16,7 @@ from model.learning.optimizer_config import OptimizerConfig
 from model.request import PUBLISHED, RandomNetwork, Request
 from storage.shards import Shards
 from tests.model.training import VOCABULARY, drive, kill_all, made_shards, ranks, request, until
+from tests.model.trouble import PATIENCE, Gates
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")]
 
@@ -48,14 +49,14 @@ def test_it_is_killed_and_continued_and_makes_the_model_of_one_process(tmp_path:
     alone = described(tmp_path / "alone", shards, processes=1, zero_stage=0)
     train(alone, lambda done, total, unit, note="": None)
     shared = described(tmp_path / "shared", shards, processes=2, zero_stage=1, tensor_processes=2)
-    driver = drive(shared, tmp_path / "shared", tmp_path / "lock")
-    file = shared.run.metrics_file
-    until(lambda: file.exists() and '"step": 5' in file.read_text(), 600, "step 5")
+    gates = Gates(tmp_path / "gates", 5)
+    driver = drive(shared, tmp_path / "shared", tmp_path / "lock", gates.environment())
+    gates.reached(shared, 5)
     started = ranks(tmp_path / "shared")
     os.kill(driver.pid, signal.SIGKILL)
     kill_all(started)
     driver.wait()
-    until(lambda: not ranks(tmp_path / "shared"), 60, "all processes to be gone")
+    until(lambda: not ranks(tmp_path / "shared"), PATIENCE, "all processes to be gone")
     train(shared, lambda done, total, unit, note="": None)
     assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "alone"), abs=1e-5)
     for model in ("output", f"scratch/{PUBLISHED}/step-000000006"):
