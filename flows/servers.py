@@ -22,7 +22,7 @@ from flows.home import Home
 from storage.errors import BrokenError
 from storage.locks import held_since, locked
 
-STARTUP_SECONDS = 180
+STARTUP_SECONDS = 600
 """A server that does not answer by then is taken for broken; 8 to 20 s were measured on two quiet cores."""
 _LOOPBACK = "127.0.0.1"
 
