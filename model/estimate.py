@@ -30,7 +30,7 @@ _LOGITS = 2**20
 GPU_UTILIZATION, CPU_UTILIZATION = 0.4, 0.6
 """Of the peak, that training reaches: MPT on 8 × H100 35 to 42 % (llm-foundry's published table, 760 M and 1.3 B
 weights); plain PyTorch loops on two CPU cores 52 to 67 % of a large matrix product."""
-_KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 110, 65
+_KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 75, 60
 """Operations of PyTorch that a layer, and all beside the layers, take for a micro-batch, forward and backward: as
 counted, views left out."""
 _KERNEL_SECONDS = 10e-6
