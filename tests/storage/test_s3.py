@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def store(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("ATHANOR_LEASE_SECONDS", "4")
+    monkeypatch.setenv("ATHANOR_LEASE_SECONDS", "8")
     monkeypatch.setattr(place_module, "_FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setitem(place_module._S3_OPTIONS["config_kwargs"], "retries", {"mode": "standard", "max_attempts": 1})
     return Store(f"{s3.url}/corpora", tmp_path / "home")
@@ -142,7 +142,7 @@ def test_an_upload_that_is_killed_leaves_nothing_visible_and_its_parts_are_freed
     s3.fault = stall
     command = [sys.executable, "-c", script, store.place.url, str(tmp_path / "other-home"), str(large)]
     upload = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    assert reached.wait(60)
+    assert reached.wait(300)
     upload.send_signal(signal.SIGKILL)
     upload.wait()
     s3.fault = None
