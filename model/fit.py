@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -35,12 +36,12 @@ class Spread(Protocol):
 
 def check(
     run: Spread, precision: Precision, optimizer: str, shape: ModelConfig | None, context: int | None,
-    sentence_pairs: bool = False, *, adapter: bool = False,
+    sentence_pairs: bool = False, *, adapted: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Raise ValueError, with the remedy, for what cannot be trained so.
 
     ``shape`` and ``context`` are None while they are not known. ``sentence_pairs``: whether it is also
-    learnt which segment follows which. ``adapter``: whether adapters are trained, not the network itself.
+    learnt which segment follows which. ``adapted``: names of the layers that get adapters.
     """
     if run.hosts is not None:
         run.hosts.check(run.processes)
@@ -55,7 +56,7 @@ def check(
     if run.sequence_processes > 1:
         _check_sharing(run, shape, context, sentence_pairs)
     if run.tensor_processes > 1:
-        _check_tensor(run, shape, adapter)
+        _check_tensor(run, shape, adapted)
     if run.pipeline_processes > 1:
         _check_stages(run, shape)
 
@@ -108,12 +109,12 @@ def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, 
         )
 
 
-def _check_tensor(run: Spread, shape: ModelConfig | None, adapter: bool) -> None:
+def _check_tensor(run: Spread, shape: ModelConfig | None, adapted: Sequence[str]) -> None:
     size = run.tensor_processes
     if run.processes % size:
         raise ValueError(f"processes {run.processes} is not a multiple of tensor_processes {size}: make it one")
-    if adapter:
-        raise ValueError("adapters are not cut: leave tensor_processes at 1, or use method full")
+    if "lm_head" in adapted:
+        raise ValueError("an adapter of the output layer is not cut: leave lm_head out, or tensor_processes at 1")
     if shape is None:
         return
     for name, heads in (("heads", shape.heads), ("kv_heads", shape.key_value_heads)):

@@ -229,7 +229,7 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
             check_foreign(run)
         check(
             run, request.precision, request.optimizer.name, shape, request.context, request.pairs,
-            adapter=request.adapter is not None,
+            adapted=request.adapter.targets if request.adapter else (),
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"resources: {error}") from error

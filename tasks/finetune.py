@@ -78,7 +78,8 @@ class Finetune(Training):
         fit.check_folder(resources, folder)
 
     def check_resources(self, resources: Resources) -> None:
-        fit.check(resources, self.precision, self.optimizer.name, None, self.context, adapter=self.method == "lora")
+        adapted = self.targets if self.method == "lora" else ()
+        fit.check(resources, self.precision, self.optimizer.name, None, self.context, adapted=adapted)
 
     def run(self, context: Context) -> Result:
         """Tune, and write an adapter folder with its base below ``base/``, or a whole model.

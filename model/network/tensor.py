@@ -4,7 +4,8 @@ M. Shoeybi et al. 2019, "Megatron-LM: Training Multi-Billion Parameter Language 
 Parallelism", arXiv 1909.08053, section 3. Queries, keys, values and inner features are cut by rows of
 their matrices, so each process has some of the heads; the matrices that write to the stream are cut by
 columns, and their products are summed; the tables of the vocabulary are cut by rows, and the softmax is
-summed over its parts. All else (the stream, norms, gains, what is dropped) is the same on every process.
+summed over its parts. Adapters are cut as their layers are. All else (the stream, norms, gains, what
+is dropped) is the same on every process.
 
     B rows   T positions   D width   N predicted positions   C positions of a chunk   V rows of the table held here
 """
@@ -88,19 +89,32 @@ class TensorParallel:
         feed_forward.register_forward_pre_hook(self._to_all)
         for norm in (attention.q_norm, attention.k_norm):
             if norm is not None:  # one for all heads, of which only some are here
-                norm.weight.register_hook(self._added)  # type: ignore[no-untyped-call]
+                self._add_gradients(norm.weight)
 
-    def _cut_rows(self, *modules: nn.Linear | nn.Embedding) -> None:
+    def _cut_rows(self, *modules: nn.Module) -> None:
         """They give their part of the features (or know their part of the vocabulary)."""
         for module in modules:
-            for weight in module.parameters():  # a bias too
+            for weight in _inner(module).parameters(recurse=False):  # a bias too
                 self._cut(weight, 0)
+            for down, up in _adapters(module):
+                self._cut(up, 0)
+                self._add_gradients(down)
 
-    def _cut_columns(self, *linears: nn.Linear) -> None:
+    def _cut_columns(self, *modules: nn.Module) -> None:
         """They take their part of the features, and give the sum over all parts."""
-        for linear in linears:
+        for module in modules:
+            linear = _inner(module)
             self._cut(linear.weight, 1)
-            linear.forward = partial(self._summed, linear)  # type: ignore[method-assign]
+            linear.forward = partial(_without_bias, linear)  # type: ignore[method-assign]
+            for down, up in _adapters(module):
+                self._cut(down, 1)
+                self._add_gradients(up)
+            module.forward = partial(self._summed, module.forward, linear)  # type: ignore[method-assign]
+
+    def _add_gradients(self, weight: Tensor) -> None:
+        """Every process has it whole, but sees a part of what it does."""
+        if weight.requires_grad:
+            weight.register_hook(self._added)  # type: ignore[no-untyped-call]
 
     def _cut(self, weight: Tensor, dimension: int) -> None:
         size, (rank, processes) = weight.shape[dimension], (self.group.rank, self.group.size)
@@ -124,8 +138,8 @@ class TensorParallel:
             raise ValueError("a network whose vocabulary is cut gives losses, not logits: give it targets")
         return self._to_all(head, given)
 
-    def _summed(self, linear: nn.Linear, x_BTI: Tensor) -> Tensor:
-        out_BTD: Tensor = _Added.apply(F.linear(x_BTI, linear.weight), self.group)  # type: ignore[no-untyped-call]
+    def _summed(self, forward: Callable[[Tensor], Tensor], linear: nn.Linear, x_BTI: Tensor) -> Tensor:
+        out_BTD: Tensor = _Added.apply(forward(x_BTI), self.group)  # type: ignore[no-untyped-call]
         return out_BTD if linear.bias is None else out_BTD + linear.bias
 
     def _looked_up(self, table: nn.Embedding, tokens_BT: Tensor) -> Tensor:
@@ -166,6 +180,22 @@ class TensorParallel:
         found = torch.zeros(share.shape, dtype=part.dtype, device=part.device)
         share.of(found).copy_(part)
         return self.group.add(found)
+
+
+def _inner(module: nn.Module) -> nn.Linear:
+    """The layer itself, without the adapters that ``peft`` may have put around it."""
+    linear: Any = getattr(module, "base_layer", module)
+    return linear  # type: ignore[no-any-return]
+
+
+def _adapters(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The two matrices of each adapter around a layer: what reads its input, and what writes to its output."""
+    downs, ups = getattr(module, "lora_A", {}), getattr(module, "lora_B", {})
+    return [(downs[name].weight, ups[name].weight) for name in downs]
+
+
+def _without_bias(linear: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, linear.weight)
 
 
 class _Copied(torch.autograd.Function):

@@ -28,7 +28,7 @@ DEEP = SHAPE.model_copy(update={"layers": 4})
         ({"processes": 4, "tensor_processes": 4}, {}, "heads 6 cannot be shared"),
         ({"processes": 2, "tensor_processes": 2, "sequence_processes": 2}, {}, "2 is not a multiple of sequence_pro"),
         ({"processes": 4, "tensor_processes": 2, "sequence_processes": 2}, {}, "heads 6 cannot be shared by sequence"),
-        ({"processes": 2, "tensor_processes": 2}, {"adapter": True}, "method full"),
+        ({"processes": 2, "tensor_processes": 2}, {"adapted": ["lm_head"]}, "leave lm_head out"),
         ({"processes": 3, "pipeline_processes": 2}, {}, "processes 3 is not a multiple of pipeline_processes 2"),
         ({"processes": 2, "pipeline_processes": 2}, {}, "pipeline_processes 2 is more than the model's layers 1"),
         ({"processes": 2, "pipeline_processes": 2, "zero_stage": 2}, {"shape": DEEP}, "use zero_stage 0 or 1"),

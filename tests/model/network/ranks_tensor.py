@@ -23,9 +23,11 @@ from model.learning.objectives import NextToken
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.optimizers import AVERAGE, make_optimizer
 from model.learning.spikes import Largest
+from model.network import lora
 from model.network.tensor import share_of
 from model.network.transformer import Transformer
 from model.worker import join_process_group
+from tasks.finetune import LINEAR_LAYERS
 
 CONTEXT, VOCABULARY, SEQUENCES, BATCH_TOKENS = 16, 67, 5, 80
 HALF, STEPS, RATE = 3, 6, 3e-3
@@ -37,15 +39,29 @@ SHAPES = {
         biases="all", tied_embeddings=False, logit_softcap=5.0, feed_forward=51,
         dropout=Dropout(attention=0.2, residual=0.1, embeddings=0.1),
     ),
+    "lora": ModelConfig(layers=1, width=24, heads=6, kv_heads=2, context=CONTEXT, biases="all"),
 }  # fmt: skip
-OBJECTIVES = {"llama": NextTokenConfig(), "gpt": NextTokenConfig(label_smoothing=0.1, z_loss=1e-3)}
+OBJECTIVES = {
+    "llama": NextTokenConfig(),
+    "lora": NextTokenConfig(),
+    "gpt": NextTokenConfig(label_smoothing=0.1, z_loss=1e-3),
+}
 
 
 def network(name: str) -> Transformer:
     made = Transformer(SHAPES[name], VOCABULARY)
     made.initialise(7)
     made.model.noise_seed = 3
+    if name == "lora":
+        lora.inject(made, 4, 8.0, LINEAR_LAYERS, 1)
+        generator = torch.Generator().manual_seed(2)
+        for weight in trainable(made).values():  # where one of the two is zero, the other has no gradient
+            weight.data.normal_(0.0, 0.1, generator=generator)
     return made
+
+
+def trainable(made: Transformer) -> dict[str, torch.nn.Parameter]:
+    return {key: weight for key, weight in made.named_parameters() if weight.requires_grad}
 
 
 def optimizer(name: str) -> OptimizerConfig:
@@ -95,7 +111,7 @@ def reference(shape: str, name: str) -> dict[str, Any]:
         updates.zero_grad()
         (term.summed / batch.predicted).backward()
         if step == 0:
-            gradients = {key: weight.grad.clone() for key, weight in made.named_parameters()}
+            gradients = {key: weight.grad.clone() for key, weight in trainable(made).items()}
         norm = torch.nn.utils.clip_grad_norm_(made.parameters(), config.clip_norm)
         for group in updates.param_groups:
             group["lr"] = RATE / (1 + step) * group["factor"]
@@ -104,8 +120,8 @@ def reference(shape: str, name: str) -> dict[str, Any]:
     return {
         "gradients": gradients,
         "curve": curve,
-        "weights": {key: weight.detach() for key, weight in made.named_parameters()},
-        "averages": {key: updates.state[weight][AVERAGE] for key, weight in made.named_parameters()},
+        "weights": {key: weight.detach() for key, weight in trainable(made).items()},
+        "averages": {key: updates.state[weight][AVERAGE] for key, weight in trainable(made).items()},
     }
 
 
@@ -167,16 +183,16 @@ def compared(
     spike = built.step(batches, NextToken(OBJECTIVES[shape]), RATE, Largest(grad_norm=1e-3))
     curve = train(built, shape, 0, HALF)
     saved(built, folder)
-    kept = built.weights()
+    kept = built.weights(trainable_only=True)
     curve += train(built, shape, HALF, STEPS)
-    mine = built.weights()
+    mine = built.weights(trainable_only=True)
     again = engine(shape, name, stage, folder, **spread)
-    restored = again.weights()
+    restored = again.weights(trainable_only=True)
     train(again, shape, HALF, STEPS)
-    continued = again.weights()
+    continued = again.weights(trainable_only=True)
     with averaged(built):
-        averages = built.weights()
-    start = {key: weight.detach() for key, weight in network(shape).named_parameters()}
+        averages = built.weights(trainable_only=True)
+    start = {key: weight.detach() for key, weight in trainable(network(shape)).items()}
     return {
         "moved": min(float((mine[key] - start[key]).norm()) for key in seen(start)),
         "gradient_error": largest_error(gradients, wanted["gradients"]),
@@ -223,7 +239,7 @@ def reopened(output: Path, curve: list[float]) -> dict[str, dict[str, float]]:
 def main(output: Path) -> None:
     join_process_group("cpu")
     found: dict[str, dict[str, float]] = {}
-    for shape, stages in (("llama", (0, 1, 2, 3)), ("gpt", (1,))):
+    for shape, stages in (("llama", (0, 1, 2, 3)), ("gpt", (1,)), ("lora", (0, 3))):
         wanted = reference(shape, "adamw")
         for stage in stages:
             folder = output.parent / f"{shape}-{stage}"

@@ -15,6 +15,7 @@ CASES = [
     *("llama 0", "llama 1", "llama 2", "llama 3", "gpt 1"),  # under ZeRO 0 to 3
     "positions too",  # two processes for the positions of what two share the matrices of
     *("lion 1", "lamb 1", "muon 0", "muon 3"),
+    *("lora 0", "lora 3"),
 ]
 pytestmark = pytest.mark.slow
 
