@@ -32,14 +32,14 @@ class Report:
     """(pieces) how often each was used."""
     bytes: dict[str, Counter[str]] = field(default_factory=lambda: {"language": Counter(), "source": Counter()})
     tokens: dict[str, Counter[str]] = field(default_factory=lambda: {"language": Counter(), "source": Counter()})
-    texts: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By language, the document of the lowest id, and its text's beginning."""
+    texts: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """By language, the document of the lowest id, its URL, and its text's beginning."""
 
     def __post_init__(self) -> None:
         self.uses = np.zeros(len(self.pieces), np.int64)
 
     def add(self, table: pa.Table) -> None:
-        """Count the documents of a table with id, text, source and language."""
+        """Count the documents of a table with id, url, text, source and language."""
         values, offsets = self.tokenizer.encode_columns(table["text"])
         self.uses += np.bincount(values, minlength=len(self.uses))
         counted = pa.table(
@@ -54,14 +54,15 @@ class Report:
             for row in counted.group_by(kind).aggregate([("bytes", "sum"), ("tokens", "sum")]).to_pylist():
                 self.bytes[kind][row[kind]] += row["bytes_sum"]
                 self.tokens[kind][row[kind]] += row["tokens_sum"]
-        for identity, language, text in zip(
+        for identity, url, language, text in zip(
             table["id"].to_pylist(),
+            table["url"].to_pylist(),
             counted["language"].to_pylist(),
             pc.utf8_slice_codeunits(table["text"], 0, _SHOWN_CHARACTERS).to_pylist(),
             strict=True,
         ):
             if text and (language not in self.texts or identity < self.texts[language][0]):
-                self.texts[language] = (identity, text)
+                self.texts[language] = (identity, url, text)
 
     def metrics(self) -> dict[str, float]:
         """Bytes per token in all, by language and by source; pieces that the sample makes no use of."""
@@ -86,8 +87,8 @@ class Report:
         unused = ordinary[self.uses[ordinary] == 0].tolist()
         samples = [Sample("bytes per token", "\n".join(lines), before_is="bytes per token, by language and source")]
         samples += [
-            Sample("pieces of a text", self._in_pieces(text), place=language, before_is="pieces")
-            for language, (_, text) in sorted(self.texts.items())[:_MOST_GROUPS]
+            Sample(f"pieces of a text, language {language}", self._in_pieces(text), place=url, before_is="pieces")
+            for language, (_, url, text) in sorted(self.texts.items())[:_MOST_GROUPS]
         ]
         samples.append(
             Sample("the longest pieces", self._listed(longest), before_is="pieces, and how often each is used")

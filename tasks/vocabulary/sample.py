@@ -35,10 +35,10 @@ class Drawn:
     seed: int
 
     def tables(self) -> Iterator[pa.Table]:
-        """The documents drawn, with text, source and language, by partition."""
+        """The documents drawn, with id, url, source, language and text, by partition."""
         for partition, lowest in zip(self.partitions, self.lowest, strict=True):
             if any(least < self.limits[source] for source, least in lowest.items()):
-                table = read_table(partition.path, ["id", "source", "language", "text"])
+                table = read_table(partition.path, ["id", "url", "source", "language", "text"])
                 limits = [self.limits[source] for source in table["source"].to_pylist()]
                 table = table.filter(pa.array(_classes(table["id"], self.seed) < limits))
                 if len(table):

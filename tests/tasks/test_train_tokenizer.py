@@ -211,11 +211,15 @@ def test_sources_count_by_their_weights(tmp_path: Path) -> None:
         assert english[f"bytes_per_token.{kind}.en"] > chinese[f"bytes_per_token.{kind}.en"]
         assert english[f"bytes_per_token.{kind}.zh"] < chinese[f"bytes_per_token.{kind}.zh"]
     assert english["bytes_sampled.en"] > 5 * english["bytes_sampled.zh"]
-    samples = {sample.title: sample.before for sample in train("both", en=1, zh=1).result.samples}
+    found = train("both", en=1, zh=1).result.samples
+    samples = {sample.title: sample.before for sample in found}
     assert "language zh" in samples["bytes per token"]
     assert "source en" in samples["bytes per token"]
     assert samples["the longest pieces"].count("\n") == 39
-    assert "|" in samples["pieces of a text"]
+    for language in ("en", "zh"):
+        (shown,) = [sample for sample in found if sample.title == f"pieces of a text, language {language}"]
+        assert "|" in shown.before
+        assert shown.place in map(str, range(60)), "a purge finds the samples of a document by its URL"
 
 
 def test_the_same_documents_in_other_partitions_give_the_same_tokenizer(tmp_path: Path) -> None:
