@@ -30,7 +30,7 @@ from model.worker import join_process_group
 from tasks.finetune import LINEAR_LAYERS
 
 CONTEXT, VOCABULARY, SEQUENCES, BATCH_TOKENS = 16, 67, 5, 80
-HALF, STEPS, RATE = 3, 6, 3e-3
+HALF, STEPS, RATE = 2, 4, 3e-3
 SHAPES = {
     # Between them, everything that a network can have: each kind of norm, bias, position, activation and output.
     "llama": ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=CONTEXT, qk_norm=True),
@@ -46,6 +46,10 @@ OBJECTIVES = {
     "lora": NextTokenConfig(),
     "gpt": NextTokenConfig(label_smoothing=0.1, z_loss=1e-3),
 }
+WAYS: dict[str, dict[str, Any]] = {
+    "offload": {"offload": "cpu"}, "recompute": {"recompute": True},
+    "bf16": {"precision": "bf16"}, "fp16": {"precision": "fp16"},
+}  # fmt: skip
 
 
 def network(name: str) -> Transformer:
@@ -239,12 +243,15 @@ def reopened(output: Path, curve: list[float]) -> dict[str, dict[str, float]]:
 def main(output: Path) -> None:
     join_process_group("cpu")
     found: dict[str, dict[str, float]] = {}
-    for shape, stages in (("llama", (0, 1, 2, 3)), ("gpt", (1,)), ("lora", (0, 3))):
+    for shape, stages in (("llama", (0, 1, 2, 3)), ("gpt", (1,)), ("lora", (3,))):
         wanted = reference(shape, "adamw")
         for stage in stages:
             folder = output.parent / f"{shape}-{stage}"
             found[f"{shape} {stage}"] = compared(shape, "adamw", stage, wanted, folder, tensor=2)
         if shape == "llama":
+            for way in WAYS:
+                mine = train(engine(shape, "adamw", 1, tensor=2, **WAYS[way]), shape, 0, STEPS)
+                found[way] = {"curve_error": max(abs(a - b) for a, b in zip(mine, wanted["curve"], strict=True))}
             positions = output.parent / "positions"
             found["positions too"] = compared(shape, "adamw", 1, wanted, positions, tensor=2, sequence=2)
             found |= reopened(output, wanted["curve"])
