@@ -12,6 +12,7 @@ from torch import nn
 
 from model.formats.adapters import NAME
 from model.formats.foreign import is_linear
+from model.network.transformer import Head
 from storage.errors import UserError
 
 
@@ -33,7 +34,9 @@ def inject(network: nn.Module, rank: int, alpha: float, targets: Sequence[str], 
 
 
 def _check_targets(network: nn.Module, targets: Sequence[str]) -> None:
-    linear = {name.rpartition(".")[2] for name, module in network.named_modules() if is_linear(module)}
+    layers = {name.rpartition(".")[2]: module for name, module in network.named_modules() if is_linear(module)}
+    # Our output layer gives a loss, which an adapter's logits cannot be added to.
+    linear = {name for name, module in layers.items() if not isinstance(module, Head)}
     for target in targets:
         if target not in linear:
             raise UserError(f"targets: the network has no linear layer {target!r}; it has {', '.join(sorted(linear))}")

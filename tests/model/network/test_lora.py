@@ -100,9 +100,11 @@ def test_the_same_adapter_is_the_same_bytes(folder, tmp_path):
         assert digest_of_file(tmp_path / name) == digest_of_file(folder / name)
 
 
-def test_a_target_that_is_not_there_is_refused():
-    with pytest.raises(UserError, match=r"no linear layer 'query'; it has down_proj.* lm_head.* q_proj"):
-        lora.inject(made_base(), rank=4, alpha=6.0, targets=["query"], seed=1)
+@pytest.mark.parametrize("target", ["query", "lm_head"])
+def test_a_target_that_no_adapter_can_go_on_is_refused(target):
+    names = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj$"
+    with pytest.raises(UserError, match=rf"no linear layer '{target}'; it has {names}"):
+        lora.inject(made_base(), rank=4, alpha=6.0, targets=[target], seed=1)
 
 
 @pytest.mark.parametrize(
