@@ -18,6 +18,10 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's grain."""
 
 
+MOST_AT_ONCE = 200_000
+"""Rows that are read at once where files are asked for in no order: some 60 MB."""
+
+
 def state_of(status: os.stat_result) -> str:
     """Changes whenever a file does."""
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
@@ -26,11 +30,12 @@ def state_of(status: os.stat_result) -> str:
 class DigestCache:
     """A small SQLite table beside the store; several processes and threads may use it at once."""
 
-    def __init__(self, path: Path, ahead: int = 1) -> None:
-        """``ahead``: how many digests are read at a time.
+    def __init__(self, path: Path, ahead: int | None = None) -> None:
+        """``ahead``: how many digests are read at a time, where files are asked for in the order of their names.
 
-        A thousand where files are asked for in the order of their names, since each query costs
-        more than looking at a file.
+        Each query costs more than looking at a file, and among busy threads a hundred times as much.
+        Without it, files are asked for in no order: all that there are are read at once, but if they
+        are too many to be held, each by itself.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -38,8 +43,9 @@ class DigestCache:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")  # losing it costs time only
         self._database.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT, digest TEXT)")
-
-        self._ahead = ahead
+        (rows,) = self._database.execute("SELECT COUNT(*) FROM digests").fetchone() if ahead is None else (0,)
+        self._at_once = ahead is None and rows <= MOST_AT_ONCE
+        self._ahead = ahead or (MOST_AT_ONCE + 1 if self._at_once else 1)
         self._read = _Stretch("", "", {})
 
     def digest_of_file(self, path: str | Path) -> str:
@@ -47,8 +53,8 @@ class DigestCache:
         status, place = os.stat(path), _text(os.path.abspath(path))
         state = state_of(status)
         stretch = self._read
-        if not stretch.first <= place <= stretch.last:
-            stretch = self._read = self._read_from(place)
+        if not stretch.covers(place):
+            stretch = self._read_from(place)
         known = stretch.rows.get(place)
         if known is not None and known[0] == state:
             return known[1]
@@ -61,11 +67,18 @@ class DigestCache:
 
     def _read_from(self, place: str) -> _Stretch:
         with self._lock:
+            if self._read.covers(place):  # another thread was faster
+                return self._read
+            first = "" if self._at_once else place
             query = "SELECT path, state, digest FROM digests WHERE path >= ? ORDER BY path LIMIT ?"
             rows = {
-                name: (state, digest) for name, state, digest in self._database.execute(query, (place, self._ahead))
+                name: (state, digest) for name, state, digest in self._database.execute(query, (first, self._ahead))
             }
-        return _Stretch(place, max(rows) if len(rows) == self._ahead else chr(sys.maxunicode), rows)
+            all_read = len(rows) < self._ahead
+            self._read = _Stretch(first, chr(sys.maxunicode) if all_read else max(rows), rows)
+            if self._at_once and not all_read:  # others have added many
+                self._at_once, self._ahead = False, 1
+            return self._read
 
     def forget(self) -> None:
         """Remember nothing, of files that have gone as well."""
@@ -82,6 +95,9 @@ class _Stretch:
     last: str
     rows: dict[str, tuple[str, str]]
     """Path → state and digest."""
+
+    def covers(self, place: str) -> bool:
+        return self.first <= place <= self.last
 
 
 def _text(path: str) -> str:

@@ -18,10 +18,11 @@ def aged(path: Path, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("ahead", [1, 3, 1000])
+@pytest.mark.parametrize(("ahead", "at_once"), [(1, 0), (3, 0), (1000, 0), (None, 100), (None, 12), (None, 3)])
 def test_digests_are_those_of_the_content_whatever_was_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int | None, at_once: int
 ) -> None:
+    monkeypatch.setattr(filecache, "MOST_AT_ONCE", at_once)
     folder = tmp_path / "files"
     folder.mkdir()
     files = [aged(folder / f"{number:02}.html", b"%d" % number) for number in range(0, 20, 2)]
