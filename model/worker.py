@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 import shutil
 import sys
-import threading
-import traceback
 import warnings
 from dataclasses import asdict
 from functools import partial
@@ -22,13 +18,15 @@ from model.config import ModelConfig
 from model.data.training_data import TrainingData, make_data, tokenizer_of
 from model.formats.foreign import Foreign, ForeignShape
 from model.launching import parent
+from model.launching.failures import give_up, leave_failure
 from model.launching.interface import use_interface
 from model.launching.pulse import Pulse
 from model.launching.stop import StopRequest
 from model.network.encoder import PairEncoder, with_head
 from model.network.transformer import Transformer
 from model.request import NetworkFolder, RandomNetwork, Request
-from storage.errors import StoreCorrupted, StoreUnavailable, UserError
+from storage.disk import write_json
+from storage.errors import StoreCorrupted, UserError
 
 if TYPE_CHECKING:
     from model.checkpoints.checkpoint import Checkpoint
@@ -36,13 +34,10 @@ if TYPE_CHECKING:
     from model.checkpoints.saver import Moments
     from model.engine import Engine
 
-FAILURE = "failure-{rank}.json"
-"""What a failing process leaves in its scratch: the error's class and message."""
 PLAN = "plan.json"
 """How long a run will be."""
 SUMMARY = "summary.json"
 """What a finished run says about itself."""
-_SECONDS_TO_TELL = 3.0
 
 
 def main(path: Path) -> None:
@@ -50,63 +45,11 @@ def main(path: Path) -> None:
     parent.hold_on()
     request = Request.model_validate_json(path.read_text(encoding="utf-8"))
     try:
-        with Pulse(request.run.hosts, partial(_give_up, request.run.scratch)):
+        with Pulse(request.run.hosts, partial(give_up, request.run.scratch)):
             work(request)
     except Exception as error:  # noqa: BLE001  # told by class and message to the launcher, whatever it is
         leave_failure(request.run.scratch, error)
         os._exit(1)  # at once: a process group that lost a member can hang at exit
-
-
-def leave_failure(scratch: Path, error: Exception) -> None:
-    """Print what this process ends with, and tell it to the launcher."""
-    traceback.print_exc()
-    failure = _failure(error)
-    _leave(scratch, type(failure).__name__, str(failure), isinstance(failure, _LostAnother))
-
-
-def _give_up(scratch: Path, message: str) -> None:
-    """End this process, which waits for one that it will never hear from."""
-    # The folder may be out of reach too: then nobody is told.
-    telling = threading.Thread(target=_leave, args=(scratch, "TrainingFailed", message, True), daemon=True)
-    telling.start()
-    telling.join(_SECONDS_TO_TELL)
-    os._exit(1)
-
-
-def _leave(scratch: Path, error: str, message: str, lost_another: bool) -> None:
-    """Tell the launcher why this process ends."""
-    place = scratch / FAILURE.format(rank=os.environ.get("RANK", "0"))
-    _write_whole(place, {"error": error, "message": message, "lost_another": lost_another})
-    sys.stderr.flush()
-
-
-def _write_whole(path: Path, value: dict[str, Any]) -> None:
-    """Write a file that the launcher may read at any moment."""
-    beside = path.with_suffix(".partial")
-    beside.write_text(json.dumps(value), encoding="utf-8")
-    beside.rename(path)
-
-
-class _LostAnother(Exception):
-    """The connection to another training process broke: that one has more to say about why."""
-
-
-_BROKEN_CONNECTION = re.compile(
-    r"Connection closed by peer|Connection reset|Broken pipe|Connection refused|Socket closed|recv returned 0"
-    r"|remote process exited|ncclRemoteError|timed out", re.IGNORECASE
-)  # fmt: skip
-_ADDRESS = re.compile(r"\[([0-9a-fA-F.:]+)\]:\d+")
-
-
-def _failure(error: Exception) -> Exception:
-    if isinstance(error, RuntimeError) and _BROKEN_CONNECTION.search(str(error)):
-        place = _ADDRESS.search(str(error))
-        return _LostAnother(f"lost the connection to a training process{f' on {place[1]}' if place else ''}")
-    if isinstance(error, OSError) and error.errno is not None:
-        return StoreUnavailable(f"{error.filename or 'scratch'}: {error.strerror}")
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return UserError("the GPU's memory is too small: lower resources micro_batch_sequences or raise zero_stage")
-    return error
 
 
 def work(request: Request) -> None:
@@ -145,7 +88,7 @@ def train_here(request: Request, device: torch.device) -> None:
     if engine.rank == 0:
         write_result(request, request.run.output, weights, vocabulary)
         parameters = sum(weight.numel() for weight in weights.values())
-        _write_whole(request.run.scratch / SUMMARY, {**outcome, **data.facts, "parameters": parameters})
+        write_json(request.run.scratch / SUMMARY, {**outcome, **data.facts, "parameters": parameters})
     torch.distributed.barrier()
 
 
@@ -218,8 +161,8 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     from model.checkpoints.state import restore
     from model.engine import Engine
     from model.fit import check, check_foreign
-    from model.grid import Grid
     from model.learning.optimizers import make_optimizer
+    from model.grid import Grid
     from model.pipelining import keep_stage
 
     run = request.run
@@ -260,7 +203,7 @@ def _run_loop(
     flops = _shape_of(request).flops_per_token(vocabulary, request.context)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[request.precision]
     if engine.rank == 0:
-        _write_whole(run.scratch / PLAN, {"steps": data.steps, "tokens": data.steps * request.batch_tokens})
+        write_json(run.scratch / PLAN, {"steps": data.steps, "tokens": data.steps * request.batch_tokens})
     plan = Plan(
         steps=data.steps,
         batch_sequences=request.batch_sequences,

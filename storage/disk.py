@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import threading
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PLUMBING = "it waits for bytes, and says where they are; it makes none"
 
@@ -28,6 +30,13 @@ def flush_all(folder: Path) -> None:
             os.sync()
     finally:
         os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that others may read at any moment: it is there whole, or not at all."""
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps(value), encoding="utf-8")
+    beside.rename(path)
 
 
 def link(place: Path, target: Path) -> None:

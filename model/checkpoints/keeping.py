@@ -11,7 +11,7 @@ from pathlib import Path
 
 from model.checkpoints.checkpoint import MANIFEST
 from model.request import KEPT
-from storage.disk import flush
+from storage.disk import flush, write_json
 from storage.identity import digest_of_value
 
 _BEST = "best"
@@ -34,9 +34,7 @@ class StateKeeper:
         name = f"step-{step:09}"
         try:
             copy_checkpoint(place, self._folder / name / place.name, self._stem)
-            beside = self._folder / f"{name}.partial"
-            beside.write_text(json.dumps({"step": step, "tokens": step * self._batch_tokens}), encoding="utf-8")
-            beside.rename(self._folder / f"{name}.json")
+            write_json(self._folder / f"{name}.json", {"step": step, "tokens": step * self._batch_tokens})
         except OSError as error:
             with suppress(OSError):
                 sys.stderr.write(f"step {step}: its state could not be kept for longer runs ({error.strerror})\n")

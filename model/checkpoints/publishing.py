@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from torch import Tensor
 from model.checkpoints.part_file import WEIGHTS, Parts
 from model.learning.optimizers import AVERAGE
 from model.request import PUBLISHED
+from storage.disk import write_json
 
 PLUMBING = "what is published of a run on its way is no part of its result"
 
@@ -50,9 +50,7 @@ class Publisher:
             shutil.rmtree(model, ignore_errors=True)
             model.mkdir(parents=True)
             self._write(model, weights)
-            beside = self._folder / f"{name}.partial"
-            beside.write_text(json.dumps({"step": step, "tokens": step * self._batch_tokens}), encoding="utf-8")
-            beside.rename(self._folder / f"{name}.json")
+            write_json(self._folder / f"{name}.json", {"step": step, "tokens": step * self._batch_tokens})
         except Exception as error:  # noqa: BLE001  # whatever it is, the run itself is not to suffer from it
             with suppress(OSError):
                 sys.stderr.write(f"step {step}: its model could not be published ({type(error).__name__}: {error})\n")

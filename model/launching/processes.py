@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from typing import IO
 from model.launching import host, parent
 from model.launching.hosts import Hosts, read_hostfile
 from model.request import Run
+from storage.disk import write_json
 from storage.errors import UserError
 
 PLUMBING = "who starts the processes cannot shape their result"
@@ -150,6 +150,4 @@ def _srun(described: Path) -> list[str]:
 def _announce(folder: Path, described: Path) -> None:
     """Tell the hosts that wait in ``model.launching.join`` of a run."""
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{ANNOUNCED}.partial"
-    beside.write_text(json.dumps({"id": uuid.uuid4().hex, "request": str(described)}), encoding="utf-8")
-    beside.rename(folder / ANNOUNCED)
+    write_json(folder / ANNOUNCED, {"id": uuid.uuid4().hex, "request": str(described)})

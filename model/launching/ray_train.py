@@ -20,7 +20,7 @@ PLUMBING = "who starts the processes cannot shape their result"
 
 def main(path: Path) -> None:
     """Run the request on the cluster; a failure is left for the launcher to read."""
-    from model.worker import leave_failure
+    from model.launching.failures import leave_failure
 
     parent.hold_on()
     run = Request.model_validate_json(path.read_text(encoding="utf-8")).run
@@ -62,7 +62,8 @@ def _fit(path: Path, run: Run) -> None:
 
 def _process(config: dict[str, str]) -> None:
     """One training process, on some node of the cluster."""
-    from model.worker import leave_failure, work
+    from model.launching.failures import leave_failure
+    from model.worker import work
 
     request = Request.model_validate_json(Path(config["request"]).read_text(encoding="utf-8"))
     run = request.run.model_copy(update={"device": config["device"]})
