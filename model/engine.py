@@ -28,15 +28,15 @@ from model.checkpoints.layout import Layout, whole_shape_of
 from model.config import Precision
 from model.data.batches import Batch
 from model.formats.foreign import Foreign
-from model.grid import ForDeepSpeed, Grid
 from model.learning.objectives import Objective
 from model.learning.optimizers import Optimizer, set_learning_rate
 from model.learning.spikes import UNBOUNDED, Largest
 from model.learning.whole_weights import WholeWeights
-from model.network.tensor import TensorParallel, share_of
 from model.network.transformer import Transformer
-from model.network.ulysses import Sharing
-from model.pipelining import Elsewhere, Pipeline, Stage, features, module_of, of_all_stages, told_by_stages
+from model.parallel.grid import ForDeepSpeed, Grid
+from model.parallel.pipeline import Elsewhere, Pipeline, Stage, features, module_of, of_all_stages, told_by_stages
+from model.parallel.sequence import Sharing
+from model.parallel.tensor import TensorParallel, share_of
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REDUCE_BUCKET = 200_000_000
@@ -77,7 +77,7 @@ class Engine:
         """What cannot be combined is told by ``model.fit.check``, and not looked at again here.
 
         ``grid``: how the processes share the work; None: each has sequences of its own, and nothing else. Where it
-        has stages, ``network`` and ``optimizer`` are of this process's (see ``model.pipelining.keep_stage``).
+        has stages, ``network`` and ``optimizer`` are of this process's (see ``model.parallel.pipeline.keep_stage``).
         """
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(optimizer).__name__} is not known to compute the same on pieces of weights")

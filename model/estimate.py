@@ -17,7 +17,7 @@ from typing import Any
 
 from model.config import ModelConfig, Precision
 from model.learning.optimizer_config import OptimizerConfig
-from model.stages import blocks_of_stages
+from model.parallel.stages import blocks_of_stages
 
 PLUMBING = "what is foretold has no influence on what happens"
 

@@ -162,8 +162,8 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     from model.engine import Engine
     from model.fit import check, check_foreign
     from model.learning.optimizers import make_optimizer
-    from model.grid import Grid
-    from model.pipelining import keep_stage
+    from model.parallel.grid import Grid
+    from model.parallel.pipeline import keep_stage
 
     run = request.run
     shape = network.shape if isinstance(network, Transformer) else None

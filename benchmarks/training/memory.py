@@ -81,12 +81,12 @@ def main(way: dict[str, Any], output: Path) -> None:
 
     from model.data.batches import Batch
     from model.engine import Engine
-    from model.grid import Grid
     from model.learning.objective_config import NextTokenConfig
     from model.learning.objectives import NextToken
     from model.learning.optimizers import make_optimizer
     from model.network.transformer import Transformer
-    from model.pipelining import keep_stage
+    from model.parallel.grid import Grid
+    from model.parallel.pipeline import keep_stage
     from model.worker import join_process_group
 
     join_process_group("cpu")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from model.learning.whole_weights import Held
-from model.network.tensor import address_of, share_of
+from model.parallel.tensor import address_of, share_of
 
 
 @dataclass(frozen=True)

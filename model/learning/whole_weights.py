@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.grid import Group
+from model.parallel.grid import Group
 
 
 @dataclass(frozen=True)

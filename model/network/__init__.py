@@ -1,1 +1,1 @@
-"""The network: what it is made of, and how it is cut over processes."""
+"""The network: what it is made of."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,14 @@ CHUNK_LOGITS = 2**20
 """Logits held at a time; on a CPU they should fit its cache."""
 _TINY = 1e-30
 """Probabilities below this are not trusted to a float32 softmax."""
+
+
+class Errors(Protocol):
+    """How the loss follows from a chunk's logits."""
+
+    def error(self, logits_CV: Tensor, targets_C1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The softened loss and the plain one, summed over positions, and the gradient of the first by the logits."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Softening:
     """Weight of (log sum exp z)^2 (Chowdhery et al. 2022, section 5)."""
 
     def error(self, logits_CV: Tensor, targets_C1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The softened loss and the plain one, summed over positions, and the gradient of the first by the logits."""
+        """See ``Errors``."""
         spread = self.label_smoothing
         normaliser_C1 = torch.logsumexp(logits_CV, 1, keepdim=True)
         plain = (normaliser_C1 - logits_CV.gather(1, targets_C1)).sum()
@@ -57,12 +65,21 @@ def summed_cross_entropy(
     training is to make small, differentiable, and the plain sum, which is not.
     """
     if softening is not None:
-        both: tuple[Tensor, Tensor] = _Softened.apply(x_ND, weight_VD, targets_N, cap, softening)  # type: ignore[no-untyped-call]
-        return torch.stack(both)
+        return torch.stack(softened_cross_entropy(x_ND, weight_VD, targets_N, cap, softening))
     if not (torch.is_grad_enabled() and (x_ND.requires_grad or weight_VD.requires_grad)):
         return _loss_and_gradients(x_ND, weight_VD, targets_N, cap, False, False)[0]
     loss: Tensor = _SummedCrossEntropy.apply(x_ND, weight_VD, targets_N, cap)  # type: ignore[no-untyped-call]
     return loss
+
+
+def softened_cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None, errors: Errors
+) -> tuple[Tensor, Tensor]:
+    """What training is to make small, differentiable, and the plain sum, which is not."""
+    both: tuple[Tensor, Tensor] = _Softened.apply(  # type: ignore[no-untyped-call]
+        x_ND, weight_VD, targets_N, cap, errors, torch.is_grad_enabled()
+    )
+    return both
 
 
 def _loss_and_gradients(
@@ -98,22 +115,32 @@ def _loss_and_gradients(
 class _Softened(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float | None, softening: Softening
+        ctx: Any,
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        cap: float | None,
+        errors: Errors,
+        with_gradients: bool,
     ) -> tuple[Tensor, Tensor]:
+        of_x, of_weight = (needed and with_gradients for needed in ctx.needs_input_grad[:2])
         chunk = max(16, CHUNK_LOGITS // weight_VD.shape[0])
         softened, plain = torch.zeros(2, dtype=torch.float32, device=x_ND.device).unbind()
-        grad_x_ND, grad_weight_VD = torch.empty_like(x_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
+        grad_x_ND = torch.empty_like(x_ND) if of_x else None
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if of_weight else None
         for start in range(0, x_ND.shape[0], chunk):
             x_CD, targets_C1 = x_ND[start : start + chunk], targets_N[start : start + chunk, None]
             logits_CV = (x_CD @ weight_VD.t()).float()
             if cap is not None:
                 logits_CV = logits_CV.div_(cap).tanh_().mul_(cap)
-            more, more_plain, error_CV = softening.error(logits_CV, targets_C1)
+            more, more_plain, error_CV = errors.error(logits_CV, targets_C1)
             softened, plain = softened + more, plain + more_plain
             if cap is not None:
                 error_CV.mul_(1 - (logits_CV / cap).square())
-            torch.matmul(error_CV.to(x_ND.dtype), weight_VD.to(x_ND.dtype), out=grad_x_ND[start : start + chunk])
-            grad_weight_VD.addmm_(error_CV.t(), x_CD.float())
+            if grad_x_ND is not None:
+                torch.matmul(error_CV.to(x_ND.dtype), weight_VD.to(x_ND.dtype), out=grad_x_ND[start : start + chunk])
+            if grad_weight_VD is not None:
+                grad_weight_VD.addmm_(error_CV.t(), x_CD.float())
         ctx.save_for_backward(grad_x_ND, grad_weight_VD)
         ctx.weight_dtype = weight_VD.dtype
         ctx.mark_non_differentiable(plain)
@@ -122,11 +149,10 @@ class _Softened(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         grad_x_ND, grad_weight_VD = ctx.saved_tensors
-        of_x, of_weight, *_ = ctx.needs_input_grad
         return (
-            grad_x_ND * gradients[0].to(grad_x_ND.dtype) if of_x else None,
-            (grad_weight_VD * gradients[0]).to(ctx.weight_dtype) if of_weight else None,
-            *(None, None, None),
+            None if grad_x_ND is None else grad_x_ND * gradients[0].to(grad_x_ND.dtype),
+            None if grad_weight_VD is None else (grad_weight_VD * gradients[0]).to(ctx.weight_dtype),
+            *(None, None, None, None),
         )
 
 

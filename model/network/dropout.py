@@ -32,7 +32,7 @@ class Noise:
     rows_B: Tensor
     """int64 hash of the seed and the row's number."""
     part: int = 0
-    """Which of as many equal parts of all heads is here (see ``model.network.tensor``)."""
+    """Which of as many equal parts of all heads is here (see ``model.parallel.tensor``)."""
 
     @classmethod
     def of(cls, seed: int, rows_B: Tensor) -> Noise:

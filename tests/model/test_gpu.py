@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +11,14 @@ import torch
 from benchmarks.corpora import DataMissing
 from benchmarks.training import gpu
 from model.config import ModelConfig
+from tests.model.launched import found_by
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    output = tmp_path_factory.mktemp("gpu") / "found.json"
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(min(2, torch.cuda.device_count()))),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-        *("-m", "tests.model.ranks_gpu", "cuda", str(output)),
-    ]
-    environment = {**os.environ, "TORCHDYNAMO_DISABLE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    told: dict[str, Any] = json.loads(output.read_text())
-    return told
+    return found_by("tests.model.ranks_gpu", min(2, torch.cuda.device_count()), tmp_path_factory.mktemp("gpu"), "cuda")
 
 
 @pytest.mark.gpu

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from model.config import ModelConfig
 from model.learning.optimizer_config import Factors, OptimizerConfig
 from model.learning.optimizers import AVERAGE, initialise_for_width, make_optimizer, set_learning_rate
 from model.network.transformer import Transformer, parameter_kinds
+from tests.model.launched import found_by
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPE = ModelConfig(layers=1, width=16, heads=2, kv_heads=1, context=8, tied_embeddings=False)
@@ -225,16 +222,7 @@ def test_the_rate_grows_with_the_batch(rule: str, rate: float) -> None:
 @pytest.mark.slow
 def test_a_single_process_computes_the_same_under_every_zero_stage(tmp_path: Path) -> None:
     """Flat tensors of all weights, though nothing is spread; two processes are in ``test_engine``."""
-    output = tmp_path / "found.json"
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1"),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-        *("-m", "tests.model.learning.ranks_optimizers", str(output)),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(output.read_text())
+    found = found_by("tests.model.learning.ranks_optimizers", 1, tmp_path)
     assert set(found) == {f"{name} {stage}" for name in NAMES for stage in (0, 1, 2, 3)}
     for case, errors in found.items():
         assert errors["moved"] > 2e-3, case

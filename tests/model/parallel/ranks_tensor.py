@@ -17,15 +17,15 @@ from model.checkpoints.state import HostCopies, averaged, numbers_of, part_of, r
 from model.config import Dropout, ModelConfig
 from model.data.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.engine import Engine
-from model.grid import Grid
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import NextToken
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.optimizers import AVERAGE, make_optimizer
 from model.learning.spikes import Largest
 from model.network import lora
-from model.network.tensor import share_of
 from model.network.transformer import Transformer
+from model.parallel.grid import Grid
+from model.parallel.tensor import share_of
 from model.worker import join_process_group
 from tasks.finetune import LINEAR_LAYERS
 

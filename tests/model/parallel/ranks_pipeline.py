@@ -1,4 +1,4 @@
-"""Run by ``test_pipelining.py`` on four real processes: compares pipelines with plain PyTorch on one."""
+"""Run by ``test_pipeline.py`` on four real processes: compares pipelines with plain PyTorch on one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from model.checkpoints.state import HostCopies, averaged, numbers_of, part_of, r
 from model.config import Dropout, ModelConfig
 from model.data.batches import Batch, collate, share
 from model.engine import Engine
-from model.grid import Grid
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import Loss, NextToken, Objective
 from model.learning.optimizer_config import OptimizerConfig
@@ -26,7 +25,8 @@ from model.network import lora
 from model.network.attention import PADDING
 from model.network.encoder import PairEncoder
 from model.network.transformer import IGNORED, Transformer
-from model.pipelining import keep_stage
+from model.parallel.grid import Grid
+from model.parallel.pipeline import keep_stage
 from model.worker import join_process_group
 from tests.model.ranks_zero import CONTEXT, SEQUENCES, VOCABULARY, largest_error, rows_of_step, same
 

@@ -23,9 +23,9 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from model.grid import Group
-from model.network.cross_entropy import CHUNK_LOGITS, Softening
+from model.network.cross_entropy import Softening, softened_cross_entropy
 from model.network.transformer import Layer, Setting, Transformer
+from model.parallel.grid import Group
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ class TensorParallel:
         """See ``model.network.cross_entropy.summed_cross_entropy``; the same on every process."""
         share = share_of(weight_VD)
         assert share is not None
-        table = _Table(self.group, share, cap, softening or Softening(), torch.is_grad_enabled())
-        both: tuple[Tensor, Tensor] = _CrossEntropy.apply(x_ND, weight_VD, targets_N, table)  # type: ignore[no-untyped-call]
+        table = _Table(self.group, share, softening or Softening())
+        both = softened_cross_entropy(x_ND, weight_VD, targets_N, cap, table)
         return both[0] if softening is None else torch.stack(both)
 
     # ---- whole values ----
@@ -229,12 +229,10 @@ class _Table:
 
     group: Group
     share: Share
-    cap: float | None
     softening: Softening
-    with_gradients: bool
 
     def error(self, logits_CV: Tensor, targets_C1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Softening.error``; the gradient is that by the logits held here."""
+        """See ``model.network.cross_entropy.Errors``; the gradient is that by the logits held here."""
         spread, z_loss, vocabulary = self.softening.label_smoothing, self.softening.z_loss, self.share.shape[0]
         row_C1 = targets_C1 - self.share.first
         here_C1 = (row_C1 >= 0) & (row_C1 < self.share.count)
@@ -251,41 +249,3 @@ class _Table:
         error_CV.mul_((1 + 2 * z_loss * normaliser_C1) / total_C1).sub_(spread / vocabulary)
         error_CV.scatter_add_(1, row_C1, here_C1.float() * (spread - 1))
         return softened, plain, error_CV
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """The softened loss and the plain one, in chunks as in ``model.network.cross_entropy``."""
-
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, table: _Table) -> tuple[Tensor, Tensor]:
-        of_x, of_weight = (needed and table.with_gradients for needed in ctx.needs_input_grad[:2])
-        softened, plain = torch.zeros(2, dtype=torch.float32, device=x_ND.device).unbind()
-        grad_x_ND = torch.empty_like(x_ND) if of_x else None
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if of_weight else None
-        chunk = max(16, CHUNK_LOGITS // len(weight_VD))
-        for start in range(0, len(x_ND), chunk):
-            x_CD, targets_C1 = x_ND[start : start + chunk], targets_N[start : start + chunk, None]
-            logits_CV = (x_CD @ weight_VD.t()).float()
-            if table.cap is not None:
-                logits_CV = logits_CV.div_(table.cap).tanh_().mul_(table.cap)
-            more, more_plain, error_CV = table.error(logits_CV, targets_C1)
-            softened, plain = softened + more, plain + more_plain
-            if table.cap is not None:
-                error_CV.mul_(1 - (logits_CV / table.cap).square())
-            if grad_x_ND is not None:
-                grad_x_ND[start : start + chunk] = error_CV.to(x_ND.dtype) @ weight_VD.to(x_ND.dtype)
-            if grad_weight_VD is not None:
-                grad_weight_VD.addmm_(error_CV.t(), x_CD.float())
-        ctx.save_for_backward(grad_x_ND, grad_weight_VD)
-        ctx.weight_dtype = weight_VD.dtype
-        ctx.mark_non_differentiable(plain)
-        return softened, plain
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        grad_x_ND, grad_weight_VD = ctx.saved_tensors
-        return (
-            None if grad_x_ND is None else grad_x_ND * gradients[0].to(grad_x_ND.dtype),
-            None if grad_weight_VD is None else (grad_weight_VD * gradients[0]).to(ctx.weight_dtype),
-            *(None, None),
-        )

@@ -26,9 +26,9 @@ from deepspeed.runtime.pipe.topology import PipeDataParallelTopology
 from torch import Tensor, nn
 
 from model.data.batches import Batch
-from model.grid import Grid, Group
 from model.network.transformer import Transformer
-from model.stages import blocks_of_stages
+from model.parallel.grid import Grid, Group
+from model.parallel.stages import blocks_of_stages
 
 T = TypeVar("T")
 Work = Callable[[Batch], Tensor]

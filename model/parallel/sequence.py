@@ -18,9 +18,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.data.batches import Batch
-from model.grid import Group
 from model.network.attention import Drop, Rule, Visibility
 from model.network.transformer import Setting, Transformer
+from model.parallel.grid import Group
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
-from model.stages import blocks_of_stages
+from model.parallel.stages import blocks_of_stages
 
 
 @given(st.integers(1, 40), st.integers(2, 12), st.integers(1, 200_000))

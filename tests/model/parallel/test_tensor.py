@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.model.launched import found_by
 
 ROOT = Path(__file__).resolve().parents[3]
 CASES = [
@@ -22,16 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    output = tmp_path_factory.mktemp("tensor") / "found.json"
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4"),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-        *("-m", "tests.model.network.ranks_tensor", str(output)),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(output.read_text())
+    return found_by("tests.model.parallel.ranks_tensor", 4, tmp_path_factory.mktemp("tensor"))
 
 
 @pytest.mark.parametrize("case", CASES)

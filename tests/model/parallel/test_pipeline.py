@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from model.launching.launch import train
 from model.request import PUBLISHED, Request
 from storage.identity import digest_of_file
 from storage.shards import Shards
+from tests.model.launched import found_by
 from tests.model.training import drive, kill_all, made_shards, ranks, request, until
 from tests.model.trouble import PATIENCE, Gates
 
@@ -45,16 +44,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    output = tmp_path_factory.mktemp("pipeline") / "found.json"
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4"),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-        *("-m", "tests.model.ranks_pipeline", str(output)),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(output.read_text())
+    return found_by("tests.model.parallel.ranks_pipeline", 4, tmp_path_factory.mktemp("pipeline"))
 
 
 @pytest.mark.parametrize("case", CASES)

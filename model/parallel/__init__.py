@@ -1,0 +1,1 @@
+"""How several processes share one network: sequences and matrices in parts, layers in stages."""
