@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from storage.errors import StepFailed
 from storage.identity import digest_of_bytes, digest_of_text, digest_of_value
 from tasks.copies.characters import Characters, batches
 from tasks.copies.minhash import Banding, band_keys, banding
-from tasks.copies.near_copies import Candidates, Copy, Signatures, kept_documents
+from tasks.copies.near_copies import Copy, Signatures, kept_documents, meetings_of
 from tasks.copies.shingle_files import Shingles
 from tasks.copies.shingles import WORDS_PER_SHINGLE, Words, windows_of
-from tasks.copies.verdicts import EXACT_BYTES, Verdicts
+from tasks.copies.verdicts import IDENTITY_BYTES, Verdicts
 from tasks.gate import check_source_loss
 from tasks.rows import RowWork, Worked
 from tasks.tally import Tally, excerpts
@@ -35,6 +36,8 @@ _NEAR_SHOWN = 8
 _EXACT_SHOWN = 2
 _EXAMPLE_CHARACTERS = 80
 _VERDICTS = "verdicts.arrow"
+_EXACT_BYTES = 16
+"""Of the digest of a normalised text."""
 
 
 class Dedup(Task):
@@ -50,10 +53,10 @@ class Dedup(Task):
     Signatures are made per partition, in worker processes, and so are the 5-grams of the documents
     that have to be compared; the comparisons themselves are made in order by one process, some
     microseconds each. What they came to is remembered (see ``tasks.copies.verdicts``): a refresh
-    compares only documents that have changed, or that meet others than before. Of the whole corpus,
-    memory holds about 200 bytes a document while bands are compared one by one, and an entry of 16
-    bytes for every document and band with a possible match; band keys (8 bytes each), 5-grams (8 bytes
-    a word) and verdicts (28 bytes each) lie on disk. Time grows linearly with the text, and with the
+    compares only what has changed with what it meets. Of the whole corpus, memory holds about 250
+    bytes a document while bands are compared one by one, and 16 bytes for every document and band with
+    a possible match; band keys (8 bytes each), 5-grams (8 bytes a word) and decisions (32 bytes each)
+    lie on disk. Time grows linearly with the text, and with the
     candidates, whose number grows with the kept documents that are nearly similar enough.
     """
 
@@ -80,11 +83,11 @@ class Dedup(Task):
         made = context.map_rows(Sign(bands), documents.partitions, output=folder)
         files = [result.files[result.name] for result in made]
         signatures = Signatures.read(files, bands.bands, context.scratch / "keys.bin")
-        candidates = Candidates.find(signatures)
+        meetings = meetings_of(signatures)
         shingles = Shingles(documents, context.scratch / "shingles")
         before = context.kept(_VERDICTS)
         verdicts = Verdicts.read(before) if before else Verdicts()
-        kept, copies, verdicts = kept_documents(signatures, candidates, shingles, verdicts, self.similarity, context)
+        kept, copies, verdicts = kept_documents(signatures, meetings, shingles, verdicts, self.similarity, context)
         verdicts.write(context.scratch / _VERDICTS)
         context.keep(context.scratch / _VERDICTS)
         self._check(documents, signatures, copies)
@@ -162,14 +165,20 @@ class Sign(RowWork):
             for texts in batches(group):
                 characters = Characters.normalised(texts)
                 hashes, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
-                exact += [bytes.fromhex(digest_of_text(text))[:EXACT_BYTES] for text in characters.plain_texts()]
+                exact += [bytes.fromhex(digest_of_text(text))[:_EXACT_BYTES] for text in characters.plain_texts()]
                 grams.append(hashes)
                 sizes.append(np.diff(starts))
             counts += sizes
             starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
             keys.append(band_keys(np.concatenate(grams), starts, self.bands))
         columns: dict[str, Any] = {name: rows[name] for name in ("id", "source", "first_seen")}
-        columns["exact"] = pa.array(exact, pa.binary(EXACT_BYTES))
+        columns["exact"] = pa.array(exact, pa.binary(_EXACT_BYTES))
+        precedence = zip(rows["id"].to_pylist(), rows["first_seen"].to_pylist(), exact, strict=True)
+        identities = [
+            blake2b(b"%d %b %b" % (seen, text, name.encode()), digest_size=IDENTITY_BYTES).digest()
+            for name, seen, text in precedence
+        ]
+        columns["identity"] = pa.array(identities, pa.binary(IDENTITY_BYTES))
         columns["bytes"] = pc.cast(pc.binary_length(rows["text"]), pa.int64())
         columns["comparable"] = pa.array(np.concatenate(counts) > 0)
         columns["keys"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(keys).ravel()), self.bands.bands)

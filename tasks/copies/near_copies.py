@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,14 @@ import pyarrow as pa
 
 from storage.corpus import read_table, size_of
 from storage.mixing import Hashes
+from tasks.copies.deciding import Before, Deciding, Meetings
 from tasks.copies.precedence import precedence
 from tasks.copies.shingle_files import Shingles
-from tasks.copies.shingles import jaccard
-from tasks.copies.verdicts import NO_COPY, Verdict, Verdicts, key_of
-from tasks.task import Context, Progress
+from tasks.copies.verdicts import NONE, Numbers, Verdicts
+from tasks.task import Context
 
-Numbers = npt.NDArray[np.int64]
-"""Documents by their number: their place in the corpus, partition after partition."""
-
-_PROGRESS_EVERY = 1000
 _MOST_ROUNDS = 3
 """After so many rounds that asked for the 5-grams of more documents, those of all candidates are made."""
-_MOST_GUESSED = 64
-"""A document that cannot be compared yet is taken for no copy, unless it meets more than so many others."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Signatures:
-    """What is known of every document, in the order of partitions and rows."""
+    """What is known of every document, by its number: its place in the order of partitions and rows."""
 
     keys: Hashes
     """(bands × documents) band keys, memory-mapped."""
@@ -52,8 +47,8 @@ class Signatures:
     bytes: Numbers
     comparable: npt.NDArray[np.bool_]
     """Whether the document has words, so that it can be similar to another."""
-    exact: memoryview
-    """Digests of all normalised texts, end to end."""
+    identities: Hashes
+    """(documents × 2) digests of what decisions depend on; see ``tasks.copies.verdicts``."""
 
     @classmethod
     def read(cls, files: Sequence[Path], bands: int, spill: Path) -> Signatures:
@@ -83,42 +78,29 @@ class Signatures:
             sources=[names[number] for number in source.tolist()],
             bytes=table["bytes"].to_numpy(),
             comparable=table["comparable"].to_numpy(),
-            exact=memoryview(b"".join(_fixed(chunk) for chunk in table["exact"].chunks)),
+            identities=np.frombuffer(b"".join(map(_fixed, table["identity"].chunks)), "<u8").reshape(-1, 2),
         )
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Which documents share a band with another one: its *buckets*."""
-
-    documents: Numbers
-    """Ascending numbers of the documents that share any."""
-    starts: Numbers
-    """(documents + 1) where each one's buckets begin in ``buckets``."""
-    buckets: Numbers
-    """Bucket numbers, the same over all bands."""
-    size: int
-    """How many buckets there are."""
-
-    @classmethod
-    def find(cls, signatures: Signatures) -> Candidates:
-        """Compare the bands one after the other; of equal texts only the first takes part."""
-        everything = np.arange(len(signatures.order))
-        taking_part = everything[signatures.comparable & (signatures.first_of == everything)]
-        documents, buckets, size = [], [], 0
-        for band in signatures.keys:
-            keys, counts = _grouped(band[taking_part])
-            shared = counts[keys] > 1
-            numbers = np.cumsum(counts > 1) - 1 + size
-            documents.append(taking_part[shared])
-            buckets.append(numbers[keys[shared]])
-            size += int((counts > 1).sum())
-        if not documents:
-            return cls(np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int64), 0)
-        members, all_buckets = np.concatenate(documents), np.concatenate(buckets)
-        by_document = np.argsort(members, kind="stable")
-        found, counts = np.unique(members, return_counts=True)
-        return cls(found, np.concatenate([[0], np.cumsum(counts)]), all_buckets[by_document], size)
+def meetings_of(signatures: Signatures) -> Meetings:
+    """Compare the bands one after the other; of equal texts only the first takes part."""
+    everything = np.arange(len(signatures.order))
+    taking_part = everything[signatures.comparable & (signatures.first_of == everything)]
+    members, buckets, size = [], [], 0
+    for band in signatures.keys:
+        keys, counts = _grouped(band[taking_part])
+        shared = counts[keys] > 1
+        numbers = np.cumsum(counts > 1) - 1 + size
+        members.append(taking_part[shared])
+        buckets.append(numbers[keys[shared]])
+        size += int((counts > 1).sum())
+    everyone = np.concatenate(members)
+    meets = np.zeros(len(everything), np.bool_)
+    meets[everyone] = True
+    documents = signatures.order[meets[signatures.order]]
+    place_of = np.full(len(everything), -1, np.int64)
+    place_of[documents] = np.arange(len(documents))
+    return Meetings.of(documents, place_of[everyone], np.concatenate(buckets), size)
 
 
 def _numbered(column: pa.ChunkedArray) -> tuple[Numbers, pa.Array]:
@@ -140,117 +122,53 @@ def _grouped(keys: Hashes) -> tuple[Numbers, Numbers]:
     return group.astype(np.int64), counts.astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What was decided of every document, in order."""
-
-    kept: npt.NDArray[np.bool_]
-    near: dict[int, tuple[int, float]]
-    """Dropped near-copy → the kept document, and how similar they are."""
-    missing: Numbers
-    """Ascending numbers of documents whose 5-grams are needed first: while there are any, the rest is a guess."""
-
-
 def kept_documents(
     signatures: Signatures,
-    candidates: Candidates,
+    meetings: Meetings,
     shingles: Shingles,
     verdicts: Verdicts,
     similarity: float,
     context: Context,
 ) -> tuple[npt.NDArray[np.bool_], list[Copy], Verdicts]:
-    """Which documents are kept, the others as copies in the order of precedence, and the verdicts that were needed.
+    """Which documents are kept, the others as copies in the order of precedence, and what was decided.
 
     A document is only ever compared with kept ones, so large groups of copies cost little.
-    5-grams are made of documents on which there is no verdict yet. Which ones that are is found by
+    5-grams are made of documents that have to be compared. Which ones these are is found by
     deciding with what is known; what comes out otherwise than guessed may ask for more.
-    """  # fmt: skip
-    if not len(verdicts.first):
-        shingles.make(candidates.documents, context)
+    """
+    identities = signatures.identities[meetings.documents]
+    before = Before.of(verdicts, identities)
+    if not before.known.any():
+        shingles.make(np.sort(meetings.documents), context)
+    progress = partial(context.progress, unit="documents", note="comparing")
+    deciding = Deciding(meetings, before, shingles, similarity, progress)
+    deciding.decide()
     rounds = 0
-    while (found := _decided(signatures, candidates, shingles, verdicts, similarity, context.progress)).missing.size:
+    while deciding.missing:
         rounds += 1
-        shingles.make(found.missing if rounds < _MOST_ROUNDS else candidates.documents, context)
-        verdicts = verdicts.settled()
-    return *_with_same_texts(signatures, found), verdicts.settled(only_used=True)
+        wanted = list(deciding.missing) if rounds < _MOST_ROUNDS else meetings.documents
+        shingles.make(np.sort(wanted), context)
+        deciding.decide()
+    return *_with_same_texts(signatures, meetings, deciding), Verdicts.of(
+        identities, deciding.copy_of, deciding.similarities
+    )
 
 
-def _decided(
-    signatures: Signatures,
-    candidates: Candidates,
-    shingles: Shingles,
-    verdicts: Verdicts,
-    similarity: float,
-    progress: Progress,
-) -> Decision:
-    """Decide in order, as far as can be."""
-    kept = np.ones(len(signatures.order), np.bool_)
-    near: dict[int, tuple[int, float]] = {}
-    missing: set[int] = set()
-    bucket_of: list[list[int]] = [[] for _ in range(candidates.size)]
-    """Per bucket: the kept documents in it, by their places in ``compared``."""
-    compared: list[int] = []
-    """Kept documents among the candidates, in order."""
-    position_of = np.full(len(kept), -1, np.int64)
-    position_of[candidates.documents] = np.arange(len(candidates.documents))
-    positions = position_of[signatures.order]
-    some = positions >= 0
-    in_order = zip(signatures.order[some].tolist(), positions[some].tolist(), strict=True)
-    for done, (number, position) in enumerate(in_order, 1):
-        if done % _PROGRESS_EVERY == 0:
-            progress(done, len(candidates.documents), "documents", "comparing")
-        buckets = candidates.buckets[candidates.starts[position] : candidates.starts[position + 1]].tolist()
-        others = [compared[other] for other in sorted({other for bucket in buckets for other in bucket_of[bucket]})]
-        verdict = NO_COPY
-        if others:
-            key = key_of(signatures.exact, number, others)
-            known = verdicts.find(key)
-            lacking = [] if known else [each for each in (number, *others) if not shingles.has(each)]
-            if lacking:
-                missing.update(lacking)
-                if len(others) > _MOST_GUESSED:
-                    kept[number] = False
-                    continue
-            elif known:
-                verdict = known
-            else:
-                verdict = _compared(number, others, shingles, similarity)
-                verdicts.add(key, verdict)
-        if verdict.is_copy:
-            kept[number] = False
-            near[number] = (others[verdict.place], verdict.similarity)
-        else:
-            for bucket in buckets:
-                bucket_of[bucket].append(len(compared))
-            compared.append(number)
-    return Decision(kept, near, np.array(sorted(missing), np.int64))
-
-
-def _with_same_texts(signatures: Signatures, found: Decision) -> tuple[npt.NDArray[np.bool_], list[Copy]]:
-    """The decision with the documents that have the same text as another; these are copies of what it is one of."""
-    kept = found.kept.copy()
-    kept[signatures.first_of != np.arange(len(kept))] = False
+def _with_same_texts(
+    signatures: Signatures, meetings: Meetings, decided: Deciding
+) -> tuple[npt.NDArray[np.bool_], list[Copy]]:
+    """The decisions with the documents that have the same text as another; these are copies of what it is one of."""
+    kept = signatures.first_of == np.arange(len(signatures.order))
+    places = np.flatnonzero(decided.copy_of != NONE)
+    dropped, originals = meetings.documents[places], meetings.documents[decided.copy_of[places]]
+    kept[dropped] = False
+    found = zip(originals.tolist(), decided.similarities[places].tolist(), strict=True)
+    near = dict(zip(dropped.tolist(), found, strict=True))
     copies = []
     for number in signatures.order[~kept[signatures.order]].tolist():
         first = int(signatures.first_of[number])
         if first != number:
-            copies.append(Copy(number, found.near[first][0] if first in found.near else first, None))
+            copies.append(Copy(number, near[first][0] if first in near else first, None))
         else:
-            copies.append(Copy(number, *found.near[number]))
+            copies.append(Copy(number, *near[number]))
     return kept, copies
-
-
-def _compared(document: int, others: Sequence[int], shingles: Shingles, similarity: float) -> Verdict:
-    """The most similar of the other documents, if it is similar enough; of equally similar ones the first."""
-    mine = shingles.of(document)
-    best = NO_COPY
-    for place, other in enumerate(others):
-        theirs = shingles.of(other)
-        shorter, longer = sorted((len(mine), len(theirs)))
-        # Jaccard similarity is at most the ratio of the sizes.
-        if shorter / longer < similarity:
-            continue
-        found = jaccard(mine, theirs)
-        if found >= similarity and found > best.similarity:
-            best = Verdict(place, found)
-    return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -66,6 +67,11 @@ class Shingles:
     def has(self, document: int) -> bool:
         """Whether they were made."""
         return bool(self._file[document] != _ABSENT)
+
+    def sizes_of(self, documents: Sequence[int]) -> Positions:
+        """How many each of these has."""
+        sizes: Positions = self._ends[documents] - self._starts[documents]
+        return sizes
 
     def of(self, document: int) -> Hashes:
         """Those of the document with this number, sorted."""
