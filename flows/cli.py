@@ -125,6 +125,7 @@ def _add_forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parser.add_argument(f"--{name}", metavar=metavar, action="append", default=[], help=what)
     parser.add_argument("--purge", action="store_true", help="destroy what holds them already, but for models")
     parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the record")
+    parser.add_argument("--withdraw", metavar="NUMBER", type=int, help="take back the request with this number")
     parser.add_argument("--list", action="store_true", help="only list what was asked for so far")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.set_defaults(command=_forget)
@@ -192,12 +193,16 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _forget(given: argparse.Namespace) -> int:
-    from flows import forget
+    from flows import forget, requests
     from storage.takedown import Request
 
     store = _home().open_store()
     if given.list:
-        return _shown(forget.listed(store), forget.listed_text, given.json)
+        return _shown(requests.listed(store), requests.listed_text, given.json)
+    if given.withdraw is not None:
+        if given.url or given.domain or given.id or given.match or given.purge:
+            raise UserError("--withdraw NUMBER takes a request back; give what is to be forgotten in another command")
+        return _shown(requests.withdraw(store, given.withdraw, given.reason), requests.withdrawn_text, given.json)
     named = {"urls": given.url, "domains": given.domain, "ids": given.id, "texts": given.match}
     asked = Request(at=datetime.now(UTC), **named, reason=given.reason, purge=given.purge)
     return _shown(forget.forget(store, asked), forget.said, given.json)

@@ -175,21 +175,6 @@ def said(content: Json) -> str:
     return "\n".join(lines)
 
 
-def listed(store: Store) -> Json:
-    """All requests that were recorded."""
-    return {"requests": [request.model_dump(mode="json") for request in Takedowns.of(store.place).requests]}
-
-
-def listed_text(content: Json) -> str:
-    lines = []
-    for request in content["requests"]:
-        named = [f"{name[:-1]} {value}" for name in ("urls", "domains", "ids", "texts") for value in request[name]]
-        more = [f"{len(request['found'])} documents", *(["purged"] if request["purge"] else [])]
-        reason = f": {request['reason']}" if request["reason"] else ""
-        lines.append(f"{request['number']}  {request['at'][:10]}  {', '.join(named)} ({', '.join(more)}){reason}")
-    return "\n".join(lines) or "nothing was asked to be forgotten"
-
-
 def _sentence(documents: int, built: list[str]) -> str:
     noun = "document" if documents == 1 else "documents"
     return f"forgotten: {documents} {noun}; built with them: {', '.join(built) or 'nothing'}"

@@ -104,7 +104,7 @@ def _files_changed(store: Store, before: str, after: str) -> str:
 
 def outside_differences(old: Any, new: Any) -> list[str]:
     """How the sources' fingerprints differ: by file where they list files."""
-    told = ["documents are to be forgotten"] if _forgotten(old) != _forgotten(new) else []
+    told = _told_of_requests(_forgotten(old), _forgotten(new))
     was, now = _sources(found_outside(old)), _sources(found_outside(new))
     for name in sorted(name for name in was.keys() & now.keys() if _counts_files(was[name], now[name])):
         first, then = was.pop(name), now.pop(name)
@@ -138,6 +138,14 @@ def _counts_files(*fingerprints: Any) -> bool:
 def found_outside(outside: Any) -> Any:
     """What was found, without why it was looked for again."""
     return outside["found"] if _is_beside(outside) else outside
+
+
+def _told_of_requests(old: Any, new: Any) -> list[str]:
+    if old == new:
+        return []
+    if new is None:
+        return ["requests to forget were withdrawn"]
+    return ["documents are to be forgotten" if old is None else "the requests to forget are others"]
 
 
 def _forgotten(outside: Any) -> Any:

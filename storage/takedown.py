@@ -1,11 +1,12 @@
-"""Requests to leave documents out for good: recorded once, and obeyed by every later build.
+"""Requests to leave documents out: recorded once, and obeyed by every later build until they are withdrawn.
 
-    takedowns/NUMBER.json    one request each; nothing changes or removes them
+    takedowns/NUMBER.json    one request each, or the withdrawal of one; nothing changes or removes them
 
 A request that names documents by what is known of a page (its URL, its domain, its id) is obeyed
 when pages are collected, one that names a text when texts have been extracted, and both when
 examples are made, which may come from elsewhere. Since requests are
-only ever added, what obeys them today does so tomorrow.
+only ever added, what obeys them today does so tomorrow; only a withdrawal makes results doubtful
+from which a document was left out, and these are looked at again.
 """
 
 from __future__ import annotations
@@ -63,13 +64,20 @@ class Request(BaseModel):
     """Whether what holds them already is destroyed."""
     found: tuple[str, ...] = ()
     """Ids of the documents in the store that it concerned when it was made."""
+    withdraws: int | None = None
+    """Number of the request that is not to be obeyed any more; such a record asks for nothing else."""
 
 
 class Takedowns:
     """All requests of a store, as they are obeyed. A picklable value."""
 
-    def __init__(self, requests: Sequence[Request] = ()) -> None:
-        self.requests = list(requests)
+    def __init__(self, records: Sequence[Request] = ()) -> None:
+        self.records = list(records)
+        """Requests and withdrawals, in their order."""
+        self.withdrawn = {record.withdraws: record for record in self.records if record.withdraws is not None}
+        """Number of a request → its withdrawal."""
+        self.requests = [r for r in self.records if r.withdraws is None and r.number not in self.withdrawn]
+        """Those that are obeyed."""
         # A purged document must not come back as a page, where its text cannot be looked for.
         purged = [identity for request in self.requests if request.purge for identity in request.found]
         self._urls = {_url(url) for request in self.requests for url in request.urls}
@@ -131,7 +139,7 @@ class Takedowns:
 
 
 def record(files: SmallFiles, request: Request) -> Request:
-    """Add a request; returns it with its number."""
+    """Add a request, or a withdrawal; returns it with its number."""
     while True:
         names = files.names(_FOLDER)
         number = max((int(name.removesuffix(".json")) for name in names), default=0) + 1

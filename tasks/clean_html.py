@@ -22,7 +22,7 @@ from tasks.html.extractors import MARKDOWN, TOGETHER, all_text, extract_each, ti
 from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.rows import RowWork, Worked
 from tasks.sources.in_place import Origins, Reader
-from tasks.tally import Tally, result_of
+from tasks.tally import FORGOTTEN, Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
 from tasks.text.encodings import decode, looks_binary
 from tasks.text.unicode import normalise, repair, without_controls
@@ -118,6 +118,10 @@ class CleanPages(RowWork):
         saved = read_table(path, ["text", "title"])
         found = self.takedowns.concern_texts(saved["text"], saved["title"])
         return [] if found is None else np.flatnonzero(found).tolist()
+
+    def doubtful(self) -> str | None:
+        """Documents that were left out by a request which may have been withdrawn since."""
+        return f"dropped.{FORGOTTEN}" if self.takedowns.withdrawn else None
 
     def work(self, rows: pa.Table, guard: Guard) -> Worked:
         """Clean the pages in their order."""

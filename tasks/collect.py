@@ -30,6 +30,8 @@ from tasks.task import Context, Result, Sample, Task, World
 _SHOWN = 8
 _SAME_TOLD = 256
 """Of pages that are the same, which come by thousands a second, every so many-th is told as progress."""
+_WITHDRAWN = "withdrawn"
+"""Counted in a collection: the withdrawals of requests to forget that it has obeyed."""
 
 
 class Collect(Task):
@@ -85,6 +87,9 @@ class Collect(Task):
         previous = context.previous if isinstance(context.previous, Pages) else None
         partitions = previous.partitions if previous else []
         index = read_index(previous)
+        withdrawn = len(context.takedowns.withdrawn)
+        # Of a file that is as it was, only the pages come that are known; what was left out of it would stay out.
+        anew = previous is not None and previous.manifest.counts.get(_WITHDRAWN, 0) != withdrawn
         refresh = _last_refresh(previous, index)
         size = Size(self.partition_pages, int(self.partition_megabytes * 1_000_000))
         terms = {source.name: source.terms(context.world) for source in self.sources}
@@ -97,7 +102,7 @@ class Collect(Task):
             Writer(context.output, number, size) as writer,
         ):
             pages = Refresh(index, refresh + 1, spill, writer)
-            for source, item, identity in self._items(context, tally, index):
+            for source, item, identity in self._items(context, tally, index, anew):
                 if not _taken(pages, source, terms[source.name], item, identity):
                     tally.dropped["older_version"] += 1
             writer.close()
@@ -116,10 +121,14 @@ class Collect(Task):
         metrics: dict[str, float] = {"pages_new": pages.new, "pages_changed": pages.changed, "pages_vanished": vanished}
         metrics |= {"rows": len(found), "rows_reused": len(found) - pages.new - pages.changed}
         metrics |= {"partitions": pc.count_distinct(found["partition"]).as_py(), "partitions_reused": len(untouched)}
-        return self._result(tally, found, refresh + bool(pages.new), metrics)
+        counts: dict[str, JsonValue] = {"rows": len(found), "refresh": refresh + bool(pages.new)}
+        counts |= {_WITHDRAWN: withdrawn} if withdrawn else {}
+        return self._result(tally, found, counts, metrics)
 
-    def _items(self, context: Context, tally: _Tally, index: pa.Table) -> Iterator[tuple[Source, Page | Same, str]]:
-        """What came of each source that is to be taken, with the page's id."""
+    def _items(
+        self, context: Context, tally: _Tally, index: pa.Table, anew: bool
+    ) -> Iterator[tuple[Source, Page | Same, str]]:
+        """What came of each source that is to be taken, with the page's id; ``anew``: read all files of many pages."""
         came = 0
         for source, limit in zip(self.sources, _shares(context.world.limit, len(self.sources)), strict=True):
             good = bad = 0
@@ -127,7 +136,8 @@ class Collect(Task):
                 continue
             scratch = context.scratch / "sources" / source.name
             forgotten = partial(_is_forgotten, context.takedowns, source)
-            past = Past(_versions(index, source), scratch, context.progress, forgotten)
+            versions = {} if anew and source.holds_many else _versions(index, source)
+            past = Past(versions, scratch, context.progress, forgotten)
             for item in source.pages(context.world, past):
                 if isinstance(item, (Page, Same)):
                     identity = document_id(source.name, item.url, source.held_out)
@@ -152,7 +162,9 @@ class Collect(Task):
                     f"(now {source.max_bad_fraction})"
                 )
 
-    def _result(self, tally: _Tally, index: pa.Table, refresh: int, metrics: dict[str, float]) -> Result:
+    def _result(
+        self, tally: _Tally, index: pa.Table, counts: dict[str, JsonValue], metrics: dict[str, float]
+    ) -> Result:
         metrics |= {
             "pages": len(index),
             "bytes_out": pc.sum(index["bytes"]).as_py(),
@@ -164,7 +176,6 @@ class Collect(Task):
             Sample(f"quarantined: {name}/{bad.name}"[:200], f"{bad.reason}: {bad.detail}"[:1000])
             for name, bad in tally.bad[:_SHOWN]
         ]
-        counts: dict[str, JsonValue] = {"rows": len(index), "refresh": refresh}
         return Result(counts=counts, metrics=metrics, headline=f"{len(index):,} pages", samples=samples)
 
 

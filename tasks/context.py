@@ -182,7 +182,7 @@ class RunContext:
             if self.memory is None:
                 return None
             known = self.memory.recall(key(partition))
-            if known is not None and (rows is None or not rows.work.outdated(known.files)):
+            if known is not None and (rows is None or not rows.work.is_outdated(known.files, known.stats)):
                 return known.stats, _named(known.files, partition)
             if rows is not None:
                 earlier = known or self.memory.before(place(partition))

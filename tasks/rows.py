@@ -78,6 +78,15 @@ class RowWork(ABC):
         """
         return ()
 
+    def doubtful(self) -> str | None:
+        """A count: what was made of rows that have it may be another today. None if there is no such count."""
+        return None
+
+    def is_outdated(self, files: Mapping[str, Path], stats: Mapping[str, JsonValue]) -> bool:
+        """Whether some rows of an earlier result, with these counts, have to be worked on again."""
+        doubtful = self.doubtful()
+        return doubtful in stats["counts"] or len(self.outdated(files)) > 0
+
     def saved(self, files: Mapping[str, Path]) -> pa.Table:
         """The rows that ``save`` wrote, in the order in which they lie in the files."""
         (path,) = files.values()
@@ -157,6 +166,8 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     if before is not None:
         for number in job.work.outdated(before.files):
             del was[before.record.keys[before.record.origin[number]]]
+        for row in np.flatnonzero(before.record.counts.get(job.work.doubtful() or "", ())):
+            del was[before.record.keys[row]]
     same = np.array([was.get(key, -1) for key in keys], np.int64)
     fresh = np.flatnonzero(same < 0)
     tables: list[pa.Table] = []

@@ -130,6 +130,11 @@ class Source(Settings):
         """Whether all its pages are for validation."""
         return self.split == "validation"
 
+    @property
+    def holds_many(self) -> bool:
+        """Whether it reads files that hold many pages each, whose URLs may come in several files."""
+        return False
+
     @abstractmethod
     def fingerprint(self, world: World) -> JsonValue:
         """What the pages depend on outside the recipe, found cheaply. Raises SourceError if there is nothing."""

@@ -76,7 +76,6 @@ class InFiles(Source):
 
     @property
     def holds_many(self) -> bool:
-        """Whether a file holds many pages, whose URLs may come in several files."""
         return True
 
     def _states(self, world: World) -> list[tuple[SourceFile, str]]:

@@ -213,6 +213,63 @@ def test_a_purge_reaches_a_store_elsewhere_and_the_copies_of_it_here(
     assert athanor("verify")[0] == 0
 
 
+@pytest.mark.parametrize("asked", [["--url", "05.html"], ["--match", "Lovelace"], ["--match", "Lovelace", "--purge"]])
+def test_a_request_that_is_withdrawn_is_obeyed_no_more(
+    home: Home, site: Path, athanor: Command, asked: list[str]
+) -> None:
+    everything = ids(home, run(home), "shards")
+    athanor("forget", "--match", "Page 7")  # in the same partition, and still asked for
+    athanor("forget", *asked)
+    assert ids(home, run(home), "shards") == everything - {FIVE, SEVEN}
+    status, said = athanor("forget", "--withdraw", "2", "--reason", "a mistake", "--json")
+    assert (status, said["documents"], said["purged"]) == (0, [FIVE], "--purge" in asked)
+    after = run(home)
+    assert ids(home, after, "shards") == everything - {SEVEN}
+    assert after["documents"].metrics["dropped.forgotten"] == 1
+    assert built(run(home)) == []
+    assert run(home, rebuild=frozenset({"documents"}))["documents"].artifact == after["documents"].artifact
+    assert athanor("forget", "--withdraw", "1")[0] == 0
+    assert ids(home, run(home), "shards") == everything
+
+
+def test_what_is_no_longer_forgotten_comes_back_out_of_a_file_that_is_as_it_was(home: Home, athanor: Command) -> None:
+    lines = [json.dumps({"url": f"https://example.org/{n}", "text": f"The furnace of page {n}."}) for n in range(9)]
+    (home.folder.parent / "lines.jsonl").write_text("\n".join(lines))
+    text = """\
+name: toy
+steps:
+  pages: {task: collect, sources: [{kind: jsonl, path: lines.jsonl, url: url}], partition_pages: 3}
+"""
+    before = run(home, text)
+    athanor("forget", "--url", "https://example.org/4")
+    assert len(ids(home, run(home, text), "pages")) == 8
+    athanor("forget", "--withdraw", "1")
+    after = run(home, text)
+    assert ids(home, after, "pages") == ids(home, before, "pages")
+    assert after["pages"].metrics["pages_new"] == 1
+    assert changed(home, before, after, "pages") == ["00001.parquet", "00003.parquet"]
+    assert built(run(home, text)) == []
+
+
+def test_a_withdrawal_says_what_comes_back_and_what_does_not(home: Home, site: Path, athanor: Command) -> None:
+    run(home, until="documents")
+    athanor("forget", "--url", "05.html", "--reason", "their letter")
+    athanor("forget", "--match", "Lovelace", "--purge")
+    assert "1 document stay left out by other requests (2)" in athanor("forget", "--withdraw", "1")[1]
+    said = athanor("forget", "--withdraw", "2", "--reason", "another letter")[1]
+    assert "were destroyed: the next run collects those anew that their sources still have" in said
+    first, second = athanor("forget", "--list")[1].splitlines()
+    assert "url 05.html (1 document, withdrawn 20" in first
+    assert first.endswith("): their letter")
+    assert second.endswith("(another letter))")
+    assert [each["state"] for each in athanor("forget", "--list", "--json")[1]["requests"]] == ["withdrawn"] * 2
+    for number, told in (("3", "there is no such request"), ("1", "it was withdrawn on")):
+        status, said = athanor("forget", "--withdraw", number)
+        assert (status, said.count("\n")) == (2, 1)
+        assert told in said
+    assert "in another command" in athanor("forget", "--withdraw", "1", "--url", "x")[1]
+
+
 def _holds(path: Path, text: str) -> bool:
     """Whether a Parquet file (of the store, hence without an ending) holds a text, which is compressed there."""
     try:
@@ -250,7 +307,7 @@ def test_requests_are_listed_and_numbered(home: Home, site: Path, athanor: Comma
     athanor("forget", "--domain", "example.org", "--purge")
     listed = athanor("forget", "--list")[1].splitlines()
     assert listed[0].startswith("1  ")
-    assert listed[0].endswith("url 05.html (1 documents): their letter of May")
+    assert listed[0].endswith("url 05.html (1 document): their letter of May")
     assert listed[1].endswith("domain example.org (0 documents, purged)")
 
 
