@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.corpus import DOCUMENTS_SCHEMA, Partition, read_table, table_of, write_table
+from storage.corpus import DOCUMENTS_SCHEMA, PAGES_SCHEMA, Partition, read_table, table_of, write_table
 from storage.identity import digest_of_file
 from tasks.context import PlainWorld, RunContext
 from tasks.rows import Positions, Record, RowJob, RowWork, Worked, remind, row_keys, work_on_rows
@@ -173,8 +174,28 @@ def test_keys_tell_rows_apart_by_every_column() -> None:
     assert row_keys(pa.table({"a": ["xy"], "b": ["z"]})) != row_keys(pa.table({"a": ["x"], "b": ["yz"]}))
 
 
+def test_keys_of_pages_tell_every_value_from_none_and_from_nothing() -> None:
+    day = datetime(2026, 1, 2, tzinfo=UTC)
+    page: dict[str, Any] = {"id": "a", "url": "u", "content_type": "text/html", "source": "s", "first_seen": 1}
+    others: list[dict[str, Any]] = [
+        {}, {"content": b""}, {"content": b"0"}, {"license": ""}, {"license": "-"}, {"language": ""}, {"offset": 0},
+        {"length": 0}, {"digest": bytes(16)}, {"collected_at": day}, {"collected_at": day + timedelta(microseconds=1)},
+    ]  # fmt: skip
+    table = table_of([page | other for other in others], PAGES_SCHEMA)
+    keys = row_keys(table)
+    assert len(set(keys)) == len(others)
+    # A row's key is its own, whatever stands beside it, and however the column is cut.
+    assert [row_keys(table.slice(number, 1))[0] for number in range(len(others))] == keys
+    assert row_keys(pa.concat_tables([table.slice(0, 3), table.slice(3)])) == keys
+
+
 def test_a_record_is_small_and_survives_its_packing() -> None:
     keys = row_keys(pa.table({"id": [str(n) for n in range(1000)]}))
-    record = Record(keys, list(range(1000)), {"bytes_in": [n * n for n in range(1000)]})
-    assert Record.unpacked(record.packed()) == record
+    record = Record(keys, np.arange(1000), {"bytes_in": np.arange(1000) ** 2, "dropped": np.arange(1000) % 2})
+    again = Record.unpacked(record.packed())
+    assert again.keys == record.keys
+    assert again.origin.tolist() == record.origin.tolist()
+    assert {name: column.tolist() for name, column in again.counts.items()} == {
+        name: column.tolist() for name, column in record.counts.items()
+    }
     assert len(record.packed()) < 40 * 1000
