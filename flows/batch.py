@@ -21,7 +21,7 @@ from tasks.registry import TASKS, task_class
 from tasks.training import Training
 
 Json = dict[str, Any]
-_ORDERS = ("model.data.", "model.stem", "model.request", "storage.mixing", "storage.shards")
+_ORDERS = ("model.data.", "model.checkpoints.stem", "model.request", "storage.mixing", "storage.shards")
 """Beginnings of the modules that say which rows come when."""
 
 

@@ -265,7 +265,7 @@ def _generate(given: argparse.Namespace, digest: str) -> None:
     kind = store.manifest(digest).kind
     if kind not in ("model", "adapter"):
         raise UserError(f"{given.artifact}: makes no text: it is of kind {kind}, not a model or an adapter")
-    from model.generate import generate
+    from model.inference.generate import generate
 
     pieces = generate(
         store.open(digest).folder, given.prompt, given.max_tokens, given.temperature, given.top_k, given.seed

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model.scaling import shape_of_depth
+from model.planning.scaling import shape_of_depth
 
 
 class Frozen(BaseModel):
@@ -82,8 +82,9 @@ class ModelConfig(Frozen):
     model_config = ConfigDict(json_schema_extra=_either_depth_or_the_parts)
 
     depth: int | None = Field(None, ge=1)
-    """One number for a whole network: as many layers, and what ``model.scaling`` makes of it for all that is not
-    given beside it. It is gone once filled in, so the same network has the same identity however it was written."""
+    """One number for a whole network: as many layers, and what ``model.planning.scaling`` makes of it for all that
+    is not given beside it. It is gone once filled in, so the same network has the same identity however it was
+    written."""
     layers: int = Field(ge=1)
     """Transformer blocks."""
     width: int = Field(ge=2)

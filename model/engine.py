@@ -74,7 +74,7 @@ class Engine:
         recompute: bool = False,
         grid: Grid | None = None,
     ) -> None:
-        """What cannot be combined is told by ``model.fit.check``, and not looked at again here.
+        """What cannot be combined is told by ``model.planning.fit.check``, and not looked at again here.
 
         ``grid``: how the processes share the work; None: each has sequences of its own, and nothing else. Where it
         has stages, ``network`` and ``optimizer`` are of this process's (see ``model.parallel.pipeline.keep_stage``).

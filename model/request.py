@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from model.config import Frozen, ModelConfig, Precision
-from model.launching.hosts import Hosts
 from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.stopping import EarlyStopping, Keep
+from model.parallel.spread import Spread
 from storage.artifact import Artifact, Manifest
 from storage.identity import digest_of_value
 
@@ -101,21 +101,9 @@ class SpecialTokens(Frozen):
     mask: int | None = None
 
 
-class Run(Frozen):
-    """Where and how fast it runs: nothing here shapes the result, but for its last bits."""
+class Run(Spread):
+    """Where and how fast it runs, and with which files."""
 
-    processes: int = Field(1, ge=1)
-    """Of all hosts together."""
-    hosts: Hosts | None = None
-    """Where the processes run; None: on this host."""
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    offload: Literal["none", "cpu"] = "none"
-    sequence_processes: int = Field(1, ge=1)
-    tensor_processes: int = Field(1, ge=1)
-    pipeline_processes: int = Field(1, ge=1)
-    recompute: bool = False
-    micro_batch_sequences: int = Field(8, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     scratch: Path
     """Checkpoints and logs."""
     metrics_file: Path
@@ -128,7 +116,7 @@ class Run(Frozen):
     published_with: Path | None = None
     """Folder of files that belong to a published model: its tokenizer's."""
     keep_state: bool = False
-    """Whether the state at the end of the run's stem (see ``model.stem``) is kept in its scratch."""
+    """Whether the state at the end of the run's stem (see ``model.checkpoints.stem``) is kept in its scratch."""
     continues: Path | None = None
     """Folder of the kept state of a shorter run, to begin with where there is no checkpoint."""
     evaluations: int = Field(5, ge=0)

@@ -160,10 +160,10 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     """The engine around the network, in the state of the checkpoint if there is one."""
     from model.checkpoints.state import restore
     from model.engine import Engine
-    from model.fit import check, check_foreign
     from model.learning.optimizers import make_optimizer
     from model.parallel.grid import Grid
     from model.parallel.pipeline import keep_stage
+    from model.planning.fit import check, check_foreign
 
     run = request.run
     shape = network.shape if isinstance(network, Transformer) else None
@@ -245,7 +245,7 @@ def _evaluate_every(request: Request, steps: int) -> int:
 def _kept_state(request: Request) -> Checkpoint | None:
     """The state of a shorter run to begin with, if there is one to continue from."""
     from model.checkpoints.checkpoint import Checkpoints
-    from model.stem import stem_of
+    from model.checkpoints.stem import stem_of
 
     folder = request.run.continues
     if folder is None:
@@ -261,7 +261,7 @@ def _publishers(request: Request, engine: Engine, vocabulary: int, steps: int) -
     """What is made of moments of the run: models, and the state that longer runs can continue from."""
     from model.checkpoints.keeping import StateKeeper
     from model.checkpoints.publishing import Publisher
-    from model.stem import stem_of
+    from model.checkpoints.stem import stem_of
 
     run = request.run
     found: list[Moments] = []

@@ -146,7 +146,7 @@ class Subject:
     def open(cls, name: str, artifact: Artifact, device: str) -> Subject:
         """Raises UserError for a tokenizer that the model has no room for."""
         from model.formats import huggingface
-        from model.generate import resolve_device
+        from model.inference.generate import resolve_device
 
         network = huggingface.load(artifact.folder, resolve_device(device))
         tokenizer = huggingface.tokenizer_of(artifact)
@@ -158,14 +158,14 @@ class Subject:
 
     def nats(self, held_out: HeldOut, progress: Callable[[int, int], None]) -> float:
         """Summed loss on the texts."""
-        from model.scoring import summed_loss
+        from model.inference.scoring import summed_loss
 
         return summed_loss(self.network, held_out.texts, progress)
 
     def samples(self, sources: Sources, count: int) -> list[Sample]:
         """What the model writes after held-out prompts, beside how they really go on."""
-        from model.generate import Writer
-        from model.sampling import Sampling
+        from model.inference.generate import Writer
+        from model.inference.sampling import Sampling
 
         writer = Writer(self.network, self.tokenizer)
         likeliest = Sampling(max_tokens=SAMPLE_TOKENS, temperature=0)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from model import fit
 from model.config import Precision
 from model.learning.objective_config import NextTokenConfig
 from model.learning.optimizer_config import OptimizerConfig
+from model.planning import fit
 from storage.artifact import Adapter, Artifact, Model, copy_folder, include
 from storage.corpus import Examples
 from storage.errors import SourceError

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from model import fit
 from model.config import ModelConfig, Precision
-from model.estimate import estimate, said
 from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
 from model.learning.optimizer_config import OptimizerConfig
-from model.scaling import recommended
+from model.planning import fit
+from model.planning.estimate import estimate, said
+from model.planning.scaling import recommended
 from storage.artifact import Adapter, Artifact, Model, Network, copy_folder
 from storage.errors import UserError
 from storage.shards import Shards
@@ -75,11 +75,11 @@ class Pretrain(Training):
     each weight of the network's blocks."""
     batch_tokens: int = Field(ge=2)
     """Tokens of a step, over all processes: a multiple of the context. Accumulation follows from the resources.
-    Default: what ``model.scaling`` recommends for so many tokens."""
+    Default: what ``model.planning.scaling`` recommends for so many tokens."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights follow from gradients. The default of its learning rate (with a warm-up over 2 % of the tokens) is
-    what ``model.scaling`` recommends for the network and the tokens. With ``start``, the rate is 1e-3 by default, and
-    rises again over 1 % of the tokens."""
+    what ``model.planning.scaling`` recommends for the network and the tokens. With ``start``, the rate is 1e-3 by
+    default, and rises again over 1 % of the tokens."""
     precision: Precision = "fp32"
     """Arithmetic of the network: fp32, bf16 or fp16 (weights and sums stay in float32)."""
 
@@ -154,7 +154,7 @@ class Pretrain(Training):
         fit.check(resources, self.precision, self.optimizer.name, self.model, context, pairs)
 
     def stem(self, inputs: Mapping[str, str]) -> Stem:
-        from model.stem import stem_steps, without_fall
+        from model.checkpoints.stem import stem_steps, without_fall
 
         optimizer = self._optimizer()
         steps = stem_steps(optimizer, self.tokens, self.batch_tokens, [stage.share for stage in self.stages])

@@ -1,4 +1,4 @@
-"""What a training's first steps depend on, where a longer one has them in common with it (see ``model.stem``)."""
+"""What a training's first steps depend on, where a longer one shares them (see ``model.checkpoints.stem``)."""
 
 from __future__ import annotations
 

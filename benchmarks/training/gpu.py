@@ -23,8 +23,8 @@ import torch
 from benchmarks.corpora import DataMissing
 from benchmarks.measure import Table, versions
 from model.config import ModelConfig, Precision
-from model.estimate import GPUS
 from model.network.transformer import IGNORED
+from model.planning.estimate import GPUS
 
 VOCABULARY = 50_304
 _WARM = 3

@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.measure import Table
 from benchmarks.training.progress import Progress
 from model.config import ModelConfig
-from model.estimate import estimate
 from model.learning.optimizer_config import OptimizerConfig
+from model.planning.estimate import estimate
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=8, width=512, heads=8, context=256)

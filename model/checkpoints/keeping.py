@@ -22,7 +22,7 @@ class StateKeeper:
     """Keeps the whole checkpoint of one step in the run's scratch, on the first process and in the background."""
 
     def __init__(self, scratch: Path, step: int, batch_tokens: int, stem: str) -> None:
-        """``stem``: the digest that runs know each other's states by (``model.stem``), put for the run's own."""
+        """``stem``: the digest that runs know each other's states by, put for the run's own (see ``.stem``)."""
         self._folder, self._step, self._batch_tokens, self._stem = scratch / KEPT, step, batch_tokens, stem
 
     def due(self, step: int) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.checkpoints.stem import stage_begins
 from model.data.batches import Rows, Sequences, Text, TextRows
 from model.data.course import Course, Stage
 from model.data.order import Order, permuted
 from model.data.pairs import PairRows
 from model.data.shard_rows import ShardRows, check_room
 from model.request import ExamplesData, Request, ShardsData
-from model.stem import stage_begins
 from storage.corpus import Examples
 from storage.errors import UserError
 from storage.shards import Shards, Split, SplitName

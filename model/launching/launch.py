@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from model.launching import parent, processes
 from model.launching.host import RENDEZVOUS
+from model.parallel.spread import Spread
 from model.request import Request, Run
 from storage import errors
 
@@ -35,7 +36,7 @@ class Place(Protocol):
     @property
     def metrics_file(self) -> Path: ...
     @property
-    def resources(self) -> Any: ...
+    def resources(self) -> Spread: ...
 
 
 _POLL_SECONDS = 0.3
@@ -75,18 +76,8 @@ def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) ->
 
 def run_of(place: Place) -> Run:
     """Where and how fast to run, from a task's context."""
-    resources = place.resources
     return Run(
-        processes=resources.processes,
-        hosts=resources.hosts,
-        zero_stage=resources.zero_stage,
-        offload=resources.offload,
-        sequence_processes=resources.sequence_processes,
-        tensor_processes=resources.tensor_processes,
-        pipeline_processes=resources.pipeline_processes,
-        recompute=resources.recompute,
-        micro_batch_sequences=resources.micro_batch_sequences,
-        device=resources.device,
+        **{name: getattr(place.resources, name) for name in Spread.model_fields},
         scratch=place.scratch.absolute(),
         metrics_file=place.metrics_file.absolute(),
         output=place.output.absolute(),

@@ -44,7 +44,7 @@ class Grid:
         """Sizes of the axes; what they leave of the processes is the data axis. Needs a joined process group."""
         world = dist.get_world_size()
         data, rest = divmod(world, pipeline * sequence * tensor)
-        assert rest == 0, "told by model.fit.check"
+        assert rest == 0, "told by model.planning.fit.check"
         self._ranks = np.arange(world).reshape(pipeline, data, sequence, tensor)
         self.pipeline = self._along("pipeline")
         self.data = self._along("data")

@@ -14,7 +14,7 @@ def blocks_of_stages(shape: ModelConfig, vocabulary: int, stages: int) -> list[r
     """The blocks of each of two or more stages, so that the slowest has as little to do as can be.
 
     The last stage has the output layer too, which counts by its matrix; looking embeddings up is free.
-    Every stage has a block at least: ``model.fit.check`` refuses more stages than blocks.
+    Every stage has a block at least: ``model.planning.fit.check`` refuses more stages than blocks.
     """
     block, output = shape.hidden_parameters / shape.layers, vocabulary * shape.width
 

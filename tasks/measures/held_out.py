@@ -9,7 +9,7 @@ import numpy as np
 
 from model.data.batches import Text
 from model.data.training_data import tokenised_examples
-from model.scoring import predicted_tokens
+from model.inference.scoring import predicted_tokens
 from storage.corpus import Examples
 from storage.errors import SourceError, UserError
 from storage.shards import Shards, SplitName

@@ -9,7 +9,7 @@ import pytest
 
 from flows.cli import main
 from model.config import ModelConfig
-from model.estimate import GPUS
+from model.planning.estimate import GPUS
 
 
 def status(arguments: list[str]) -> object:

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from flows.home import Home
 from flows.lineage import lineage
+from model.checkpoints.stem import stem_steps, without_fall
 from model.learning.optimizer_config import OptimizerConfig
 from model.request import KEPT
-from model.stem import stem_steps, without_fall
 from storage.artifact import Model
 from storage.corpus import Documents
 from storage.errors import StoreCorrupted

@@ -18,7 +18,7 @@ from transformers import (
 
 from model.config import ModelConfig
 from model.data.batches import Text
-from model.scoring import predicted_tokens, summed_loss
+from model.inference.scoring import predicted_tokens, summed_loss
 from storage.artifact import Model, Network
 from storage.errors import SourceError, UserError
 from storage.shards import Shards

@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, MambaC
 from model.data.batches import Text, TextRows, collate
 from model.formats import adapters, foreign, huggingface
 from model.formats.foreign import Foreign
-from model.generate import Writer
+from model.inference.generate import Writer
+from model.inference.sampling import Sampling
+from model.inference.scoring import predicted_tokens, summed_loss
 from model.network import lora
 from model.network.cross_entropy import Softening
 from model.network.transformer import parameter_kinds
-from model.sampling import Sampling
-from model.scoring import predicted_tokens, summed_loss
 from storage.errors import UserError
 from tests.made import made_tokenizer
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from model.config import ModelConfig
 from model.formats import huggingface
-from model.generate import Writer
+from model.inference.generate import Writer
+from model.inference.sampling import Sampling
 from model.network.transformer import Transformer
-from model.sampling import Sampling
 from storage.errors import UserError
 from storage.identity import digest_of_file
 from tests.helpers import SHARED

@@ -9,9 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.config import ModelConfig
-from model.estimate import GPUS, estimate, said
 from model.learning.optimizer_config import OptimizerConfig
 from model.network.transformer import Transformer
+from model.planning.estimate import GPUS, estimate, said
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=2, width=64, heads=4, context=32, feed_forward=128)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.checkpoints.stem import stem_steps
 from model.data.training_data import course_of
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.schedule import learning_rate
 from model.request import KEPT, LaterStage, Opened, Request, ShardsData, ShardsPart
-from model.stem import stem_steps
 from storage.identity import digest_of_file
 from storage.shards import Shards
 from tests.model.several import run_one_after_the_other

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sampling import Sampling, certain_text, choose
+from model.inference.sampling import Sampling, certain_text, choose
 
 
 def drawn(logits, count=4000, **settings):

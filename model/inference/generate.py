@@ -11,8 +11,8 @@ from torch import Tensor
 
 from model.formats import huggingface
 from model.formats.foreign import Foreign
+from model.inference.sampling import Sampling, certain_text, choose
 from model.network.transformer import Transformer
-from model.sampling import Sampling, certain_text, choose
 from storage.errors import UserError
 
 if TYPE_CHECKING:

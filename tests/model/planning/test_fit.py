@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model.config import ModelConfig
-from model.fit import check
+from model.planning.fit import check
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=1, width=24, heads=6, context=64)
@@ -21,13 +21,17 @@ DEEP = SHAPE.model_copy(update={"layers": 4})
         ({"offload": "cpu", "zero_stage": 0}, {}, "offload: cpu is ZeRO's"),
         ({"offload": "cpu"}, {"optimizer": "muon"}, "use adamw"),
         ({"processes": 3, "sequence_processes": 2}, {}, "processes 3 is not a multiple"),
-        ({"processes": 3, "sequence_processes": 3}, {}, "context 64 cannot be shared"),
-        ({"processes": 4, "sequence_processes": 4}, {}, "heads 6 cannot be shared"),
+        ({"processes": 3, "sequence_processes": 3}, {}, "context 64 is not a multiple of sequence_processes 3"),
+        ({"processes": 4, "sequence_processes": 4}, {}, "heads 6 is not a multiple of sequence_processes 4"),
         ({"processes": 2, "sequence_processes": 2}, {"sentence_pairs": True}, "next_sentence"),
         ({"processes": 3, "tensor_processes": 2}, {}, "processes 3 is not a multiple"),
-        ({"processes": 4, "tensor_processes": 4}, {}, "heads 6 cannot be shared"),
+        ({"processes": 4, "tensor_processes": 4}, {}, "heads 6 is not a multiple of tensor_processes 4"),
         ({"processes": 2, "tensor_processes": 2, "sequence_processes": 2}, {}, "2 is not a multiple of sequence_pro"),
-        ({"processes": 4, "tensor_processes": 2, "sequence_processes": 2}, {}, "heads 6 cannot be shared by sequence"),
+        (
+            {"processes": 4, "tensor_processes": 2, "sequence_processes": 2},
+            {},
+            "heads 6 .* 2 x tensor_processes 2",
+        ),
         ({"processes": 2, "tensor_processes": 2}, {"adapted": ["lm_head"]}, "leave lm_head out"),
         ({"processes": 3, "pipeline_processes": 2}, {}, "processes 3 is not a multiple of pipeline_processes 2"),
         ({"processes": 2, "pipeline_processes": 2}, {}, "pipeline_processes 2 is more than the model's layers 1"),
@@ -61,7 +65,7 @@ def test_dropout_is_not_shared_out() -> None:
 
 def test_keys_and_values_are_not_cut_finer_than_heads() -> None:
     shape = SHAPE.model_copy(update={"kv_heads": 3})
-    with pytest.raises(ValueError, match="kv_heads 3 cannot be shared by tensor_processes 2"):
+    with pytest.raises(ValueError, match="kv_heads 3 is not a multiple of tensor_processes 2"):
         check(Resources(processes=2, tensor_processes=2), "fp32", "adamw", shape, shape.context)
 
 

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 from model.config import ModelConfig, Precision
 from model.formats import families
+from model.parallel.spread import Spread
 
 PLUMBING = "what is refused has no result"
 
-
-class Spread(Protocol):
-    """The part of a step's resources that says how a network is spread over processes."""
-
-    @property
-    def processes(self) -> int: ...
-    @property
-    def hosts(self) -> Any: ...
-    @property
-    def zero_stage(self) -> Literal[0, 1, 2, 3]: ...
-    @property
-    def offload(self) -> Literal["none", "cpu"]: ...
-    @property
-    def sequence_processes(self) -> int: ...
-    @property
-    def tensor_processes(self) -> int: ...
-    @property
-    def pipeline_processes(self) -> int: ...
-    @property
-    def recompute(self) -> bool: ...
+_AXES = ("pipeline_processes", "sequence_processes", "tensor_processes")
+"""Ways in which processes share one network; what they leave of the processes get other sequences."""
 
 
 def check(
@@ -53,6 +36,10 @@ def check(
         raise ValueError(
             f"offload: cpu leaves pieces on the host, and {optimizer} needs whole weights: use adamw or lion"
         )
+    others = [axis for axis in _AXES[1:] if getattr(run, axis) > 1]
+    if run.pipeline_processes > 1 and others:
+        raise ValueError(f"{others[0]} and pipeline_processes do not go together: leave one of them at 1")
+    _check_multiple("processes", run.processes, run, _AXES)
     if run.sequence_processes > 1:
         _check_sharing(run, shape, context, sentence_pairs)
     if run.tensor_processes > 1:
@@ -63,8 +50,7 @@ def check(
 
 def check_foreign(run: Spread) -> None:
     """Raise ValueError for what only our own network can do, and a model run as ``transformers`` has it cannot."""
-    axes = ("sequence_processes", "tensor_processes", "pipeline_processes")
-    asked = [name for name in axes if getattr(run, name) > 1]
+    asked = [name for name in _AXES if getattr(run, name) > 1]
     asked += ["recompute"] if run.recompute else []
     if asked:
         raise ValueError(
@@ -85,24 +71,22 @@ def check_folder(run: Spread, folder: Path) -> None:
             return
 
 
+def _check_multiple(name: str, number: int, run: Spread, axes: Sequence[str]) -> None:
+    """Raise ValueError for a number that the processes along these axes cannot share evenly."""
+    sizes = {axis: getattr(run, axis) for axis in axes if getattr(run, axis) > 1}
+    if number % math.prod(sizes.values()):
+        shared = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
+        raise ValueError(f"{name} {number} is not a multiple of {shared}: make it one")
+
+
 def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, sentence_pairs: bool) -> None:
-    size = run.sequence_processes
-    if run.processes % size:
-        raise ValueError(f"processes {run.processes} is not a multiple of sequence_processes {size}: make it one")
-    if run.processes % (size * run.tensor_processes):
-        both = f"sequence_processes {size} x tensor_processes {run.tensor_processes}"
-        raise ValueError(f"processes {run.processes} is not a multiple of {both}: make it one")
-    if context is not None and context % size:
-        raise ValueError(f"context {context} cannot be shared by sequence_processes {size}: make it a multiple")
+    if context is not None:
+        _check_multiple("context", context, run, ["sequence_processes"])
     if sentence_pairs:
         raise ValueError("next_sentence reads a sequence as a whole: leave sequence_processes at 1")
     if shape is None:
         return
-    if shape.heads % size:
-        raise ValueError(f"heads {shape.heads} cannot be shared by sequence_processes {size}: make it a multiple")
-    if shape.heads % (size * run.tensor_processes):
-        both = f"sequence_processes {size} x tensor_processes {run.tensor_processes}"
-        raise ValueError(f"heads {shape.heads} cannot be shared by {both}: make it a multiple")
+    _check_multiple("heads", shape.heads, run, ["sequence_processes", "tensor_processes"])
     if shape.dropout.any:
         raise ValueError(
             "dropout follows from where a position stands in a whole sequence: no sequence_processes with it"
@@ -110,31 +94,21 @@ def _check_sharing(run: Spread, shape: ModelConfig | None, context: int | None, 
 
 
 def _check_tensor(run: Spread, shape: ModelConfig | None, adapted: Sequence[str]) -> None:
-    size = run.tensor_processes
-    if run.processes % size:
-        raise ValueError(f"processes {run.processes} is not a multiple of tensor_processes {size}: make it one")
     if "lm_head" in adapted:
         raise ValueError("an adapter of the output layer is not cut: leave lm_head out, or tensor_processes at 1")
     if shape is None:
         return
-    for name, heads in (("heads", shape.heads), ("kv_heads", shape.key_value_heads)):
-        if heads % size:
-            raise ValueError(f"{name} {heads} cannot be shared by tensor_processes {size}: make it a multiple")
+    _check_multiple("heads", shape.heads, run, ["tensor_processes"])
+    _check_multiple("kv_heads", shape.key_value_heads, run, ["tensor_processes"])
 
 
 def _check_stages(run: Spread, shape: ModelConfig | None) -> None:
     stages = run.pipeline_processes
-    if run.processes % stages:
-        raise ValueError(f"processes {run.processes} is not a multiple of pipeline_processes {stages}: make it one")
     if run.zero_stage > 1:
         raise ValueError(
             f"zero_stage {run.zero_stage} cuts gradients before a pipeline has added them up: use zero_stage 0 or 1 "
             "with pipeline_processes"
         )
-    if run.sequence_processes > 1:
-        raise ValueError("sequence_processes and pipeline_processes do not go together: leave one of them at 1")
-    if run.tensor_processes > 1:
-        raise ValueError("tensor_processes and pipeline_processes do not go together: leave one of them at 1")
     if run.offload == "cpu":
         raise ValueError("offload: cpu does not go with pipeline_processes: leave it out")
     if shape is not None and shape.layers < stages:

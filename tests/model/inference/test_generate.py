@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.generate import Writer, generate, resolve_device
-from model.sampling import Sampling, certain_text
+from model.inference.generate import Writer, generate, resolve_device
+from model.inference.sampling import Sampling, certain_text
 from storage.errors import UserError
 from storage.tokenizer import Tokenizer
 from tests.made import made_model, made_network, made_tokenizer

@@ -1,0 +1,1 @@
+"""Models at work: what they write, and the loss that they have on texts."""
