@@ -37,6 +37,8 @@ from tasks.task import Guard, Sample
 Positions = npt.NDArray[np.int64]
 
 _KEY_BYTES = 16
+_SHORT_RUN = 4
+"""Rows in a run that are about as fast taken one by one."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     order = np.argsort(origin, kind="stable")
     made = pa.concat_tables(tables)
     if (np.diff(origin) < 0).any():
-        made = made.take(pa.array(order))
+        made = rows_of(made, order)
     lies = job.work.save(made.combine_chunks(), output)
     origin = origin[order] if lies is None else origin[order][lies]
     record = Record(keys, origin, {name: column for name, column in counts.items() if column.any()})
@@ -223,12 +225,21 @@ def _take_over(
     now[same[mine]] = mine
     came_of = now[before.record.origin]
     taken = np.flatnonzero(came_of >= 0)
-    tables.append(saved.take(pa.array(taken)))
+    tables.append(rows_of(saved, taken))
     origins.append(came_of[taken])
     for name, column in before.record.counts.items():
         counts[name] = np.zeros(len(same), np.int64)
         counts[name][mine] = column[same[mine]]
     samples += [(int(now[row]), sample) for row, sample in before.samples if now[row] >= 0]
+
+
+def rows_of(table: pa.Table, numbers: Positions) -> pa.Table:
+    """The rows with these numbers, in this order; successive ones are copied together: for lists much faster."""
+    runs = np.flatnonzero(np.diff(numbers, prepend=-2, append=-2) != 1)
+    if _SHORT_RUN * len(runs) > len(numbers):
+        return table.take(pa.array(numbers))
+    slices = ((int(numbers[begin]), int(end - begin)) for begin, end in pairwise(runs.tolist()))
+    return pa.concat_tables([table.slice(first, count) for first, count in slices])
 
 
 def row_keys(rows: pa.Table) -> list[bytes]:

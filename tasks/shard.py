@@ -22,7 +22,7 @@ from storage.shard_index import write_index
 from storage.shards import Shards, TokenType, index_of_files, shard_schema, token_type, write_shard
 from storage.tokenizer import Tokenizer
 from tasks.packed import packing_metrics
-from tasks.rows import Positions, RowWork, Worked
+from tasks.rows import Positions, RowWork, Worked, rows_of
 from tasks.tally import Tally, chosen, counts_of
 from tasks.task import Context, Guard, Input, Result, Sample, Task
 
@@ -125,7 +125,7 @@ class Encode(RowWork):
         sides = [np.flatnonzero(~held), np.flatnonzero(held)]
         dtype: TokenType = "uint16" if made.schema == shard_schema("uint16") else "uint32"
         for split, rows in zip(_SPLITS, sides, strict=True):
-            side = made.take(pa.array(rows)).combine_chunks()
+            side = rows_of(made, rows).combine_chunks()
             path = output.with_name(f"{split}-{output.stem}.arrow")
             write_shard(path, side["id"].to_pylist(), _lists(side["tokens"]), side["utf8_bytes"].to_pylist(), dtype)
         return np.concatenate(sides)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from storage.corpus import DOCUMENTS_SCHEMA, PAGES_SCHEMA, Partition, read_table, table_of, write_table
 from storage.identity import digest_of_file
 from tasks.context import PlainWorld, RunContext
-from tasks.rows import Positions, Record, RowJob, RowWork, Worked, remind, row_keys, work_on_rows
+from tasks.rows import Positions, Record, RowJob, RowWork, Worked, remind, row_keys, rows_of, work_on_rows
 from tasks.tally import Tally, result_of
 from tasks.task import Guard, Resources
 from tests.helpers import FolderMemory
@@ -157,6 +157,15 @@ def test_no_sample_is_left_of_a_row_that_has_gone(tmp_path: Path) -> None:
     stats, _ = _worked(Letters(), tmp_path / "second", {"b": "x"}, tmp_path / "before")
     assert stats["samples"] == []
     assert stats["rows_reused"] == 1
+
+
+@given(numbers=st.lists(st.integers(0, 29)), runs=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9))))
+def test_rows_are_those_that_are_asked_for(numbers: list[int], runs: list[tuple[int, int]]) -> None:
+    table = pa.table({"number": np.arange(30), "lists": [list(range(n % 4)) for n in range(30)]})
+    for asked in (numbers, [first + n for first, count in runs for n in range(count)]):
+        assert rows_of(table, np.array(asked, np.int64)).to_pylist() == [
+            table.slice(n, 1).to_pylist()[0] for n in asked
+        ]
 
 
 def test_keys_tell_rows_apart_by_every_column() -> None:
