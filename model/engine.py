@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import deepspeed
@@ -28,6 +29,7 @@ from model.checkpoints.layout import Layout, whole_shape_of
 from model.config import Precision
 from model.data.batches import Batch
 from model.formats.foreign import Foreign
+from model.learning import on_disk
 from model.learning.objectives import Objective
 from model.learning.optimizers import Optimizer, set_learning_rate
 from model.learning.spikes import UNBOUNDED, Largest
@@ -41,6 +43,8 @@ from model.parallel.tensor import TensorParallel, share_of
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REDUCE_BUCKET = 200_000_000
 """Most gradients (elements) that are reduced at a time; DeepSpeed allocates this much."""
+_HOST_GROUP = 100_000_000
+"""Weights that ZeRO 3 updates at a time where they lie on the host or on a disk."""
 _CPU_BUCKET = 100_000
 """The same on a CPU, for ZeRO 1 and 2: a larger gradient is reduced where it lies, which saves a copy of it."""
 
@@ -70,12 +74,14 @@ class Engine:
         precision: Precision,
         clip_norm: float,
         *,
-        offload: Literal["none", "cpu"] = "none",
+        offload: Literal["none", "cpu", "nvme"] = "none",
+        offload_folder: Path | None = None,
         recompute: bool = False,
         grid: Grid | None = None,
     ) -> None:
         """What cannot be combined is told by ``model.planning.fit.check``, and not looked at again here.
 
+        ``offload_folder``: where ``offload: nvme`` has its files.
         ``grid``: how the processes share the work; None: each has sequences of its own, and nothing else. Where it
         has stages, ``network`` and ``optimizer`` are of this process's (see ``model.parallel.pipeline.keep_stage``).
         """
@@ -111,6 +117,10 @@ class Engine:
         self.network: nn.Module = network
         self.layout = Layout(self._deepspeed.optimizer, self._trainable, zero_stage, self.grid.replicas.rank)
         self.device = torch.device(self._deepspeed.device)
+        self.disk = on_disk.Disk(offload_folder) if offload == "nvme" and offload_folder is not None else None
+        """Where what the optimiser updates lies; None: in memory."""
+        if self.disk is not None:
+            on_disk.move(self.layout, optimizer, self.disk)
         self._pipeline = None if stage is None else Pipeline(self._deepspeed, stage, self.grid, self.device)
         if isinstance(optimizer, WholeWeights) and (zero_stage > 0 or self.grid.tensor.size > 1):
             first = self.grid.tensor.rank == 0
@@ -285,6 +295,7 @@ def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int
     bucket = max(min(_REDUCE_BUCKET, weights), 1_000)
     on_gpus = dist.get_backend() == "nccl"  # a CPU may be asked for where there are GPUs
     in_place = zero_stage in (1, 2) and not on_gpus
+    groups = {"sub_group_size": _HOST_GROUP} if offload != "none" else {}
     return {
         "train_micro_batch_size_per_gpu": 1,  # only counted, never used
         "gradient_accumulation_steps": 1,
@@ -296,8 +307,10 @@ def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int
             "reduce_bucket_size": min(bucket, _CPU_BUCKET) if in_place else bucket,
             "allgather_bucket_size": bucket,
             "stage3_prefetch_bucket_size": bucket,
-            # Pinning memory would have to be compiled on a CPU, and is of no use there.
-            "offload_optimizer": {"device": offload, "pin_memory": on_gpus},
+            # Pinning memory would have to be compiled on a CPU, and is of no use there. What lies on a disk is the
+            # host's memory to DeepSpeed (see ``model.learning.on_disk``).
+            "offload_optimizer": {"device": "none" if offload == "none" else "cpu", "pin_memory": on_gpus},
+            **groups,
         },
         "zero_force_ds_cpu_optimizer": False,  # PyTorch's fused Adam is as fast on the CPU, and ready compiled
         "steps_per_print": None,

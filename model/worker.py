@@ -183,7 +183,8 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     optimizer = make_optimizer(network, request.optimizer.for_batch(request.batch_tokens), request.batch_tokens)
     engine = Engine(
         network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm,
-        offload=run.offload, recompute=run.recompute, grid=grid,
+        offload=run.offload, offload_folder=Path(run.offload_folder or run.scratch / "offload"),
+        recompute=run.recompute, grid=grid,
     )  # fmt: skip
     if saved:
         restore(engine, saved.parts, saved.about.numbers)

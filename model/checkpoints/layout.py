@@ -70,6 +70,14 @@ class Layout:
             inside, outside = mapping.lp_fragment_address, mapping.hp_fragment_address
             yield Fragment(flat, outside.start, inside.start, inside.numel)
 
+    def moved(self) -> None:
+        """To be called when the flat tensors have been given another memory, which DeepSpeed looks into as well."""
+        if self._stage in (1, 2):
+            for weight in self.trainable.values():
+                for part in self.fragments(weight):
+                    inside = part.flat.detach().narrow(0, part.flat_start, part.length)
+                    weight._hp_mapping.hp_fragment = inside  # type: ignore[attr-defined]
+
     def hand_out(self) -> None:
         """Put what the processes optimise back into the network's weights. All processes must call it."""
         if self._stage in (1, 2):

@@ -42,7 +42,7 @@ class Saver:
         self._best = best
         self._publishers = publishers
         self._engine, self._checkpoints, self._seconds, self._stop = engine, checkpoints, seconds, stop
-        self._copies = HostCopies()
+        self._copies = HostCopies(engine.disk)
         self._began_at, self._began_step = time.monotonic(), -1
 
     def after(self, step: int, loss: float, memory: Mapping[str, Any], *, wanted: bool, last: bool) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from model.checkpoints.layout import Fragment
 from model.checkpoints.part_file import WEIGHTS, Part, Parts, Piece
 from model.engine import Engine
+from model.learning.on_disk import Disk
 from model.learning.optimizers import AVERAGE
 from model.parallel.tensor import address_of, share_of
 
@@ -22,9 +23,11 @@ _STEP = "step"
 
 
 class HostCopies:
-    """Copies of tensors in the host's memory, in the same place every time: page-locked for those of a GPU."""
+    """Copies of tensors in the host's memory, in the same place every time: page-locked for those of a GPU, and on the
+    ``disk`` where tensors lie there."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Disk | None = None) -> None:
+        self._disk = disk
         self._places: dict[str, Tensor] = {}
 
     def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,7 +36,10 @@ class HostCopies:
         for name, tensor in tensors.items():
             place = self._places.get(name)
             if place is None or place.shape != tensor.shape or place.dtype != tensor.dtype:
-                place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                if self._disk is not None and not tensor.is_cuda:
+                    place = self._disk.zeros(tensor)
+                else:
+                    place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
                 self._places[name] = place
             place.copy_(tensor, non_blocking=True)
         if any(tensor.is_cuda for tensor in tensors.values()):

@@ -24,6 +24,7 @@ class AdamW(torch.optim.AdamW):
     (and needs a C++ compiler)."""
 
     left_out: Callable[[], bool] = staticmethod(lambda: False)
+    moments: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         if not self.left_out():
@@ -34,6 +35,7 @@ class Lion(torch.optim.Optimizer):
     """The sign of an average of gradients. Chen et al. 2023, algorithm 2."""
 
     left_out: Callable[[], bool] = staticmethod(lambda: False)
+    moments: tuple[str, ...] = ("exp_avg",)
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas})
@@ -146,7 +148,9 @@ def _keep_average(optimizer: Optimizer, decay: float) -> None:
             for weight in group["params"]:
                 state = stepped.state.get(weight, {})
                 if "step" in state:
-                    average = state.setdefault(AVERAGE, weight.detach().clone())
-                    average.lerp_(weight, (1 - decay) / (1 - decay ** float(state["step"])))
+                    if AVERAGE not in state:
+                        state[AVERAGE] = weight.detach().clone()
+                    state[AVERAGE].lerp_(weight, (1 - decay) / (1 - decay ** float(state["step"])))
 
     optimizer.register_step_post_hook(after)
+    optimizer.moments = (*optimizer.moments, AVERAGE)

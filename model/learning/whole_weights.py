@@ -58,6 +58,8 @@ class WholeWeights(torch.optim.Optimizer):
     """The processes that hold the pieces."""
     left_out: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the step that was asked for is not to be made."""
+    moments: tuple[str, ...] = ()
+    """What the state holds for every value, whatever it belongs to; 0 before the first step."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -24,8 +24,12 @@ class Spread(Frozen):
     """The hosts of a training step; without it, this one."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed's ZeRO stage."""
-    offload: Literal["none", "cpu"] = "none"
-    """``cpu``: ZeRO keeps its share of weights, gradients and moments in the host's memory, and updates them there."""
+    offload: Literal["none", "cpu", "nvme"] = "none"
+    """``cpu``: ZeRO keeps its share of weights, gradients and moments in the host's memory, and updates them there.
+    ``nvme``: likewise, with the share's weights and moments in files."""
+    offload_folder: str | None = None
+    """Folder on a fast disk of each host, for ``nvme``; without one, the step's scratch. Its files vanish with the
+    processes."""
     sequence_processes: int = Field(1, ge=1)
     """Training processes that share the positions of the same sequences (Ulysses), for contexts too long for one."""
     tensor_processes: int = Field(1, ge=1)

@@ -69,7 +69,8 @@ class Estimate:
     parameters: int
     """Weights of the network."""
     memory: dict[str, float]
-    """Bytes of a process: ``weights``, ``gradients``, ``optimizer``, ``activations``, and ``host`` where offloaded."""
+    """Bytes of a process: ``weights``, ``gradients``, ``optimizer``, ``activations``, and ``host`` where
+    offloaded, and ``disk`` for files."""
     flops: float
     """Floating-point operations of the whole run."""
     processes: int
@@ -97,7 +98,7 @@ class Estimate:
 
     def seconds_on(self, precision: Precision) -> dict[str, float]:
         """Time on as many GPUs of each kind as there are processes, where a process fits; by the GPU's name."""
-        device_bytes = sum(size for part, size in self.memory.items() if part != "host")
+        device_bytes = sum(size for part, size in self.memory.items() if part not in ("host", "disk"))
         peaks = {name: _peak(gpu, precision) for name, gpu in GPUS.items() if gpu.memory > device_bytes}
         return {name: self.seconds_on_gpus(peak) for name, peak in peaks.items()}
 
@@ -189,8 +190,10 @@ def _memory(
         "optimizer": moments,
         "activations": _activations(part, shape, vocabulary, precision, run),
     }
-    if run.offload == "cpu":
+    if run.offload != "none":
         memory |= {"weights": memory["weights"] - share, "optimizer": 0.0, "host": 2 * share + moments}
+    if run.offload == "nvme":
+        memory |= {"host": share, "disk": 2 * (share + moments)}  # with the copies that a checkpoint is written from
     return memory
 
 
@@ -262,7 +265,7 @@ def _matrix_product() -> float:
 
 def said(found: Mapping[str, Any]) -> str:
     """``Estimate.as_json`` in a line for a person."""
-    parts = {part: size for part, size in found["memory_bytes"].items() if part != "host"}
+    parts = {part: size for part, size in found["memory_bytes"].items() if part not in ("host", "disk")}
     listed = ", ".join(f"{part} {amount(size)}B" for part, size in parts.items())
     host = found["memory_bytes"].get("host")
     beside = f", and {amount(host)}B of the host's" if host else ""

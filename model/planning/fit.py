@@ -30,11 +30,17 @@ def check(
         run.hosts.check(run.processes)
     if precision == "fp16" and run.zero_stage == 0:
         raise ValueError("precision fp16 scales its loss inside ZeRO: use zero_stage 1 or more, or bf16")
-    if run.offload == "cpu" and run.zero_stage == 0:
-        raise ValueError("offload: cpu is ZeRO's: use zero_stage 1 or more")
-    if run.offload == "cpu" and optimizer in ("muon", "lamb"):
+    if run.offload != "none" and run.zero_stage == 0:
+        raise ValueError(f"offload: {run.offload} is ZeRO's: use zero_stage 1 or more")
+    if run.offload_folder is not None and run.offload != "nvme":
+        raise ValueError(f"offload_folder is for offload nvme, not {run.offload}: leave it out, or say offload: nvme")
+    if run.offload_folder is not None and not run.offload_folder.startswith("/"):
         raise ValueError(
-            f"offload: cpu leaves pieces on the host, and {optimizer} needs whole weights: use adamw or lion"
+            f"offload_folder {run.offload_folder!r} is looked for on every host: name it from the root, /…"
+        )
+    if run.offload != "none" and optimizer in ("muon", "lamb"):
+        raise ValueError(
+            f"offload: {run.offload} leaves pieces on the host, and {optimizer} needs whole weights: use adamw or lion"
         )
     others = [axis for axis in _AXES[1:] if getattr(run, axis) > 1]
     if run.pipeline_processes > 1 and others:
@@ -109,8 +115,8 @@ def _check_stages(run: Spread, shape: ModelConfig | None) -> None:
             f"zero_stage {run.zero_stage} cuts gradients before a pipeline has added them up: use zero_stage 0 or 1 "
             "with pipeline_processes"
         )
-    if run.offload == "cpu":
-        raise ValueError("offload: cpu does not go with pipeline_processes: leave it out")
+    if run.offload != "none":
+        raise ValueError(f"offload: {run.offload} does not go with pipeline_processes: leave it out")
     if shape is not None and shape.layers < stages:
         raise ValueError(
             f"pipeline_processes {stages} is more than the model's layers {shape.layers}: each stage needs one"

@@ -82,6 +82,8 @@ def main(device_name: str, output: Path) -> None:
         for precision in ("fp32", "bf16", "fp16"):
             found[f"{precision} {stage}"] = curve(losses, stage, None, precision)
         found[f"offload {stage}"] = curve(losses, stage, None, "bf16", offload="cpu")
+        folder = output.parent / "disk"
+        found[f"nvme {stage}"] = curve(losses, stage, None, "bf16", offload="nvme", offload_folder=folder)
         found[f"overflow {stage}"] = after_an_overflow(stage)
     found["resumed"] = resumed(output.parent / "kept", device)
     found["attention"] = {name: attention_error(device, getattr(torch, name)) for name in ("float32", "bfloat16")}

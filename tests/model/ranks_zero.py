@@ -30,6 +30,7 @@ CONTEXT, VOCABULARY, SEQUENCES = 16, 67, 5
 SAVED, COMPARED, STEPS = 10, 15, 50
 SHAPE = ModelConfig(layers=1, width=32, heads=4, kv_heads=2, context=CONTEXT)
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, clip_norm=0.5)
+model.engine._HOST_GROUP = 2_000  # several of them
 model.engine._CPU_BUCKET = 1_500  # some gradients fit a bucket, and some are larger than one
 
 
@@ -75,7 +76,7 @@ def micro_batches(step: int, built: Engine) -> list[Batch]:
 def saved(built: Engine, folder: Path) -> Path:
     """Write a checkpoint of the engine."""
     checkpoints = Checkpoints(folder, "run")
-    checkpoints.begin(part_of(built, HostCopies()), About(SAVED, 0.0, numbers_of(built)))
+    checkpoints.begin(part_of(built, HostCopies(built.disk)), About(SAVED, 0.0, numbers_of(built)))
     checkpoints.settle()
     return folder
 
@@ -137,6 +138,33 @@ def compared(
     return {"gradient_error": error, "curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
 
 
+def on_disk(stage: int, folder: Path) -> dict[str, float]:
+    """Whether all that the optimiser updates lies in files, and the numbers are those of the host's memory."""
+    config = OPTIMIZER.model_copy(update={"average_tokens": 3})
+    engines = [
+        engine(stage, config=config, offload="cpu"),
+        engine(stage, config=config, offload="nvme", offload_folder=folder / "disk"),
+    ]
+    curves = [train(built, 0, SAVED) for built in engines]
+    built = engines[1]
+    flats = built.layout.flat_tensors()
+    places = [x.data_ptr() for x in flats] + [built.optimizer.state[x][kind].data_ptr() for x in flats for kind in
+              ("exp_avg", "exp_avg_sq", "average")]  # fmt: skip
+    mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(folder / "disk") in line]
+    files = [range(*(int(end, 16) for end in line[0].split("-"))) for line in mapped]
+    state, kept = whole_state(built), saved(built, folder / f"nvme-{stage}")
+    again = engine(stage, kept, config=config, offload="nvme", offload_folder=folder / "disk")
+    restored = same(whole_state(again), state)
+    rest = [train(one, SAVED, COMPARED) for one in (built, again)]
+    return {
+        "as_in_memory": float(curves[0] == curves[1] and same(state, whole_state(engines[0]))),
+        "in_files": float(all(any(place in file for file in files) for place in places)),
+        "pieces": float(len(flats)),
+        "names_left": float(len(list((folder / "disk").iterdir()))),
+        "restored": float(restored and rest[0] == rest[1]),
+    }
+
+
 def main(output: Path) -> None:
     from tests.model.learning import ranks_optimizers
 
@@ -180,6 +208,8 @@ def main(output: Path) -> None:
     for name, spread in spreads.items():
         for stage in (1, 3) if name == "offload" else (0, 3):
             found[f"{name} {stage}"] = compared(stage, spread, gradients, curve)
+    for stage in (1, 2, 3):
+        found[f"nvme {stage}"] = on_disk(stage, output.parent)
     optimizers = ranks_optimizers.compared(output.parent)
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found | optimizers))

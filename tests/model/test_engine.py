@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from model.learning.on_disk import Disk
+from storage.errors import UserError
 from tests.model.launched import found_by
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +49,21 @@ def test_a_state_continues_under_another_stage(found: dict[str, dict[str, float]
 def test_however_it_is_spread_it_learns_the_same(found: dict[str, dict[str, float]], spread: str) -> None:
     assert found[spread]["gradient_error"] < 1e-5
     assert found[spread]["curve_error"] < 1e-3
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_what_is_updated_on_a_disk_is_what_would_be_in_memory(found: dict[str, dict[str, float]], stage: int) -> None:
+    told = found[f"nvme {stage}"]
+    assert told["in_files"] == told["as_in_memory"] == told["restored"] == 1.0
+    assert told["names_left"] == 0
+    assert stage < 3 or told["pieces"] > 2
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_training(tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.touch()
+    with pytest.raises(UserError, match=r"offload_folder: .*: 16 bytes: "):
+        Disk(occupied / "folder").zeros(torch.zeros(4))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -23,7 +23,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("stage", [1, 2, 3])
-@pytest.mark.parametrize(("way", "most"), [("fp32", 1e-2), ("bf16", 5e-2), ("fp16", 5e-2), ("offload", 5e-2)])
+@pytest.mark.parametrize(
+    ("way", "most"), [("fp32", 1e-2), *((way, 5e-2) for way in ("bf16", "fp16", "offload", "nvme"))]
+)
 def test_every_stage_and_precision_follows_the_cpus_curve(
     found: dict[str, Any], way: str, stage: int, most: float
 ) -> None:

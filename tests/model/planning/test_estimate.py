@@ -47,6 +47,9 @@ def test_offload_moves_what_is_optimised_to_the_host() -> None:
     assert offloaded.memory["weights"] == WEIGHTS
     assert offloaded.memory["optimizer"] == 0
     assert offloaded.memory["host"] == 2 * WEIGHTS  # weights and gradients of its half, and two moments of it
+    on_disk = estimate(SHAPE, VOCABULARY, 1_000, "bf16", OptimizerConfig(), Resources(processes=2, offload="nvme"))
+    assert on_disk.memory == offloaded.memory | {"host": 0.5 * WEIGHTS, "disk": 3 * WEIGHTS}
+    assert on_disk.seconds_on("bf16") == offloaded.seconds_on("bf16")
     assert sum(offloaded.memory.values()) > sum(on_gpu.memory.values())
 
 
