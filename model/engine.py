@@ -247,9 +247,14 @@ class Engine:
         return torch.autocast(self.device.type, dtype=self._autocast)
 
     def _summed(self, rows: Sequence[Sequence[float]], columns: int) -> list[float]:
-        """Column sums over all rows of all processes that judge different positions, in float64."""
+        """Column sums over all rows of all processes that judge different positions, in float64.
+
+        Those that share every matrix judge the same positions, and could differ in the last bits: what is decided by
+        a loss (to stop, to leave a step out) is to be the same on all, so the first of them tells.
+        """
         total = torch.tensor(rows, dtype=torch.float64, device=self.device).view(-1, columns).sum(0)
-        return [float(value) for value in self.grid.pipeline.add(self.grid.replicas.add(total))]
+        total = self.grid.tensor.of_first(self.grid.replicas.add(total))
+        return [float(value) for value in self.grid.pipeline.add(total)]
 
     # ---- what is kept ----
 

@@ -120,6 +120,20 @@ class Checkpoints:
         if self._rank == 0:
             self._thread.submit(use, step, self._place(step))
 
+    def at_once(self, step: int, use: Callable[[int, Path], None]) -> str | None:
+        """Have the first process use the folder of the whole checkpoint of ``step``, and wait; all must call it.
+
+        Returns what its disk refused, the same on every process, or None.
+        """
+        failure = None
+        if self._rank == 0:
+            try:
+                use(step, self._place(step))
+            except OSError as error:
+                failure = _in_short(error)
+        refused: str | None = _from_all(failure)[0]
+        return refused
+
     def close(self) -> None:
         """Wait for all that is done in the background."""
         self._thread.shutdown()

@@ -50,8 +50,11 @@ class BestKeeper:
         """Folder with the checkpoint of this step alone."""
         return self._folder / f"step-{step:09}"
 
-    def publish(self, step: int, place: Path) -> None:
-        """Keep the checkpoint in the folder ``place``, and of those before only the last."""
+    def keep(self, step: int, place: Path) -> None:
+        """Keep the checkpoint in the folder ``place``, and of those before only the last. Raises OSError.
+
+        A moment's work where the disk can link files; elsewhere they are copied.
+        """
         target = self.of(step) / place.name
         if (target / MANIFEST).is_file():
             return  # a run that was killed after this evaluation makes it again

@@ -73,7 +73,9 @@ class Saver:
     def keep_best(self, step: int, loss: float, memory: Mapping[str, Any]) -> None:
         """Keep the state after this step for the end, on the disk; waits for it. ``memory``: as ``after`` was given it.
 
-        Raises StoreUnavailable where it cannot be written.
+        Raises StoreUnavailable where it cannot be written: it may be the result. Run again, training goes on from
+        the checkpoint of this step, evaluates again and keeps it; no later checkpoint, which would say that it is
+        kept, is written before it is.
         """
         self._settle()
         if self._checkpoints.newest != step:
@@ -81,11 +83,13 @@ class Saver:
             self._checkpoints.begin(part_of(self._engine, self._copies), about)
             self._began_at, self._began_step = time.monotonic(), step
             self._settle()
-        if self._checkpoints.newest != step:
+        refused: str | None = "no checkpoint could be written"
+        if self._checkpoints.newest == step:
+            refused = self._checkpoints.at_once(step, self._best.keep)
+        if refused is not None:
             raise StoreUnavailable(
-                f"step {step}: the best weights so far cannot be kept; free some space and run again"
+                f"step {step}: the best weights so far cannot be kept ({refused}); free some space and run again"
             )
-        self._checkpoints.in_background(step, self._best.publish)
 
     def resumed(self, step: int, *, own: bool) -> None:
         """Say that the state after ``step`` is on the disk.

@@ -36,6 +36,12 @@ class Group:
             dist.all_reduce(x, how, group=self.process_group)
         return x
 
+    def of_first(self, x: Tensor) -> Tensor:
+        """``x``, in place that of the first of them; all must call it."""
+        if self.process_group is not None:
+            dist.broadcast(x, self.ranks[0], group=self.process_group)
+        return x
+
 
 class Grid:
     """The place of this process among all; every process must make the same grid at the same time."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.stopping import EarlyStopping, Evaluations
-from model.request import Request
+from model.request import PUBLISHED, Request
 from storage.identity import digest_of_file
 from storage.shards import Shards
 from tests.model.several import run_one_after_the_other
@@ -51,15 +51,15 @@ def test_a_loss_that_is_no_number_is_never_the_best() -> None:
     assert not evaluations.ended
 
 
-def asked(folder: Path, shards: Shards, steps: int, **changes: Any) -> Request:
-    """So high a rate on so few documents that the validation loss soon rises."""
+def asked(folder: Path, shards: Shards, steps: int, run: dict[str, Any] | None = None, **changes: Any) -> Request:
+    """So high a rate on so few documents that the validation loss soon rises; by one process, unless ``run`` says."""
     return request(
         folder,
         shards,
         tokens=80 * steps,
         optimizer=OptimizerConfig(learning_rate=3e-2, schedule="constant", warmup_tokens=0, average_tokens=200),
         evaluate_every=150,
-        run={"processes": 1, "zero_stage": 1},
+        run={"processes": 1, "zero_stage": 1, **(run or {})},
         **changes,
     )
 
@@ -86,11 +86,33 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         asked(folder / "stops", shards, STEPS, early_stopping=RULE, keep="best"),
         *(resumed, resumed),
         asked(folder / "last", shards, STEPS, early_stopping=RULE),
+        refused := refusing(folder / "refused", shards),
     ]
-    assert run_one_after_the_other(described, folder, set_back=[2]) == [""] * 4
-    best = min(losses(folder / "stops"), key=lambda row: row[1])[0]
-    assert run_one_after_the_other([asked(folder / "short", shards, best)], folder) == [""]
+    *others, failure = run_one_after_the_other(described, folder, set_back=[2])
+    assert others == [""] * 4
+    assert failure == FAILURE
+    refused.run.scratch.joinpath("best").unlink()
+    best = lowest_of(folder / "stops")
+    assert run_one_after_the_other([asked(folder / "short", shards, best), refused], folder) == ["", ""]
     return Runs(folder, best)
+
+
+FAILURE = (
+    "StoreUnavailable: step 2: the best weights so far cannot be kept (Not a directory); free some space and run again"
+)
+
+
+def refusing(folder: Path, shards: Shards, **run: Any) -> Request:
+    """A training whose disk does not take the best weights: where their folder would be, a file is in the way."""
+    made = asked(folder, shards, STEPS, run, early_stopping=RULE, keep="best")
+    made.run.scratch.mkdir()
+    (made.run.scratch / "best").touch()
+    return made
+
+
+def lowest_of(folder: Path) -> int:
+    """After which step the validation loss was lowest."""
+    return int(min(losses(folder), key=lambda row: row[1])[0])
 
 
 def losses(folder: Path) -> list[tuple[float, float]]:
@@ -137,3 +159,50 @@ def test_resumed_it_stops_at_the_same_step_with_the_same_weights(runs: Runs) -> 
     lowest = [step for n, (step, loss) in enumerate(found) if all(loss < before for _, before in found[:n])]
     kept = sorted(path.name for path in (runs.folder / "resumed" / "scratch" / "best").iterdir())
     assert kept == [f"step-{step:09}" for step in lowest[-2:]]
+
+
+@pytest.mark.slow
+def test_a_disk_that_refuses_the_best_weights_ends_the_run_and_once_mended_nothing_is_lost(runs: Runs) -> None:
+    """The first part of it is in ``runs``: it fails at the first evaluation."""
+    assert losses(runs.folder / "refused") == losses(runs.folder / "stops")
+    assert weights(runs.folder / "refused") == weights(runs.folder / "stops")
+
+
+WAYS = {"zero": {"zero_stage": 1}, "tensor": {"zero_stage": 1, "tensor_processes": 2}}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of trainings by two processes: undisturbed, with all evaluated models published; resumed; and refused."""
+    folder = tmp_path_factory.mktemp("shared")
+    shards = made_shards(tmp_path_factory.mktemp("data"), documents=6)
+    published = {"publish_every": 160, "published_with": tmp_path_factory.mktemp("tokenizer")}
+    described = []
+    for name, way in WAYS.items():
+        both = {"processes": 2, **way}
+        resumed = asked(folder / f"{name}-resumed", shards, STEPS, both, early_stopping=RULE, keep="best")
+        stops = asked(folder / name, shards, STEPS, both | published, early_stopping=RULE, keep="best")
+        described += [stops, resumed, resumed]
+    described.append(refusing(folder / "refused", shards, processes=2))
+    failures = run_one_after_the_other(described, folder, set_back=[2, 5], processes=2)
+    assert failures == [""] * 6 + [FAILURE]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_stop_together_and_keep_the_weights_of_the_lowest_loss(shared: Path, way: str) -> None:
+    """Had they not stopped together, one would have waited for the other. All that were evaluated are published."""
+    found, said = losses(shared / way), summary(shared / way)
+    best = lowest_of(shared / way)
+    assert best < said["steps"] == found[-1][0] < STEPS
+    assert said["best_step"] == best
+    at_best = shared / way / "scratch" / PUBLISHED / f"step-{best:09}" / "model.safetensors"
+    assert weights(shared / way) == digest_of_file(at_best)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_resumed_stop_at_the_same_step_with_the_same_weights(shared: Path, way: str) -> None:
+    assert losses(shared / f"{way}-resumed") == losses(shared / way)
+    assert weights(shared / f"{way}-resumed") == weights(shared / way)

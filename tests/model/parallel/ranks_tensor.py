@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from model.config import Dropout, ModelConfig
 from model.data.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.engine import Engine
 from model.learning.objective_config import NextTokenConfig
-from model.learning.objectives import NextToken
+from model.learning.objectives import Loss, NextToken
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.optimizers import AVERAGE, make_optimizer
 from model.learning.spikes import Largest
@@ -210,6 +211,25 @@ def compared(
     }
 
 
+class Astray(NextToken):
+    """Its losses differ by process in the last bits, as they might on GPUs of several kinds."""
+
+    def losses(self, network: Any, batch: Batch) -> list[Loss]:
+        factor = 1 + 1e-6 * dist.get_rank()
+        return [replace(term, summed=term.summed * factor) for term in super().losses(network, batch)]
+
+
+def figures_differ() -> dict[str, float]:
+    """Whether what is told of a step and of an evaluation is not the same bits on every process."""
+    built = engine("llama", "adamw", 1, tensor=2)
+    batches = micro_batches(0, built.grid.data.rank, built.grid.data.size)
+    evaluated = built.evaluate(batches, Astray(OBJECTIVES["llama"]))["loss"]
+    losses = built.step(batches, Astray(OBJECTIVES["llama"]), RATE).losses
+    told: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, [evaluated, losses])
+    return {name: float(any(one[n] != told[0][n] for one in told)) for n, name in enumerate(("evaluation", "step"))}
+
+
 def whole_state(built: Engine) -> dict[str, Tensor]:
     """Weights, and what a checkpoint of them holds beside (moments, averages), whole."""
     with averaged(built):
@@ -255,6 +275,7 @@ def main(output: Path) -> None:
             positions = output.parent / "positions"
             found["positions too"] = compared(shape, "adamw", 1, wanted, positions, tensor=2, sequence=2)
             found |= reopened(output, wanted["curve"])
+            found["figures differ"] = figures_differ()
     for name, stages in (("lion", (1,)), ("lamb", (1,)), ("muon", (0, 3))):
         wanted = reference("llama", name)
         for stage in stages:

@@ -54,6 +54,11 @@ def test_what_all_processes_have_stays_the_same_bits(found: dict[str, dict[str, 
     assert found["llama 0"]["differing"] == 0
 
 
+def test_all_processes_are_told_the_same_figures(found: dict[str, dict[str, float]]) -> None:
+    """Also where those that share a network find losses that differ in the last bits: they decide by them alike."""
+    assert found["figures differ"] == {"evaluation": 0, "step": 0}
+
+
 @pytest.mark.parametrize("case", ["one to tensor", "tensor to one", "tensor 1 to tensor 3"])
 def test_a_checkpoint_opens_however_the_network_is_cut(found: dict[str, dict[str, float]], case: str) -> None:
     """Nothing is worked out anew: weights and moments are the bits that were kept."""
