@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from model.planning.scaling import shape_of_depth
+from storage.described import Described
 
 
-class Frozen(BaseModel):
+class Frozen(Described):
     """Base of settings inside ``model``: immutable, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _either_depth_or_the_parts(schema: dict[str, Any]) -> None:

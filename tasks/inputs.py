@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic_core import CoreSchema, core_schema
 
 from storage.artifact import Artifact, JsonValue
+from storage.described import Described
 
 PLUMBING = "what a task declares enters the key by value"
 
@@ -89,10 +90,10 @@ def _kinds_of(annotation: Any) -> tuple[Kind, ...]:
     return (annotation,)
 
 
-class Settings(BaseModel):
+class Settings(Described):
     """Base of tasks and of the settings inside them: immutable, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _children(place: str, value: Any) -> Iterator[tuple[str, Any]]:

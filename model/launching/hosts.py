@@ -6,20 +6,21 @@ import shlex
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from storage.described import Described
 from storage.errors import UserError
 
 PLUMBING = "where a run's processes are started cannot shape its result"
 
 
-class Hosts(BaseModel):
+class Hosts(Described):
     """``{launcher: hostfile, hostfile: hosts.txt}``: the hosts that a training step is spread over.
 
     All of them see the store and the scratch at the same paths, and have the same code and libraries.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     launcher: Literal["join", "hostfile", "slurm", "ray"]
     """Who starts the processes on the other hosts: a person (``join``: there
