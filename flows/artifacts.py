@@ -22,7 +22,7 @@ def listing(store: Store) -> Json:
     """The latest artifact of every step, and the aliases."""
     rows = []
     for recipe, step in store.steps():
-        entry = store.history(recipe, step)[-1]
+        entry = store.history(recipe, step, last=1)[0]
         whole = store.is_whole(entry.artifact)
         manifest = store.manifest(entry.artifact) if whole else None
         build = store.record_of(entry.key)

@@ -233,7 +233,7 @@ def _ids_in(store: Store, kind: str, name: str, entry: FileEntry) -> Collection[
 def _latest_pages(store: Store, holders: Holders) -> Iterator[tuple[str, str, str]]:
     """Recipe, step and artifact of the pages that a next collection will grow from."""
     for recipe, step in store.steps():
-        entry = store.history(recipe, step)[-1]
+        entry = store.history(recipe, step, last=1)[0]
         manifest = holders.artifacts.get(entry.artifact)
         if manifest is not None and manifest.kind == "pages":
             yield recipe, step, entry.artifact
@@ -245,7 +245,7 @@ def _succeed(store: Store, recipe: str, step: str, digest: str, holders: Holders
     So all other pages keep their places, their ``first_seen`` and their versions. None if there is
     nothing to keep, or too little is known.
     """
-    latest = store.record_of(store.history(recipe, step)[-1].key)
+    latest = store.record_of(store.history(recipe, step, last=1)[0].key)
     if latest is None or not store.is_whole(digest):
         return None
     pages = cast(Pages, store.open(digest))

@@ -13,19 +13,18 @@ from flows.page.funnel import percent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from storage.shards import Shards
+    from storage.shard_index import Index
 
 BINS = 40
 """Bars of a histogram."""
 _KEPT, _DROPPED, _SECOND = "#2f6f4f", "#c9783c", "#a33b3b"
 
 
-def token_lengths(shards: Shards) -> dict[str, list[float]]:
+def token_lengths(index: Index) -> dict[str, list[float]]:
     """Histogram of the documents' lengths in tokens: ``edges`` (one more than ``counts``) and ``counts``."""
     import numpy as np
 
-    values = np.concatenate([shards.split("train").lengths, shards.split("validation").lengths])
-    positive = values[values > 0]
+    positive = index.lengths[index.lengths > 0].astype(np.int64)
     if not len(positive):
         return {"edges": [], "counts": []}
     edges = np.geomspace(positive.min(), positive.max() + 1, BINS + 1)

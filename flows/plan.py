@@ -287,7 +287,7 @@ class Planner:
     def earlier_partitions(self, step: Step) -> dict[str, str]:
         """Where the step's last builds have the results of single partitions (place → key)."""
         found: dict[str, str] = {}
-        for entry in self.store.history(self.history_name, step.name)[-_BUILDS_LOOKED_AT:]:
+        for entry in self.store.history(self.history_name, step.name, last=_BUILDS_LOOKED_AT):
             record = self.store.record_of(entry.key)
             if record is not None:
                 found |= record.partition_results
@@ -329,7 +329,7 @@ class Planner:
         return f"comes after {', '.join(causes)}, which --rebuild builds afresh"
 
     def _latest_entry(self, step: Step) -> Entry | None:
-        history = self.store.history(self.history_name, step.name)
+        history = self.store.history(self.history_name, step.name, last=1)
         return history[-1] if history else None
 
     def _latest_build(self, step: Step) -> Build | None:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flows.card import card_text, facts
 from flows.home import Home
@@ -20,7 +20,7 @@ from flows.senders import Sender, sender_for
 from storage.artifact import JsonValue
 from storage.builds import Build, Identity
 from storage.errors import AthanorError
-from storage.shards import Shards
+from storage.shard_index import INDEX, read_index
 from storage.store import Store, Work
 
 _LINK_SECONDS = 5.0
@@ -66,9 +66,9 @@ class Tracker:
         manifest = store.manifest(build.artifact)
         content: dict[str, JsonValue] = {}
         if manifest.kind == "shards":
-            content["token_lengths"] = token_lengths(cast(Shards, store.open(build.artifact)))
+            content["token_lengths"] = token_lengths(read_index(store.file(manifest, INDEX)))
         if manifest.kind == "report":
-            content["report"] = json.loads(store.open(build.artifact).path("report.json").read_text())
+            content["report"] = json.loads(store.file(manifest, "report.json").read_text())
         known = facts(store, build.artifact, build)
         if known is not None:
             content["card"] = card_text(known)

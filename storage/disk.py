@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import threading
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,25 @@ def link(place: Path, target: Path) -> None:
     beside.unlink(missing_ok=True)
     os.symlink(target, beside)
     os.replace(beside, place)
+
+
+REMOVED = ".removed"
+"""Folder beside those that are removed: what they held, until it is gone."""
+
+
+def remove_later(folder: Path) -> None:
+    """Remove a folder, if it is there: its name is free at once, what it holds goes while the caller goes on.
+
+    Waiting for the disk to let go of thousands of small files takes seconds. A process that ends waits
+    for that; one that is killed leaves them below ``REMOVED``.
+    """
+    gone = folder.parent / REMOVED / uuid.uuid4().hex
+    gone.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(folder, gone)
+    except FileNotFoundError:
+        return
+    threading.Thread(target=shutil.rmtree, args=(gone,), kwargs={"ignore_errors": True}, name="remove").start()
 
 
 @cache

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from storage.artifact import FileEntry, Manifest
+from storage.disk import REMOVED
 from storage.errors import AthanorError, Destroyed, NotFound, StoreCorrupted
 from storage.leases import Lease, all_leases, is_forgotten, is_running
 from storage.locks import held_since, locked
@@ -127,7 +128,7 @@ def _free(store: Store, garbage: Garbage, lease: Lease | None) -> None:
                 lease.check()
             store.place.each(store.place.delete, names[start : start + _DELETED_AT_A_TIME])
     store.objects.forget()
-    for folder in garbage.folders:
+    for folder in [*garbage.folders, store.home / "work" / REMOVED]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -202,7 +203,7 @@ def _forgotten_leases(store: Store, now: float) -> Iterator[str]:
 def _abandoned(store: Store, running: set[str]) -> Iterator[Path]:
     """Scratch folders of builds that are not running; their next run starts from the beginning."""
     for folder in sorted((store.home / "work").iterdir()):
-        if folder.is_dir() and folder.name != "locks" and folder.name not in running:
+        if folder.is_dir() and folder.name not in {"locks", REMOVED, *running}:
             yield folder
 
 
@@ -225,7 +226,7 @@ def destroy(store: Store, entries: Sequence[FileEntry], urls: Collection[str], r
         for entry in entries:
             store.objects.destroy(entry)
         running = {path.name for path in locks.iterdir() if held_since(path)} - {COLLECTOR}
-        for folder in _abandoned(store, running):
+        for folder in [*_abandoned(store, running), store.home / "work" / REMOVED]:
             shutil.rmtree(folder, ignore_errors=True)
     return len(running)
 

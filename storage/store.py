@@ -13,14 +13,11 @@ half-written that could be found.
 
 from __future__ import annotations
 
-import json
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from storage.artifact import (
     STORED,
@@ -34,21 +31,20 @@ from storage.artifact import (
     files_below,
     link_all,
 )
-from storage.builds import Build, Entry
+from storage.builds import Build
 from storage.cache import ObjectCache, cache_limit
-from storage.disk import link
-from storage.errors import NotFound, StoreCorrupted, StoreUnavailable, UserError
+from storage.disk import link, remove_later
+from storage.errors import NotFound, StoreCorrupted, StoreUnavailable
 from storage.faults import explained
 from storage.filecache import DigestCache
 from storage.identity import canonical_json
 from storage.kinds import artifact_class
 from storage.leases import Held, Lease, held, leased, wait_until_free
 from storage.locks import locked
+from storage.names import Names, is_safe
 from storage.objects import DIGESTS, Objects
 from storage.place import CONCURRENT_TRANSFERS, Place
 
-MIN_PREFIX = 6
-"""Shortest beginning of a digest that names an artifact."""
 COLLECTOR = "collector"
 """Name of the lock, and of the lease, of whoever frees what nothing refers to."""
 _BUILDS_AT_A_TIME = 256
@@ -73,7 +69,7 @@ class _Claim:
     """The collector's lease when the build began."""
 
 
-class Store:
+class Store(Names):
     """Artifacts at an address, with local folders for scratch and for opened artifacts."""
 
     def __init__(self, url: str, home: Path) -> None:
@@ -122,7 +118,7 @@ class Store:
             manifest = Manifest.model_validate_json(content)
         except ValueError as error:
             raise StoreCorrupted(f"artifacts/{digest}.json is not a manifest; run `athanor verify`") from error
-        if manifest.digest != digest or not all(_is_safe(name) for name in manifest.files):
+        if manifest.digest != digest or not all(is_safe(name) for name in manifest.files):
             raise StoreCorrupted(
                 f"artifacts/{digest}.json was changed; run `athanor verify`, then `--rebuild` the step"
             )
@@ -147,6 +143,10 @@ class Store:
             stored = Stored(url=self.place.url, cache=self.objects.cache_folder, cache_limit=cache_limit())
             (folder / STORED).write_text(stored.model_dump_json(), encoding="utf-8")
         return kind(folder, manifest)
+
+    def file(self, manifest: Manifest, name: str) -> Path:
+        """One file of an artifact, read-only and checked against its digest."""
+        return self.objects.local_path(manifest.files[name])
 
     def export(self, digest: str, folder: Path) -> None:
         """Copy an artifact's files, writable, into a new or empty folder; UserError if it holds anything."""
@@ -278,73 +278,9 @@ class Store:
         if build.key in self._building:
             self._building[build.key].lease.check()
         self.place.write(f"builds/{build.key}.json", build.model_dump_json(indent=1).encode())
-        shutil.rmtree(self.home / "work" / build.key, ignore_errors=True)
+        remove_later(self.home / "work" / build.key)
 
-    # Names
-
-    def append_history(self, recipe: str, step: str, key: str, artifact: str) -> int:
-        """Say that ``artifact`` is now the step's, unless it is already; its number in the history."""
-        while True:
-            entries = self.history(recipe, step)
-            if entries and (entries[-1].key, entries[-1].artifact) == (key, artifact):
-                return entries[-1].number
-            number = entries[-1].number + 1 if entries else 1
-            record = {"number": number, "key": key, "artifact": artifact, "at": datetime.now(UTC).isoformat()}
-            name = f"refs/steps/{recipe}/{step}/{number:06}.json"
-            if self.place.write(name, canonical_json(record).encode(), exclusive=True):
-                return number
-
-    def history(self, recipe: str, step: str) -> list[Entry]:
-        """The step's builds, oldest first."""
-        folder = f"refs/steps/{recipe}/{step}"
-        contents = self.place.each(lambda name: self.place.read(f"{folder}/{name}"), self.place.names(folder))
-        records = [json.loads(content) for content in contents if content is not None]
-        return [Entry(r["number"], r["key"], r["artifact"], datetime.fromisoformat(r["at"])) for r in records]
-
-    def steps(self) -> list[tuple[str, str]]:
-        """Every (recipe, step) that has a history."""
-        return [(r, s) for r in self.place.folders("refs/steps") for s in self.place.folders(f"refs/steps/{r}")]
-
-    def set_alias(self, name: str, digest: str) -> None:
-        if not name.replace("-", "").replace("_", "").isalnum():
-            raise UserError(f"alias {name!r}: use letters, digits, - and _ only")
-        self.place.write(f"refs/aliases/{name}.json", canonical_json({"artifact": digest}).encode())
-
-    def aliases(self) -> dict[str, str]:
-        """Alias → artifact digest."""
-        found = {}
-        for name in self.place.names("refs/aliases"):
-            content = self.place.read(f"refs/aliases/{name}")
-            if content is not None:
-                found[name.removesuffix(".json")] = str(json.loads(content)["artifact"])
-        return found
-
-    def resolve(self, name: str) -> str:
-        """Digest of an artifact by its alias, ``RECIPE/STEP``, ``RECIPE/STEP@N``, or a digest's beginning."""
-        aliases = self.aliases()
-        if name in aliases:
-            return aliases[name]
-        if "/" in name:
-            return self._resolve_step(name)
-        found = [n.removesuffix(".json") for n in self.place.names("artifacts") if n.startswith(name)]
-        if len(found) == 1 and len(name) >= MIN_PREFIX:
-            return found[0]
-        if len(found) > 1:
-            raise NotFound(f"{name!r} begins {len(found)} digests; give more of it (at least {MIN_PREFIX} digits)")
-        raise NotFound(f"no artifact {name!r}: give an alias, RECIPE/STEP, RECIPE/STEP@N or a digest (`athanor list`)")
-
-    def _resolve_step(self, name: str) -> str:
-        path, _, number = name.partition("@")
-        recipe, _, step = path.partition("/")
-        entries = self.history(recipe, step) if _is_safe(path) else []
-        if not entries:
-            raise NotFound(f"no step {path!r} has been built; `athanor list` shows those that were")
-        if not number:
-            return entries[-1].artifact
-        for entry in entries:
-            if str(entry.number) == number:
-                return entry.artifact
-        raise NotFound(f"{path} has no build {number!r}; it has {entries[0].number} to {entries[-1].number}")
+    # Records of builds
 
     def builds(self) -> Iterator[Build]:
         """Every build's record, whole or not."""
@@ -357,9 +293,3 @@ class Store:
     def builds_of(self, digest: str) -> list[Build]:
         """The builds that made this artifact, oldest first."""
         return sorted((b for b in self.builds() if b.artifact == digest), key=lambda build: build.started_at)
-
-
-def _is_safe(name: str) -> bool:
-    """Whether a name stays inside the folder it is put in."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name

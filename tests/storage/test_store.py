@@ -70,6 +70,16 @@ def test_objects_are_read_only_and_scratch_is_gone_after_the_commit(store: Store
     assert not (store.home / "work" / made.key).exists()
 
 
+def test_the_latest_of_a_history_are_read_without_the_others(store: Store) -> None:
+    made = [build(store, {"a": str(number).encode()}, settings={"similarity": number / 10}) for number in range(1, 5)]
+    for one in made:
+        store.append_history("toy", "unique", one.key, one.artifact)
+    store.place.write("refs/steps/toy/unique/000001.json", b"not read")
+    assert [entry.number for entry in store.history("toy", "unique", last=2)] == [3, 4]
+    assert store.append_history("toy", "unique", made[0].key, made[0].artifact) == 5
+    assert [entry.artifact for entry in store.history("toy", "unique", last=1)] == [made[0].artifact]
+
+
 def test_an_artifact_of_artifacts_stores_nothing_twice(store: Store, tmp_path: Path) -> None:
     base = store.open(build(store, {"model.safetensors": b"weights"}).artifact)
     other = identity(task="finetune")
