@@ -17,6 +17,10 @@ from storage.errors import UserError
 
 PLUMBING = "who starts the processes cannot shape their result"
 
+_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+"""glibc (mallopt(3)): buffers freed in one training step serve the next. As it comes, each of more than 32 MB is new
+memory from the kernel, which clears it page by page: some hundred thousand page faults a step."""
+
 RENDEZVOUS = "rendezvous"
 """In the scratch: the file by which the processes of one host find each other."""
 
@@ -49,6 +53,8 @@ def environment(run: Run, number: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]),
     }
+    if run.device != "cuda":
+        found |= {name: value for name, value in _KEPT_MEMORY.items() if name not in os.environ}
     if run.hosts is None and sys.platform == "linux":
         # A host whose own name cannot be resolved is common.
         found["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
