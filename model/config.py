@@ -237,5 +237,6 @@ class ModelConfig(Frozen):
         return self.width * (2 * queries + 2 * keys) + feed_forward
 
 
-Precision = Literal["fp32", "bf16", "fp16"]
-"""Numbers that the network computes in; weights and moments are kept in float32 in any case."""
+Precision = Literal["fp32", "bf16", "fp16", "fp8"]
+"""Numbers that the network computes in; weights and moments are kept in float32 in any case. ``fp8``: bf16, but for the
+products of the matrices inside the blocks, on GPUs that have 8-bit products."""

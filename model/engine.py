@@ -34,13 +34,14 @@ from model.learning.objectives import Objective
 from model.learning.optimizers import Optimizer, set_learning_rate
 from model.learning.spikes import UNBOUNDED, Largest
 from model.learning.whole_weights import WholeWeights
+from model.network import float8
 from model.network.transformer import Transformer
 from model.parallel.grid import ForDeepSpeed, Grid
 from model.parallel.pipeline import Elsewhere, Pipeline, Stage, features, module_of, of_all_stages, told_by_stages
 from model.parallel.sequence import Sharing
 from model.parallel.tensor import TensorParallel, share_of
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
 _REDUCE_BUCKET = 200_000_000
 """Most gradients (elements) that are reduced at a time; DeepSpeed allocates this much."""
 _HOST_GROUP = 100_000_000
@@ -102,6 +103,8 @@ class Engine:
                 self._tensor.apply(network)
             if self._sharing is not None:
                 self._sharing.apply(network)
+            if precision == "fp8":
+                float8.apply(network)
             if recompute:
                 recompute_activations(network)
             if self.grid.pipeline.size > 1:

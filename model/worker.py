@@ -22,6 +22,7 @@ from model.launching.failures import give_up, leave_failure
 from model.launching.interface import use_interface
 from model.launching.pulse import Pulse
 from model.launching.stop import StopRequest
+from model.network import float8
 from model.network.encoder import PairEncoder, with_head
 from model.network.transformer import Transformer
 from model.request import NetworkFolder, RandomNetwork, Request
@@ -67,6 +68,8 @@ def train_here(request: Request, device: torch.device) -> None:
     from model.checkpoints.keeping import BestKeeper
     from model.checkpoints.saver import Saver
 
+    if request.precision == "fp8":
+        float8.check_device(device)
     torch.manual_seed(request.seed)
     data = make_data(request)
     if request.judges and not data.validation:
@@ -169,7 +172,7 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     shape = network.shape if isinstance(network, Transformer) else None
     try:
         if isinstance(network, Foreign):
-            check_foreign(run)
+            check_foreign(run, request.precision)
         check(
             run, request.precision, request.optimizer.name, shape, request.context, request.pairs,
             adapted=request.adapter.targets if request.adapter else (),
@@ -202,7 +205,7 @@ def _run_loop(
 
     optimizer, run = request.optimizer.for_batch(request.batch_tokens), request.run
     flops = _shape_of(request).flops_per_token(vocabulary, request.context)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[request.precision]
+    dtype = {"fp32": torch.float32, "fp16": torch.float16}.get(request.precision, torch.bfloat16)
     if engine.rank == 0:
         write_json(run.scratch / PLAN, {"steps": data.steps, "tokens": data.steps * request.batch_tokens})
     plan = Plan(

@@ -75,7 +75,7 @@ class Finetune(Training):
         return self.model
 
     def check_network(self, folder: Path, resources: Resources) -> None:
-        fit.check_folder(resources, folder)
+        fit.check_folder(resources, self.precision, folder)
 
     def check_resources(self, resources: Resources) -> None:
         adapted = self.targets if self.method == "lora" else ()

@@ -146,7 +146,7 @@ class Pretrain(Training):
         return self.start
 
     def check_network(self, folder: Path, resources: Resources) -> None:
-        fit.check_folder(resources, folder)
+        fit.check_folder(resources, self.precision, folder)
 
     def check_resources(self, resources: Resources) -> None:
         pairs = isinstance(self.objective, MaskedConfig) and self.objective.next_sentence

@@ -48,16 +48,18 @@ class Gpu:
     """Float32 without tensor cores."""
     memory: float
     """Bytes."""
+    eight: float | None = None
+    """fp8, sums in float32; None: it has none."""
 
 
 GPUS = {
     # Sources: NVIDIA's data sheets of the A100 80GB (2021), L4 (2023), H100 SXM (2023), H200 (2024), without
     # sparsity (half of what those of L4, H100 and H200 print); "NVIDIA Ada GPU architecture" (2023), appendix A.
-    "RTX 4090": Gpu(165.2e12, 82.6e12, 24e9),
-    "L4": Gpu(121e12, 30.3e12, 24e9),
+    "RTX 4090": Gpu(165.2e12, 82.6e12, 24e9, 330.3e12),
+    "L4": Gpu(121e12, 30.3e12, 24e9, 242.5e12),
     "A100": Gpu(312e12, 19.5e12, 80e9),
-    "H100": Gpu(989.5e12, 67e12, 80e9),
-    "H200": Gpu(989.5e12, 67e12, 141e9),
+    "H100": Gpu(989.5e12, 67e12, 80e9, 1979e12),
+    "H200": Gpu(989.5e12, 67e12, 141e9, 1979e12),
 }
 """By a part of the name that the driver gives them."""
 
@@ -76,6 +78,8 @@ class Estimate:
     processes: int
     kernels: float
     """Operations of PyTorch that a process starts, one after the other."""
+    inside: float = 0.0
+    """Share of the operations that are products with the matrices inside the blocks."""
     busy: float = 1.0
     """Share of the time in which a process of a pipeline has a micro-batch to work on."""
 
@@ -92,15 +96,22 @@ class Estimate:
         found = {"parameters": self.parameters, "memory_bytes": self.memory, "flops": self.flops}
         gpu = _present_gpu()
         here = self.seconds(_matrix_product(), CPU_UTILIZATION)
-        if gpu is not None:
-            here = self.seconds_on_gpus(_peak(gpu, precision))
+        peak = None if gpu is None else self._peak(gpu, precision)
+        if peak is not None:
+            here = self.seconds_on_gpus(peak)
         return {**found, "seconds_here": here, "seconds_on": self.seconds_on(precision)}
 
     def seconds_on(self, precision: Precision) -> dict[str, float]:
         """Time on as many GPUs of each kind as there are processes, where a process fits; by the GPU's name."""
         device_bytes = sum(size for part, size in self.memory.items() if part not in ("host", "disk"))
-        peaks = {name: _peak(gpu, precision) for name, gpu in GPUS.items() if gpu.memory > device_bytes}
-        return {name: self.seconds_on_gpus(peak) for name, peak in peaks.items()}
+        peaks = {name: self._peak(gpu, precision) for name, gpu in GPUS.items() if gpu.memory > device_bytes}
+        return {name: self.seconds_on_gpus(peak) for name, peak in peaks.items() if peak is not None}
+
+    def _peak(self, gpu: Gpu, precision: Precision) -> float | None:
+        """Operations a second, at most; None where the GPU cannot compute so."""
+        if precision != "fp8":
+            return gpu.single if precision == "fp32" else gpu.half
+        return None if gpu.eight is None else 1 / (self.inside / gpu.eight + (1 - self.inside) / gpu.half)
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,8 @@ def estimate(
     kernels = _passes(shape, tokens, batch_tokens, run) * (
         _KERNELS_BESIDE + _KERNELS_OF_A_LAYER * shape.layers / stages
     )
-    return Estimate(shape.parameters(vocabulary), memory, flops, run.processes, kernels, busy)
+    inside = 6.0 * shape.hidden_parameters * tokens / flops
+    return Estimate(shape.parameters(vocabulary), memory, flops, run.processes, kernels, inside, busy)
 
 
 def _passes(shape: ModelConfig, tokens: int, batch_tokens: int | None, run: Any) -> int:
@@ -228,10 +240,6 @@ def _activations(part: _Part, shape: ModelConfig, vocabulary: int, precision: Pr
     judging = 2 * _FLOAT * _LOGITS + table_gradient if part.judges else 0.0
     between = part.features * positions * stream * _FLOAT
     return part.in_flight * (kept + between) + (layer if run.recompute else 0.0) + judging
-
-
-def _peak(gpu: Gpu, precision: Precision) -> float:
-    return gpu.single if precision == "fp32" else gpu.half
 
 
 def _present_gpu() -> Gpu | None:

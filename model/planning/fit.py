@@ -30,6 +30,8 @@ def check(
         run.hosts.check(run.processes)
     if precision == "fp16" and run.zero_stage == 0:
         raise ValueError("precision fp16 scales its loss inside ZeRO: use zero_stage 1 or more, or bf16")
+    if precision == "fp8":
+        _check_float8(run, shape, context, adapted)
     if run.offload != "none" and run.zero_stage == 0:
         raise ValueError(f"offload: {run.offload} is ZeRO's: use zero_stage 1 or more")
     if run.offload_folder is not None and run.offload != "nvme":
@@ -54,17 +56,18 @@ def check(
         _check_stages(run, shape)
 
 
-def check_foreign(run: Spread) -> None:
+def check_foreign(run: Spread, precision: Precision) -> None:
     """Raise ValueError for what only our own network can do, and a model run as ``transformers`` has it cannot."""
     asked = [name for name in _AXES if getattr(run, name) > 1]
     asked += ["recompute"] if run.recompute else []
+    asked += ["precision fp8"] if precision == "fp8" else []
     if asked:
         raise ValueError(
             f"{' and '.join(asked)}: for our own network alone; this one is run as transformers has it: leave it out"
         )
 
 
-def check_folder(run: Spread, folder: Path) -> None:
+def check_folder(run: Spread, precision: Precision, folder: Path) -> None:
     """``check_foreign``, where the network in a model or adapter folder is one that ours cannot be."""
     for place in (folder / "base" / "config.json", folder / "config.json"):
         if place.is_file():
@@ -73,7 +76,7 @@ def check_folder(run: Spread, folder: Path) -> None:
             except ValueError:
                 return  # told when it is read
             if not families.can_be(described):
-                check_foreign(run)
+                check_foreign(run, precision)
             return
 
 
@@ -106,6 +109,23 @@ def _check_tensor(run: Spread, shape: ModelConfig | None, adapted: Sequence[str]
         return
     _check_multiple("heads", shape.heads, run, ["tensor_processes"])
     _check_multiple("kv_heads", shape.key_value_heads, run, ["tensor_processes"])
+
+
+def _check_float8(run: Spread, shape: ModelConfig | None, context: int | None, adapted: Sequence[str]) -> None:
+    if run.device == "cpu":
+        raise ValueError("precision fp8 needs a GPU with 8-bit products, and device is cpu: use fp32 or bf16")
+    if run.tensor_processes > 1:
+        raise ValueError("precision fp8 scales whole matrices: use bf16 with tensor_processes")
+    if adapted:
+        raise ValueError("precision fp8 is for training all weights: use bf16 with adapters")
+    sizes = {} if context is None else {"context of a process": context // run.sequence_processes}
+    if shape is not None:
+        sizes |= {"width": shape.width, "feed_forward": shape.inner_features}
+        sizes |= {"the width of all heads": shape.heads * shape.head_features}
+        sizes |= {"the width of all kv_heads": shape.key_value_heads * shape.head_features}
+    for name, size in sizes.items():
+        if size % 16:
+            raise ValueError(f"precision fp8 multiplies in blocks of 16, and {name} is {size}: make it a multiple")
 
 
 def _check_stages(run: Spread, shape: ModelConfig | None) -> None:

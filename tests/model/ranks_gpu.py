@@ -16,6 +16,9 @@ from model.network.attention import PADDING, Rule, visibility
 from model.worker import join_process_group
 from tests.model.ranks_zero import OPTIMIZER, SAVED, engine, micro_batches, reference, same, saved, train, whole_state
 
+EIGHT = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8") if EIGHT else ("fp32", "bf16", "fp16")
+
 
 def curve(losses: list[float], *spread: Any, **more: Any) -> dict[str, float]:
     """How far the first losses are from those of the reference, and how much was learnt."""
@@ -79,7 +82,7 @@ def main(device_name: str, output: Path) -> None:
     _, losses = reference(SAVED, OPTIMIZER)
     found: dict[str, Any] = {}
     for stage in (1, 2, 3):
-        for precision in ("fp32", "bf16", "fp16"):
+        for precision in PRECISIONS:
             found[f"{precision} {stage}"] = curve(losses, stage, None, precision)
         found[f"offload {stage}"] = curve(losses, stage, None, "bf16", offload="cpu")
         folder = output.parent / "disk"

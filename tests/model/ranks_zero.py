@@ -198,7 +198,7 @@ def main(output: Path) -> None:
             "weight_error": largest_error(final, later[opened]),
             "same_bits": float(all(torch.equal(final[name], later[opened][name]) for name in final)),
         }
-    for precision in ("bf16", "fp16"):
+    for precision in ("bf16", "fp16", "fp8"):
         mine = train(engine(1, None, precision), 0, SAVED)
         found[precision] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
     spreads: dict[str, dict[str, Any]] = {

@@ -66,7 +66,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_training(tmp_path: Path) -> 
         Disk(occupied / "folder").zeros(torch.zeros(4))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])
 def test_lower_precisions_follow_the_float32_curve(found: dict[str, dict[str, float]], precision: str) -> None:
     assert found[precision]["curve_error"] < 2e-2
 

@@ -12,6 +12,7 @@ from benchmarks.corpora import DataMissing
 from benchmarks.training import gpu
 from model.config import ModelConfig
 from tests.model.launched import found_by
+from tests.model.ranks_gpu import EIGHT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,11 +25,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.gpu
 @pytest.mark.parametrize("stage", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("way", "most"), [("fp32", 1e-2), *((way, 5e-2) for way in ("bf16", "fp16", "offload", "nvme"))]
+    ("way", "most"), [("fp32", 1e-2), *((way, 5e-2) for way in ("bf16", "fp16", "fp8", "offload", "nvme"))]
 )
 def test_every_stage_and_precision_follows_the_cpus_curve(
     found: dict[str, Any], way: str, stage: int, most: float
 ) -> None:
+    if way == "fp8" and not EIGHT:
+        pytest.skip("this GPU has no 8-bit products")
     assert found[f"{way} {stage}"]["curve_error"] < most
     assert found[f"{way} {stage}"]["improvement"] > 4 * most or way == "fp32"
 

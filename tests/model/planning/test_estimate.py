@@ -41,6 +41,15 @@ def test_memory_by_stage_on_four_processes(stage: int, weights: float, gradients
     assert memory["optimizer"] == pytest.approx(moments)
 
 
+def test_eight_bits_are_counted_for_the_products_they_are_used_in() -> None:
+    shape = ModelConfig(layers=12, width=1024, heads=16, context=1024)
+    found = estimate(shape, VOCABULARY, 10**9, "fp8", OptimizerConfig(), Resources())
+    half, eight = found.seconds_on("bf16"), found.seconds_on("fp8")
+    assert eight.keys() == half.keys() - {"A100"}
+    for name, seconds in eight.items():
+        assert seconds / half[name] == pytest.approx(1 - found.inside / 2, rel=0.01)
+
+
 def test_offload_moves_what_is_optimised_to_the_host() -> None:
     on_gpu = estimate(SHAPE, VOCABULARY, 1_000, "bf16", OptimizerConfig(), Resources(processes=2))
     offloaded = estimate(SHAPE, VOCABULARY, 1_000, "bf16", OptimizerConfig(), Resources(processes=2, offload="cpu"))

@@ -18,6 +18,11 @@ DEEP = SHAPE.model_copy(update={"layers": 4})
     ("resources", "settings", "said"),
     [
         ({"zero_stage": 0}, {"precision": "fp16"}, "use zero_stage 1 or more, or bf16"),
+        ({"device": "cpu"}, {"precision": "fp8"}, "precision fp8 needs a GPU"),
+        ({}, {"precision": "fp8"}, "width is 24: make it a multiple"),
+        ({}, {"precision": "fp8", "shape": None, "context": 24}, "context of a process is 24"),
+        ({"processes": 2, "tensor_processes": 2}, {"precision": "fp8"}, "use bf16 with tensor_processes"),
+        ({}, {"precision": "fp8", "adapted": ["q_proj"]}, "use bf16 with adapters"),
         ({"offload": "cpu", "zero_stage": 0}, {}, "offload: cpu is ZeRO's"),
         ({"offload": "cpu"}, {"optimizer": "muon"}, "use adamw"),
         ({"offload": "nvme"}, {"optimizer": "lamb"}, "offload: nvme leaves pieces on the host"),
