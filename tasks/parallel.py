@@ -9,7 +9,6 @@ a worker that outlives its parent for a moment cannot touch a later run's files.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
@@ -31,6 +30,7 @@ from storage.errors import StepFailed
 from tasks.engines.cluster import RayEngine, first_party
 from tasks.engines.local import LocalEngine, start_ahead
 from tasks.engines.worker import Done, Work, WorkerDied, die_with_parent
+from tasks.finished import Finished
 from tasks.task import PartitionFunction, PartitionResult, Progress, Resources
 
 __all__ = ["PartitionJob", "die_with_parent", "map_partitions", "start_workers"]
@@ -158,6 +158,8 @@ def _work_through(
     finally:
         for future in working:
             engine.cancel(future)
+        for stage in run.stages:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 @dataclass
@@ -179,10 +181,13 @@ class _Run:
     deaths: dict[str, int] = field(default_factory=dict)
     """Per partition: how often its worker died by itself where no document was at hand."""
 
+    stages: list[Path] = field(default_factory=list)
+    """Folders for attempts that are empty again; to make and remove one for each partition costs milliseconds."""
+
     @cached_property
-    def noted(self) -> set[str]:
-        """The records of partitions that this build finished before it was killed."""
-        return set(os.listdir(self.job.scratch)) if self.job.scratch.is_dir() else set()
+    def finished(self) -> Finished:
+        """The partitions that this build finished before it was killed, and those since."""
+        return Finished(self.job.scratch / "finished.jsonl")
 
     def begin(self, left: Sequence[Partition]) -> None:
         """Look how large the partitions are that are left to do."""
@@ -209,12 +214,12 @@ class _Run:
 
     def known(self, partition: Partition) -> PartitionResult | None:
         """The result of a partition finished before, in this build or an earlier one."""
-        record = self._record(partition)
-        if record.name in self.noted:
-            known = json.loads(record.read_text())
-            files = {name: self.job.output / name for name in known["files"]}
+        known = self.finished.of(partition)
+        if known is not None:
+            stats, names = known
+            files = {name: self.job.output / name for name in names}
             if all(path.exists() for path in files.values()):
-                return PartitionResult(partition.name, files, known["stats"], reused=False)
+                return PartitionResult(partition.name, files, stats, reused=False)
         recalled = self.job.recall(partition)
         if recalled is None:
             return None
@@ -223,8 +228,8 @@ class _Run:
         return PartitionResult(partition.name, files, stats, reused=True)
 
     def work(self, partition: Partition) -> Work:
-        """What a worker is to do, with a stage folder that no other attempt shares."""
-        stage = Path(tempfile.mkdtemp(prefix=f"{Path(partition.name).stem}.", dir=self.job.scratch))
+        """What a worker is to do, with a stage folder that no other attempt has at the same time."""
+        stage = self.stages.pop() if self.stages else Path(tempfile.mkdtemp(prefix="stage.", dir=self.job.scratch))
         lost = self.lost.get(partition.name, {})
         return Work(self.function, partition.path, stage, partition.name, self.seconds, dict(lost))
 
@@ -235,9 +240,10 @@ class _Run:
         for path in sorted((work.stage / "output").iterdir()):
             files[path.name] = self.job.output / path.name
             os.replace(path, files[path.name])
-        shutil.rmtree(work.stage, ignore_errors=True)
+        self.stages.append(work.stage)
         self.job.remember(partition, made.stats, files)
-        return self._note(partition, made.stats, files)
+        self.finished.add(partition, made.stats, list(files))
+        return PartitionResult(partition.name, files, made.stats, reused=False)
 
     def advance(self, partition: Partition) -> None:
         self.rows_done += self.sizes[partition.name][0]
@@ -272,16 +278,6 @@ class _Run:
                 "something is wrong with the step, not with the documents"
             ) from death
         return False
-
-    def _record(self, partition: Partition) -> Path:
-        return self.job.scratch / f"{partition.name}.{partition.digest[:16]}.json"
-
-    def _note(self, partition: Partition, stats: dict[str, JsonValue], files: dict[str, Path]) -> PartitionResult:
-        record = self._record(partition)
-        beside = record.with_suffix(".tmp")
-        beside.write_text(json.dumps({"files": sorted(files), "stats": stats}))
-        os.replace(beside, record)
-        return PartitionResult(partition.name, files, stats, reused=False)
 
 
 def _size(partition: Partition) -> tuple[int, int]:

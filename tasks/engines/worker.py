@@ -31,7 +31,7 @@ class Work:
     function: PartitionFunction
     source: Path
     stage: Path
-    """A folder that no other attempt shares: unfinished files, and the marker of the document at hand."""
+    """A folder that no other attempt has at the same time: unfinished files, and the marker of the document at hand."""
     name: str
     seconds: float
     """Time limit of one document."""
@@ -68,7 +68,7 @@ class WorkerDied(Exception):
 def work_on(work: Work, payload: bytes) -> Done:
     """Do it; the files lie in ``stage/output`` then. Runs in the worker."""
     output = work.stage / "output"
-    output.mkdir()
+    output.mkdir(exist_ok=True)  # of an earlier attempt, whose files were taken
     with (work.stage / "current").open("wb", buffering=0) as marker:
         guard = _Guard(marker, work.seconds, work.lost)
         stats = work.function(pickle.loads(payload), work.source, output / work.name, guard)  # noqa: S301 - our own
