@@ -1,7 +1,8 @@
 """Which positions see which, and attention over them in the fastest exact form.
 
 One rule says who sees whom (``sees``); what differs is how much of it has to be written down:
-nothing at all where the kernel's own causal form will do, a mask of all pairs, or, with a sliding
+nothing at all where the kernel's own causal form will do, where documents begin (``packed``, on
+GPUs), a mask of all pairs, or, with a sliding
 window, the pairs of blocks that lie near each other, so that time and memory grow with the length
 and not with its square.
 
@@ -13,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from model.network import packed
 
 PADDING = -1
 """In documents: this position belongs to no document."""
@@ -102,6 +106,14 @@ def visibility(
     free = 0 if rule.window is not None or documents_BT is None else _rows_without_mask(rule, documents_BT)
     if documents_BT is not None and free == len(documents_BT):
         return Whole(rule.causal)
+    with_mask = partial(_with_mask, rule, places, free)
+    if rule.window is None and documents_BT is not None and packed.has_kernel(device):
+        return packed.Packed.of(documents_BT, rule.causal, with_mask)
+    return with_mask()
+
+
+def _with_mask(rule: Rule, places: Places, free: int) -> Visibility:
+    """A mask of all pairs for all rows but the first ``free``, which need none."""
     rest = places.at(slice(free, None))
     masked = Masked(sees(rule, rest.at(..., None), rest.at(..., None, slice(None)))[:, None], free)
     return masked if free == 0 else Split(free, Whole(rule.causal), masked)

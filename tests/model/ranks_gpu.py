@@ -60,7 +60,7 @@ def _state(built: Any) -> dict[str, torch.Tensor]:
 
 
 def attention_error(device: torch.device, dtype: torch.dtype) -> float:
-    """Largest difference of any form of attention from the one in float64 on the CPU."""
+    """Largest difference of any form of attention, and of its gradients, from float64 on the CPU, by the largest value."""
     generator, worst = torch.Generator().manual_seed(3), 0.0
     documents_BT = torch.tensor([[0] * 256, [0] * 100 + [1] * 120 + [PADDING] * 36])
     positions_BT = torch.cat([torch.arange(256)[None], torch.cat([torch.arange(n) for n in (100, 120, 36)])[None]])
@@ -71,9 +71,14 @@ def attention_error(device: torch.device, dtype: torch.dtype) -> float:
             found = []
             for place, kind in ((torch.device("cpu"), torch.float64), (device, dtype)):
                 seen = visibility(rule, 256, 0, positions_BT[rows].to(place), documents_BT[rows].to(place), place)
-                out = seen.attend(*(x[rows].to(place, kind) for x in inputs), None)
-                found.append(out.double().cpu() * real[rows])
-            worst = max(worst, float((found[0] - found[1]).abs().max()))
+                given = [x[rows].to(place, kind).requires_grad_() for x in inputs]
+                out = seen.attend(*given, None)
+                (out * real[rows].to(place)).sum().backward()
+                slopes = [x.grad.double().cpu() for x in given if x.grad is not None]
+                found.append([out.detach().double().cpu() * real[rows], *slopes])
+            worst = max(
+                worst, *(float((a - b).abs().max() / a.abs().max().clamp(1)) for a, b in zip(*found, strict=True))
+            )
     return worst
 
 
