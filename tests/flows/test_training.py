@@ -17,11 +17,13 @@ from flows.cli import main
 from flows.home import Home
 from flows.recipe import Step
 from flows.report import Terminal
+from model.config import ModelConfig
 from storage.corpus import read_table
 from storage.shards import Shards
 from storage.store import Store
 from tasks.task import Progress
 from tests.flows.conftest import Silent, make_all, planner_of
+from tests.made import made_model, made_network, made_tokenizer
 
 RECIPE = """\
 name: toy
@@ -112,6 +114,57 @@ def test_a_model_is_generated_from_and_evaluated_while_its_training_goes_on(
             watcher.enough.set()
         with pytest.raises(Enough):
             training.result()
+
+
+TUNED = """\
+name: tuned
+steps:
+  questions:
+    task: examples
+    sources: [{kind: jsonl, path: pairs.jsonl, prompt: q, response: a}]
+    validation_fraction: 0.15
+  tuned:
+    task: finetune
+    model: {path: other}
+    examples: questions
+    rank: 4
+    epochs: 100
+    batch_tokens: 512
+    evaluate_every: 1_000
+    early_stopping: {patience: 2}
+    keep: best
+    objective: {label_smoothing: 0.05}
+    optimizer: {learning_rate: 2e-2, warmup_tokens: 512, schedule: stable_decay, decay_share: 0.2, average_tokens: 512}
+  report: {task: evaluate, models: [{path: other}, tuned], examples: questions, sample_prompts: 0}
+resources:
+  device: cpu
+  steps: {tuned: {processes: 2, tensor_processes: 2, micro_batch_sequences: 2}}
+"""
+
+
+@pytest.mark.slow
+def test_adapters_are_tuned_with_all_that_a_pretraining_can_be_told(home: Home) -> None:
+    """By two processes that share every matrix. The answers are drawn at random, so what is learnt soon is by heart.
+
+    What ``evaluate`` finds is the loss by which the weights were chosen: the best ones, averaged, are in the adapter.
+    (All that is held out fits into two batches, so that training measures it whole.)
+    """
+    folder = home.folder.parent
+    tokenizer = made_tokenizer(folder / "tokenizer")
+    shape = ModelConfig(layers=1, width=32, heads=4, context=64)
+    made_model(folder / "other", made_network(shape, tokenizer.vocab_size), tokenizer)
+    letters = np.random.default_rng(0).choice(list("abcdefgh"), (60, 16))
+    rows = [json.dumps({"q": "".join(row[:8]), "a": "".join(row[8:])}) for row in letters]
+    (folder / "pairs.jsonl").write_text("\n".join(rows))
+    outcomes = make_all(planner_of(home, TUNED))
+    tuned, report = outcomes["tuned"].metrics, outcomes["report"].metrics
+    assert tuned["best_step"] < tuned["steps"] < tuned["planned_steps"]
+    assert tuned["best_step"] % 2 == tuned["steps"] % 2 == 0  # evaluated after every second step
+    assert report["tuned.examples.loss"] == pytest.approx(tuned["best_validation_loss"], abs=1e-4)
+    assert report["tuned.examples.loss"] < report["other.examples.loss"] - 0.1
+    elsewhere = TUNED.replace("{processes: 2, tensor_processes: 2, micro_batch_sequences: 2}", "{zero_stage: 3}")
+    assert planner_of(home, elsewhere).plan()["tuned"].action == "reuse"
+    assert planner_of(home, TUNED, "tuned.keep=last").plan()["tuned"].why == "keep best → last"
 
 
 def every_document_is_found_by_the_steps_that_it_was_in(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
