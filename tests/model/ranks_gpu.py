@@ -60,7 +60,7 @@ def _state(built: Any) -> dict[str, torch.Tensor]:
 
 
 def attention_error(device: torch.device, dtype: torch.dtype) -> float:
-    """Largest difference of any form of attention, and of its gradients, from float64 on the CPU, by the largest value."""
+    """Largest difference of any form of attention and its gradients from float64 on the CPU, by the largest value."""
     generator, worst = torch.Generator().manual_seed(3), 0.0
     documents_BT = torch.tensor([[0] * 256, [0] * 100 + [1] * 120 + [PADDING] * 36])
     positions_BT = torch.cat([torch.arange(256)[None], torch.cat([torch.arange(n) for n in (100, 120, 36)])[None]])
