@@ -22,12 +22,20 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def made_tokenizer(folder: Path, extra: Sequence[str] = (), special: Sequence[str] = ()) -> Tokenizer:
+def made_tokenizer(
+    folder: Path,
+    extra: Sequence[str] = (),
+    special: Sequence[str] = (),
+    *,
+    ends: str | None = None,
+    longest: int | None = None,
+) -> Tokenizer:
     """Four special tokens, then a token for every byte, then ``extra`` unused ones: loses nothing, learns nothing.
 
-    ``special``: more special tokens, with the last ids.
+    ``special``: more special tokens, with the last ids. ``ends``: which of the first stand around a text
+    (``<s> $A </s>``); ``longest``: the most tokens of one that ``transformers`` is to let pass without a warning.
     """
-    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
     from tokenizers import Tokenizer as Fast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -36,10 +44,14 @@ def made_tokenizer(folder: Path, extra: Sequence[str] = (), special: Sequence[st
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     fast.decoder = decoders.ByteLevel()
     fast.add_special_tokens([AddedToken(piece, special=True) for piece in (*SPECIAL, *special)])
+    if ends is not None:
+        around = [(piece, SPECIAL.index(piece)) for piece in ("<s>", "</s>")]
+        fast.post_processor = processors.TemplateProcessing(single=ends, pair=None, special_tokens=around)
     folder.mkdir(parents=True, exist_ok=True)
     fast.save(str(folder / "tokenizer.json"))
     names = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), SPECIAL, strict=True))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
+    most = {} if longest is None else {"model_max_length": longest}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names, **most}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return Tokenizer.of_folder(folder)
 

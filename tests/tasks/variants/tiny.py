@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from storage.artifact import Network
-from tests.made import SPECIAL, made_tokenizer
+from tests.made import made_tokenizer
 
 CONTEXT = 40
-
-
-def _tokenizer(folder: Path, ends: str) -> int:
-    """A byte tokenizer that puts texts between special tokens (``<s> $A </s>``); returns the vocabulary's size."""
-    from tokenizers import Tokenizer as Fast
-    from tokenizers import processors
-
-    size = made_tokenizer(folder).vocab_size
-    fast = Fast.from_file(str(folder / "tokenizer.json"))
-    special = [(piece, SPECIAL.index(piece)) for piece in ("<s>", "</s>")]
-    fast.post_processor = processors.TemplateProcessing(single=ends, pair=None, special_tokens=special)
-    fast.save(str(folder / "tokenizer.json"))
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": CONTEXT}))
-    return size
 
 
 def tiny_translator(folder: Path, seed: int = 1) -> Network:
     import torch
     from transformers import MarianConfig, MarianMTModel
 
-    size = _tokenizer(folder, "$A </s>")
+    size = made_tokenizer(folder, ends="$A </s>", longest=CONTEXT).vocab_size
     torch.manual_seed(seed)
     config = MarianConfig(
         vocab_size=size,
@@ -57,7 +41,7 @@ def tiny_encoder(folder: Path, seed: int = 1) -> Network:
     import torch
     from transformers import BertConfig, BertModel
 
-    size = _tokenizer(folder, "<s> $A </s>")
+    size = made_tokenizer(folder, ends="<s> $A </s>", longest=CONTEXT).vocab_size
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=size,
