@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _WINDOW_BYTES = 1 << 19
 """So much text is worked on at once: the columns stay in the processor's cache."""
-_JOINED_BYTES = 1 << 10
+_JOINED_BYTES = 1 << 9
 """New segments go to the model joined to texts of about this size: its time for a byte grows with the text."""
 
 
