@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from model.formats import huggingface
 from model.launching.launch import train
@@ -147,3 +148,21 @@ def test_a_loss_that_is_not_finite_fails_and_names_the_step(tmp_path: Path, shar
 def test_what_a_process_says_is_what_the_caller_hears(tmp_path: Path, shards: Shards) -> None:
     with pytest.raises(UserError, match="device cuda: this machine has no GPU"):
         train(request(tmp_path, shards, run={"processes": 1, "device": "cuda"}), quiet)
+
+
+@pytest.mark.slow
+def test_a_run_with_its_state_on_a_disk_makes_the_same_model(tmp_path: Path, shards: Shards) -> None:
+    digests = []
+    for way in ("cpu", "nvme"):
+        run = {"processes": 1, "zero_stage": 3, "offload": way}
+        train(request(tmp_path / way, shards, tokens=240, optimizer=OptimizerConfig(), run=run), quiet)
+        digests.append(digest_of_file(tmp_path / way / "output" / "model.safetensors"))
+    assert digests[0] == digests[1]
+    assert list((tmp_path / "nvme" / "scratch" / "offload").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_eight_bits_are_refused_where_the_device_has_none(tmp_path: Path, shards: Shards) -> None:
+    with pytest.raises(UserError, match="precision fp8 needs a GPU with 8-bit products"):
+        train(request(tmp_path, shards, precision="fp8", optimizer=OptimizerConfig(), run={"processes": 1}), quiet)
