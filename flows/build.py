@@ -212,7 +212,7 @@ class Builder:
             memory=memory,
             lock_fds=work.lock_fds,
             takedowns=self.planner.takedowns,
-            shared={} if store.place.local else None,
+            shared={},
             makers={
                 reference: self.planner.recipe.steps[reference.step].task
                 for reference in step.task.inputs().values()

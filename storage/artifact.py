@@ -73,10 +73,13 @@ class Artifact:
     """Whether those who use it open its files by ``path``, whatever they are called there."""
 
     def __init__(self, folder: Path, manifest: Manifest, objects: Mapping[str, Path] | None = None) -> None:
-        """``objects``: where the files lie, by name, as long as ``folder`` has not been filled with links to them."""
+        """``objects``: where the files lie, by name, as long as ``folder`` has not been filled with links to them.
+
+        They may be fetched only when they are asked for (see ``storage.stored``).
+        """
         self._folder = folder
         self.manifest = manifest
-        self._objects = dict(objects) if objects is not None else {}
+        self._objects: Mapping[str, Path] = objects if objects is not None else {}
 
     @property
     def folder(self) -> Path:

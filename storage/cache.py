@@ -2,7 +2,8 @@
 
 Several processes share the folder. A copy is whole or absent (renamed into place), one that is in
 use stays readable when it goes (its readers hold it open), and copies whose path a process was
-given for longer are pinned until it ends: it holds a lock on a file that lists them.
+given for longer are pinned until it ends, or until it releases them: it holds a lock on a file that
+lists them, those that were released with a ``-`` before them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from storage.disk import flush
@@ -47,6 +49,7 @@ class ObjectCache:
         self._added: int | None = None
         """Bytes added since this process last looked; None if it never did."""
         self._pins: set[str] = set()
+        self._held: Counter[str] = Counter()
         self._pin_file: int | None = None
         self._pinning = threading.Lock()
 
@@ -83,12 +86,30 @@ class ObjectCache:
     def pin(self, digest: str) -> None:
         """Keep this copy, there or still to come, until this process ends."""
         with self._pinning:
-            if digest in self._pins:
-                return
-            if self._pin_file is None:
-                self._pin_file = self._locked_file()
-            os.write(self._pin_file, f"{digest}\n".encode())
-            self._pins.add(digest)
+            if digest not in self._pins:
+                self._note(digest)
+                self._pins.add(digest)
+
+    def hold(self, digest: str) -> None:
+        """Keep this copy, there or still to come, until it is released as often as it was held."""
+        with self._pinning:
+            self._held[digest] += 1
+            if self._held[digest] == 1:
+                self._note(digest)
+
+    def release(self, digest: str) -> None:
+        """See ``hold``."""
+        with self._pinning:
+            self._held[digest] -= 1
+            if not self._held[digest]:
+                del self._held[digest]
+                if digest not in self._pins:
+                    self._note(f"-{digest}")
+
+    def _note(self, line: str) -> None:
+        if self._pin_file is None:
+            self._pin_file = self._locked_file()
+        os.write(self._pin_file, f"{line}\n".encode())
 
     def _locked_file(self) -> int:
         """A file of this process's own, locked while the process lives."""
@@ -150,7 +171,18 @@ class ObjectCache:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
             except BlockingIOError:
-                found.update(path.read_text().split())
+                found |= _noted(path.read_text().split())
             finally:
                 os.close(descriptor)
         return found
+
+
+def _noted(lines: Iterable[str]) -> set[str]:
+    """What is pinned after these notes, one after the other."""
+    pinned: set[str] = set()
+    for line in lines:
+        if line.startswith("-"):
+            pinned.discard(line[1:])
+        else:
+            pinned.add(line)
+    return pinned

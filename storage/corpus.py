@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from storage.artifact import Artifact
 from storage.identity import digest_of_text
+from storage.stored import AnyFile, StoredFile, located, places_of
 
 PAGES_SCHEMA = pa.schema(
     [
@@ -77,6 +79,8 @@ EXAMPLES_SCHEMA = pa.schema(
 
 HELD_OUT = "~validation"
 """Ends the id of a page whose source is held out for validation as a whole."""
+_FOOTER_BYTES = 1 << 16
+"""Most footers are shorter; so much is read at first of a file that lies elsewhere."""
 _DERIVED = "#"
 """Stands in an id between that of a document and the number of a text made from it."""
 
@@ -97,7 +101,10 @@ def size_of(path: Path) -> TableSize:
 
 @lru_cache(maxsize=1 << 16)
 def _size_of(path: Path, state: tuple[int, int, int, int]) -> TableSize:
-    metadata = pq.read_metadata(path)
+    return _table_size(pq.read_metadata(path))
+
+
+def _table_size(metadata: pq.FileMetaData) -> TableSize:
     groups = range(metadata.num_row_groups)
     return TableSize(metadata.num_rows, sum(metadata.row_group(number).total_byte_size for number in groups))
 
@@ -107,13 +114,35 @@ class Partition:
     """One file of a corpus."""
 
     name: str
-    path: Path
+    where: AnyFile
+    """Its file, or what fetches it."""
     digest: str
 
     @property
+    def path(self) -> Path:
+        """Its file, to be opened now: fetched if it lies elsewhere."""
+        return located(self.where)
+
+    @property
     def size(self) -> TableSize:
-        """What its file's footer says, read once."""
-        return size_of(self.path)
+        """What its file's footer says, read once; the rest of a file that lies elsewhere is not fetched."""
+        if isinstance(self.where, Path):
+            return size_of(self.where)
+        return _size_elsewhere(self.where)
+
+
+@lru_cache(maxsize=1 << 16)
+def _size_elsewhere(file: StoredFile) -> TableSize:
+    here = file.here()
+    if here is not None:
+        try:
+            return size_of(here)
+        except FileNotFoundError:  # it has just made room for another
+            pass
+    tail = file.tail(_FOOTER_BYTES)
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    metadata = pq.read_metadata(pa.BufferReader(tail if length <= len(tail) else file.tail(length)))
+    return _table_size(metadata)
 
 
 class Corpus(Artifact):
@@ -124,11 +153,19 @@ class Corpus(Artifact):
 
     @property
     def partitions(self) -> list[Partition]:
-        return [Partition(n, self.path(n), self.manifest.files[n].object) for n in self.names("*.parquet")]
+        names = self.names("*.parquet")
+        places = places_of(self._objects)
+        return [Partition(n, places.get(n) or self.path(n), self.manifest.files[n].object) for n in names]
 
     @property
     def rows(self) -> int:
-        return sum(partition.size.rows for partition in self.partitions)
+        partitions = self.partitions
+        if not any(isinstance(partition.where, StoredFile) for partition in partitions):
+            return sum(partition.size.rows for partition in partitions)
+        from storage.place import CONCURRENT_REQUESTS
+
+        with ThreadPoolExecutor(CONCURRENT_REQUESTS, thread_name_prefix="footers") as threads:
+            return sum(threads.map(lambda partition: partition.size.rows, partitions))
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """One table per partition, in the order of their names."""

@@ -11,6 +11,7 @@ from storage.artifact import FileEntry, JsonValue
 from storage.errors import StoreCorrupted
 from storage.identity import canonical_json
 from storage.store import Store
+from storage.stored import LateFiles
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class PartitionRecord:
     """What became of a partition."""
 
     stats: dict[str, JsonValue]
-    files: dict[str, Path]
+    files: Mapping[str, Path]
     """The files it was made into, ``{stem}`` in their names standing for the partition's."""
     rows: str = ""
     """What is remembered of its rows (see ``tasks.rows``), if single rows can be reused."""
@@ -42,7 +43,7 @@ class StepMemory:
     """Place → key of what this build recalled or made."""
 
     def recall(self, key: str) -> PartitionRecord | None:
-        """The result with this key, if all its files are still there."""
+        """The result with this key, if all its files are still there; those of a remote store are fetched on demand."""
         content = self.store.place.read(f"partitions/{key}.json") if self.enabled else None
         if content is None:
             return None
@@ -51,7 +52,7 @@ class StepMemory:
             entries = {name: FileEntry(**entry) for name, entry in record["files"].items()}
             if not all(self.store.objects.has(entry) for entry in entries.values()):
                 return None
-            files = {name: self.store.objects.local_path(entry) for name, entry in entries.items()}
+            files = self._files(entries)
         except (ValueError, StoreCorrupted):  # neither was flushed before the power failed
             return None
         return PartitionRecord(record["stats"], files, record.get("rows", ""))
@@ -61,11 +62,19 @@ class StepMemory:
         key = self.earlier.get(place)
         return self.recall(key) if key else None
 
-    def remember(self, key: str, record: PartitionRecord) -> None:
-        """Take the files into the store, and write down what they are."""
-        entries = {name: self.store.take(path).model_dump() for name, path in sorted(record.files.items())}
-        content = {"stats": record.stats, "files": entries, "rows": record.rows}
+    def remember(self, key: str, record: PartitionRecord) -> Mapping[str, Path]:
+        """Take the files into the store, and write down what they are; returns them as they are to be opened then."""
+        local = self.store.place.local
+        entries = {name: self.store.take(path, lasting=local) for name, path in sorted(record.files.items())}
+        files = {name: entry.model_dump() for name, entry in entries.items()}
+        content = {"stats": record.stats, "files": files, "rows": record.rows}
         self.store.place.write(f"partitions/{key}.json", canonical_json(content).encode(), flushed=False)
+        return record.files if local else self._files(entries)
+
+    def _files(self, entries: Mapping[str, FileEntry]) -> Mapping[str, Path]:
+        if self.store.place.local:
+            return {name: self.store.objects.local_path(entry) for name, entry in entries.items()}
+        return LateFiles({name: self.store.stored(entry) for name, entry in entries.items()})
 
     def used(self, key: str, place: str) -> None:
         """Note that this build has its result at ``place`` under this key."""

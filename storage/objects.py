@@ -11,8 +11,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from storage.artifact import FileEntry
@@ -146,8 +145,10 @@ class Objects:
             folder.mkdir(parents=True, exist_ok=True)
             flush_all(folder)
 
-    def put(self, path: Path, *, keep: bool = False) -> FileEntry:
+    def put(self, path: Path, *, keep: bool = False, lasting: bool = True) -> FileEntry:
         """Take a file's content into the store. The file itself is moved there, or to the cache, unless ``keep``.
+
+        In the cache it stays while this process lives, if it is to be ``lasting``.
 
         Whoever writes down that it is there calls ``flush`` before.
         """
@@ -159,7 +160,7 @@ class Objects:
         entry = FileEntry(object=digest_of_file(path), bytes=path.stat().st_size)
         with explained(str(path)):
             if not self._place.local:
-                self._put_remote(path, entry, keep)
+                self._put_remote(path, entry, keep, lasting)
                 return entry
             target = Path(self._place.full(self.name(entry.object)))
             if self._intact(target, entry):
@@ -168,11 +169,12 @@ class Objects:
                 self._move_in(path, target, keep)
         return entry
 
-    def _put_remote(self, path: Path, entry: FileEntry, keep: bool) -> None:
+    def _put_remote(self, path: Path, entry: FileEntry, keep: bool, lasting: bool) -> None:
         if not self.has(entry):
             self._upload(path, entry)
         if not keep and not path.is_symlink():
-            self._cache.pin(entry.object)
+            if lasting:
+                self._cache.pin(entry.object)
             copy = beside(self._cache.path(entry.object))
             shutil.move(path, copy)
             self._cache.add(entry.object, copy)
@@ -237,6 +239,21 @@ class Objects:
         except FileNotFoundError:
             raise self._gone(entry) from None
         return target
+
+    def hold(self, entry: FileEntry) -> None:
+        """Have the copy of a remote object stay, there or still to come, until it is released as often."""
+        self._cache.hold(entry.object)
+
+    def release(self, entry: FileEntry) -> None:
+        """See ``hold``."""
+        self._cache.release(entry.object)
+
+    def tail(self, entry: FileEntry, most: int) -> bytes:
+        """The last bytes of an object, read where it lies and compared with nothing."""
+        content = self._place.read_part(self.name(entry.object), max(0, entry.bytes - most), entry.bytes)
+        if content is None:
+            raise self._gone(entry)
+        return content
 
     def copy(self, entry: FileEntry) -> Path:
         """A local copy of a remote object, to be opened now: later it may have made room for others."""
@@ -304,23 +321,3 @@ def _changed(path: Path) -> StoreCorrupted:
         f"{path}: content differs from its digest, so the store was changed from outside; "
         "`athanor run RECIPE --rebuild STEP` makes it anew"
     )
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """An object that any process can open, on any host that reaches the store: small, and can be pickled."""
-
-    url: str
-    cache: Path
-    cache_limit: int
-    entry: FileEntry
-
-    def path(self) -> Path:
-        """A local file with its content; raises as ``Objects.local_path`` does."""
-        objects = _objects_at(self.url, self.cache, self.cache_limit)
-        return objects.local_path(self.entry) if objects.is_local else objects.copy(self.entry)
-
-
-@lru_cache(maxsize=8)
-def _objects_at(url: str, cache: Path, cache_limit: int) -> Objects:
-    return Objects(Place(url), ObjectCache(cache, cache_limit), DigestCache(cache.parent / DIGESTS))

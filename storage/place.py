@@ -103,6 +103,14 @@ class Place:
             return None
         return content
 
+    def read_part(self, name: str, start: int, end: int) -> bytes | None:
+        """The bytes of a file from ``start`` to before ``end``, or None if there is none."""
+        try:
+            part: bytes = self._do(f"read {name}", lambda: self.fs.cat_file(self.full(name), start=start, end=end))
+        except FileNotFoundError:
+            return None
+        return part
+
     def write(self, name: str, content: bytes, *, exclusive: bool = False, flushed: bool = True) -> bool:
         """Write a small file whole; with ``exclusive``, only if there is none. Whether it was written.
 

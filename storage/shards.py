@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from storage.artifact import STORED, Artifact, FileEntry, Manifest, Stored
 from storage.errors import SourceError
-from storage.objects import StoredFile
 from storage.shard_index import INDEX, Index, Ints, index_of, read_index
+from storage.stored import StoredFile
 
 if TYPE_CHECKING:
     from storage.tokenizer import Tokenizer

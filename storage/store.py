@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from storage.artifact import (
@@ -44,6 +45,7 @@ from storage.locks import locked
 from storage.names import Names, is_safe
 from storage.objects import DIGESTS, Objects
 from storage.place import CONCURRENT_TRANSFERS, Place
+from storage.stored import AnyFile, LateFiles, StoredFile
 
 COLLECTOR = "collector"
 """Name of the lock, and of the lease, of whoever frees what nothing refers to."""
@@ -127,12 +129,14 @@ class Store(Names):
     def open(self, digest: str) -> Artifact:
         """The artifact as a folder of links to read-only files, each checked against its digest.
 
-        Where files are opened by their paths alone, the folder is made only when somebody asks for it. Large files of
-        a remote store's artifact may be left there until they are asked for.
+        AnyFile files are opened by their paths alone, the folder is made only when somebody asks for it, and files of a
+        remote store are fetched one by one, as they are asked for. So may be large files of other kinds.
         """
         manifest = self.manifest(digest)
         kind = artifact_class(manifest.kind)
         folder = self.home / "views" / digest
+        if kind.opened_by_path and not self.place.local:
+            return kind(folder, manifest, LateFiles({n: self.stored(entry) for n, entry in manifest.files.items()}))
         now = [name for name in manifest.files if self.place.local or not kind.is_fetched_later(name)]
         targets = self.place.each(self.objects.local_path, [manifest.files[name] for name in now], CONCURRENT_TRANSFERS)
         objects = dict(zip(now, targets, strict=True))
@@ -147,6 +151,10 @@ class Store(Names):
     def file(self, manifest: Manifest, name: str) -> Path:
         """One file of an artifact, read-only and checked against its digest."""
         return self.objects.local_path(manifest.files[name])
+
+    def stored(self, entry: FileEntry) -> StoredFile:
+        """An object of a remote store, which is fetched when it is opened."""
+        return StoredFile(self.place.url, self.objects.cache_folder, cache_limit(), entry)
 
     def export(self, digest: str, folder: Path) -> None:
         """Copy an artifact's files, writable, into a new or empty folder; UserError if it holds anything."""
@@ -203,23 +211,28 @@ class Store(Names):
         home.write("id", uuid.uuid4().hex.encode(), exclusive=True)
         return (home.read("id") or b"").decode()
 
-    def take(self, path: Path, *, keep: bool = False) -> FileEntry:
-        """Take a file's content as an object, leaving a link to it in its place, or the file itself with ``keep``."""
+    def take(self, path: Path, *, keep: bool = False, lasting: bool = True) -> FileEntry:
+        """Take a file's content as an object, leaving a link to it in its place, or the file itself with ``keep``.
+
+        The link leads to a copy of what a remote store has, which stays while this process lives if it is ``lasting``.
+        """
         with self._kept_from_collectors():
-            return self._take(path, keep=keep)
+            return self._take(path, keep=keep, lasting=lasting)
 
     def _kept_from_collectors(self) -> AbstractContextManager[int]:
         """While it is open, no collector of this home frees anything."""
         return locked(self.home / "work" / "locks" / COLLECTOR, shared=True)
 
-    def _take(self, path: Path, *, keep: bool = False) -> FileEntry:
-        entry = self.objects.put(path, keep=keep)
+    def _take(self, path: Path, *, keep: bool = False, lasting: bool = True) -> FileEntry:
+        entry = self.objects.put(path, keep=keep, lasting=lasting)
         if not keep and (self.place.local or not path.is_symlink()):
             link(path, self.objects.local_path(entry) if self.place.local else self.objects.address(entry))
         return entry
 
-    def _share(self, path: Path) -> FileEntry:
+    def _share(self, path: AnyFile) -> FileEntry:
         """The object whose file this is."""
+        if isinstance(path, StoredFile):
+            return path.entry
         entry = self.objects.entry_of_file(path)
         if entry is None:
             raise StoreUnavailable(
@@ -228,35 +241,45 @@ class Store(Names):
         return entry
 
     def commit(
-        self, work: Work, kind: str, counts: Mapping[str, JsonValue], shared: Mapping[str, Path] | None = None
+        self, work: Work, kind: str, counts: Mapping[str, JsonValue], shared: Mapping[str, AnyFile] | None = None
     ) -> Manifest:
-        """Make the files in ``work.output`` an artifact, and with them objects of a local store: name → its file.
+        """Make the files in ``work.output`` an artifact, and with them objects that are there: name → its file.
 
         Raises StoreUnavailable if one of these is gone.
         """
         shared = dict(shared or {})
-        paths = files_below(work.output) | shared
+        made = files_below(work.output)
         if self.place.local:  # one lock for all: most files are objects of earlier builds
             with self._kept_from_collectors():
-                entries = [self._share(p) if n in shared else self._take(p) for n, p in paths.items()]
+                entries = [self._take(path) for path in made.values()]
+                files = dict(zip(made, entries, strict=True)) | {n: self._share(where) for n, where in shared.items()}
         else:
-            entries = self.place.each(self.take, paths.values(), CONCURRENT_TRANSFERS)
-        files = dict(zip(paths, entries, strict=True))
+            entries = self.place.each(partial(self.take, lasting=False), made.values(), CONCURRENT_TRANSFERS)
+            files = dict(zip(made, entries, strict=True)) | {n: self._share(where) for n, where in shared.items()}
         manifest = self._write_manifest(Manifest(kind=kind, files=files, counts=dict(counts)))
         if work.key in self._building:
-            self._put_back(self._building[work.key], paths, files)
+            self._put_back(self._building[work.key], made, files)
         return manifest
 
     def _put_back(self, claim: _Claim, paths: Mapping[str, Path], files: Mapping[str, FileEntry]) -> None:
-        """Put again what a collector of another host may have freed before it could know that this build needs it."""
+        """Put again what a collector of another host may have freed before it could know that this build needs it.
+
+        Raises StoreUnavailable if that is no file of ours: then the step has to be done again.
+        """
         now = self._collector()
         if now == claim.collector:
             return
         wait_until_free(self.place, COLLECTOR)
         self.objects.forget()
         gone = set(self.objects.missing(files.values()))
-        gone_paths = [paths[name] for name, entry in files.items() if entry in gone]
-        self.place.each(self.take, gone_paths, CONCURRENT_TRANSFERS)
+        names = [name for name, entry in files.items() if entry in gone]
+        for name in names:
+            if name not in paths or not paths[name].is_file():
+                raise StoreUnavailable(
+                    f"object {files[name].object[:12]} is gone from {self.place.shown}, though this build needs it: a "
+                    "collector of another host has removed it; run again"
+                )
+        self.place.each(self.take, [paths[name] for name in names], CONCURRENT_TRANSFERS)
 
     def adopt(self, kind: str, files: Mapping[str, Path], counts: Mapping[str, JsonValue] | None = None) -> Manifest:
         """Make copies of files an artifact: a user's, or those of another artifact, which are not stored twice."""

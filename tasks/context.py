@@ -13,6 +13,7 @@ from storage.corpus import Partition
 from storage.disk import link
 from storage.identity import digest_of_file, digest_of_value
 from storage.memory import PartitionRecord
+from storage.stored import AnyFile, located, places_of
 from storage.takedown import Takedowns
 from tasks.parallel import PartitionJob, map_partitions
 from tasks.rows import RowJob, RowWork, remind, work_on_rows
@@ -35,8 +36,8 @@ class PartitionMemory(Protocol):
     def before(self, place: str) -> PartitionRecord | None:
         """What an earlier build of the same step remembered last of the partition at this place."""
 
-    def remember(self, key: str, record: PartitionRecord) -> None:
-        """Keep it for later builds."""
+    def remember(self, key: str, record: PartitionRecord) -> Mapping[str, Path]:
+        """Keep it for later builds; its files, as they are to be opened from then on."""
 
     def used(self, key: str, place: str) -> None:
         """Note that this build has what was remembered under this key at this place."""
@@ -111,7 +112,7 @@ class RunContext:
     """Descriptors of the build's lock, for training processes to hold as well."""
     takedowns: Takedowns = field(default_factory=Takedowns)
     """The requests to leave documents out."""
-    shared: dict[str, Path] | None = None
+    shared: dict[str, AnyFile] | None = None
     """Files of the output that are objects of the store already, by name. None: ``output`` has links to them."""
     makers: Mapping[Input[Any], Task] = field(default_factory=dict)
     """The steps that made the inputs."""
@@ -178,7 +179,7 @@ class RunContext:
         def place(partition: Partition) -> str:
             return f"{same}/{partition.name}"
 
-        def recall(partition: Partition) -> tuple[dict[str, JsonValue], dict[str, Path]] | None:
+        def recall(partition: Partition) -> tuple[dict[str, JsonValue], Mapping[str, AnyFile]] | None:
             if self.memory is None:
                 return None
             known = self.memory.recall(key(partition))
@@ -190,12 +191,15 @@ class RunContext:
                     remind(rows.before, partition.name, earlier.rows, earlier.stats, earlier.files)
             return None
 
-        def remember(partition: Partition, stats: dict[str, JsonValue], files: dict[str, Path]) -> None:
+        def remember(
+            partition: Partition, stats: dict[str, JsonValue], files: Mapping[str, Path]
+        ) -> Mapping[str, AnyFile]:
             record = stats.pop("record", "")
-            if self.memory:
-                stem = Path(partition.name).stem
-                patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
-                self.memory.remember(key(partition), PartitionRecord(stats, patterns, record))
+            if self.memory is None:
+                return files
+            stem = Path(partition.name).stem
+            patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
+            return _named(self.memory.remember(key(partition), PartitionRecord(stats, patterns, record)), partition)
 
         job = replace(self._job(name, output), recall=recall, remember=remember)
         results = map_partitions(job, function, payload, partitions, seconds_per_document)
@@ -214,18 +218,18 @@ class RunContext:
             reuse=partial(self._reused, output),
         )
 
-    def take_over(self, name: str, path: Path) -> None:
-        self._reused(None, name, path)
+    def take_over(self, name: str, where: AnyFile) -> None:
+        self._reused(None, name, where)
 
-    def _reused(self, output: Path | None, name: str, path: Path) -> Path:
+    def _reused(self, output: Path | None, name: str, where: AnyFile) -> AnyFile:
         """Have a file that is there already in ``output``, the artifact's unless it is another; where it is."""
         if self.shared is None:
             place = (output or self.output) / name
-            link(place, path.resolve())
+            link(place, located(where).resolve())
             return place
         if output is None:
-            self.shared[name] = path
-        return path
+            self.shared[name] = where
+        return where
 
     def keep(self, path: Path) -> None:
         if self.memory is not None:
@@ -239,10 +243,10 @@ class RunContext:
         return record.files[name] if record is not None else None
 
     def _place_of(self, name: str) -> str:
-        """Where a file of this step is kept, whatever the partitions."""
+        """AnyFile a file of this step is kept, whatever the partitions."""
         return f"{digest_of_value([self.identity, 'kept'])[:_PLACE_DIGITS]}/{name}"
 
 
-def _named(files: Mapping[str, Path], partition: Partition) -> dict[str, Path]:
+def _named(files: Mapping[str, Path], partition: Partition) -> Mapping[str, AnyFile]:
     stem = Path(partition.name).stem
-    return {pattern.replace("{stem}", stem): path for pattern, path in files.items()}
+    return {pattern.replace("{stem}", stem): where for pattern, where in places_of(files).items()}

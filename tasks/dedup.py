@@ -195,7 +195,7 @@ def _write(documents: Documents, kept: npt.NDArray[np.bool_], context: Context) 
         mask = kept[start : start + rows]
         start += rows
         if mask.all():
-            context.take_over(partition.name, partition.path)
+            context.take_over(partition.name, partition.where)
         else:
             np.save(folder / f"{partition.name}.npy", mask)
             # What is made of a partition depends on the rows that are kept, too.

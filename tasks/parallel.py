@@ -16,7 +16,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from storage.artifact import JsonValue
 from storage.corpus import Partition
 from storage.errors import StepFailed
+from storage.stored import AnyFile, StoredFile, files_at
 from tasks.engines.cluster import RayEngine, first_party
 from tasks.engines.local import LocalEngine, start_ahead
 from tasks.engines.worker import Done, Work, WorkerDied, die_with_parent
@@ -42,7 +43,9 @@ _MAX_LOST_PER_PARTITION = 100
 _MAX_KILLS_PER_DOCUMENT = 3
 """So often a partition is tried again whose worker was killed from outside, before the document at hand is blamed."""
 _PUBLISHERS = 8
-"""Threads of the parent that look for earlier results and put new ones into the store."""
+"""Threads of the parent that look for earlier results, fetch partitions, and put new results into the store."""
+_FETCHED_AHEAD = 8
+"""Partitions of a remote store that are fetched, or are being fetched, before there is room to work on them."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,18 @@ class PartitionJob:
     """Folder for unfinished files, and for the record of finished partitions."""
     resources: Resources
     progress: Progress
-    recall: Callable[[Partition], tuple[dict[str, JsonValue], dict[str, Path]] | None] = lambda partition: None
+    recall: Callable[[Partition], tuple[dict[str, JsonValue], Mapping[str, AnyFile]] | None] = lambda partition: None
     """Stats and files of a partition that an earlier build has worked on, if any. Called from several threads."""
-    reuse: Callable[[str, Path], Path] = lambda name, path: path
+    reuse: Callable[[str, AnyFile], AnyFile] = lambda name, where: where
     """Called with the name and the place of each file of an earlier result; says where it is to be found now."""
-    remember: Callable[[Partition, dict[str, JsonValue], dict[str, Path]], None] = lambda *_: None
-    """Called with each newly finished partition, from several threads."""
+    remember: Callable[[Partition, dict[str, JsonValue], Mapping[str, Path]], Mapping[str, AnyFile]] = (
+        lambda partition, stats, files: files
+    )
+    """Called with each newly finished partition, from several threads; says where its files are from then on."""
 
 
 class Engine(Protocol):
-    """Where work is done."""
+    """AnyFile work is done."""
 
     def begin(self, payload: bytes) -> None:
         """Take what all partitions need: it is handed over once, not with each."""
@@ -120,7 +125,7 @@ def map_partitions(
             else:
                 results[partition.name] = known
         if left:
-            run.begin(left)
+            run.begin(left, threads)
             _work_through(run, left, results, threads)
     return [results[partition.name] for partition in partitions]
 
@@ -130,16 +135,27 @@ def _work_through(
 ) -> None:
     """Keep the engine busy, with no more partitions in its hands than it asks for, until none is ``left``."""
     engine = run.engine_for(left)
+    fetching: dict[Future[Path], Partition] = {}
+    ready: deque[tuple[Partition, Path]] = deque()
     working: dict[Future[Any], tuple[Partition, Work]] = {}
     publishing: dict[Future[PartitionResult], Partition] = {}
     try:
-        while left or working or publishing:
-            while left and len(working) < engine.slots():
+        while left or fetching or ready or working or publishing:
+            while left and len(fetching) + len(ready) < _FETCHED_AHEAD:
                 partition = left.popleft()
-                work = run.work(partition)
+                if isinstance(partition.where, Path):
+                    ready.append((partition, partition.where))
+                else:
+                    fetching[threads.submit(partition.where.hold)] = partition
+            while ready and len(working) < engine.slots():
+                partition, source = ready.popleft()
+                work = run.work(partition, source)
                 working[engine.submit(work)] = (partition, work)
-            done, _ = wait([*working, *publishing], return_when=FIRST_COMPLETED)
+            done, _ = wait([*fetching, *working, *publishing], return_when=FIRST_COMPLETED)
             for future in done:
+                if future in fetching:
+                    ready.append((fetching.pop(future), future.result()))
+                    continue
                 if future in publishing:
                     partition = publishing.pop(future)
                     results[partition.name] = future.result()
@@ -152,14 +168,24 @@ def _work_through(
                     if run.account_for(partition, death):
                         engine.shrink()
                     shutil.rmtree(work.stage, ignore_errors=True)
-                    left.appendleft(partition)
+                    ready.appendleft((partition, work.source))
                 else:
+                    _release(partition)
                     publishing[threads.submit(run.publish, partition, work, made)] = partition
     finally:
         for future in working:
             engine.cancel(future)
         for stage in run.stages:
             shutil.rmtree(stage, ignore_errors=True)
+        wait(fetching)
+        for partition in [*fetching.values(), *(p for p, _ in ready), *(p for p, _ in working.values())]:
+            _release(partition)
+
+
+def _release(partition: Partition) -> None:
+    """Its file need not stay here any longer."""
+    if isinstance(partition.where, StoredFile):
+        partition.where.release()
 
 
 @dataclass
@@ -189,9 +215,10 @@ class _Run:
         """The partitions that this build finished before it was killed, and those since."""
         return Finished(self.job.scratch / "finished.jsonl")
 
-    def begin(self, left: Sequence[Partition]) -> None:
+    def begin(self, left: Sequence[Partition], threads: ThreadPoolExecutor) -> None:
         """Look how large the partitions are that are left to do."""
-        self.sizes = {partition.name: _size(partition) for partition in left}
+        names = [partition.name for partition in left]
+        self.sizes = dict(zip(names, threads.map(_size, left), strict=True))
         self.job.scratch.mkdir(parents=True, exist_ok=True)
 
     @cached_property
@@ -217,21 +244,21 @@ class _Run:
         known = self.finished.of(partition)
         if known is not None:
             stats, names = known
-            files = {name: self.job.output / name for name in names}
-            if all(path.exists() for path in files.values()):
-                return PartitionResult(partition.name, files, stats, reused=False)
+            made = {name: self.job.output / name for name in names}
+            if all(path.exists() for path in made.values()):
+                return PartitionResult(partition.name, made, stats, reused=False)
         recalled = self.job.recall(partition)
         if recalled is None:
             return None
         stats, sources = recalled
-        files = {name: self.job.reuse(name, source) for name, source in sources.items()}
+        files = files_at({name: self.job.reuse(name, source) for name, source in sources.items()})
         return PartitionResult(partition.name, files, stats, reused=True)
 
-    def work(self, partition: Partition) -> Work:
-        """What a worker is to do, with a stage folder that no other attempt has at the same time."""
+    def work(self, partition: Partition, source: Path) -> Work:
+        """What a worker is to do with a partition's file, with a stage folder that no other attempt has meanwhile."""
         stage = self.stages.pop() if self.stages else Path(tempfile.mkdtemp(prefix="stage.", dir=self.job.scratch))
         lost = self.lost.get(partition.name, {})
-        return Work(self.function, partition.path, stage, partition.name, self.seconds, dict(lost))
+        return Work(self.function, source, stage, partition.name, self.seconds, dict(lost))
 
     def publish(self, partition: Partition, work: Work, made: Done) -> PartitionResult:
         """Move what the worker made to where it belongs, and remember it."""
@@ -241,9 +268,9 @@ class _Run:
             files[path.name] = self.job.output / path.name
             os.replace(path, files[path.name])
         self.stages.append(work.stage)
-        self.job.remember(partition, made.stats, files)
+        places = self.job.remember(partition, made.stats, files)
         self.finished.add(partition, made.stats, list(files))
-        return PartitionResult(partition.name, files, made.stats, reused=False)
+        return PartitionResult(partition.name, files_at(places), made.stats, reused=False)
 
     def advance(self, partition: Partition) -> None:
         self.rows_done += self.sizes[partition.name][0]

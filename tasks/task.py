@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from storage.artifact import Artifact, JsonValue
 from storage.corpus import Partition
+from storage.stored import AnyFile
 from storage.takedown import Takedowns, Where
 from tasks.inputs import A, Input, Kind, Outside, Settings, identity_of, references
 from tasks.resources import Resources
@@ -62,8 +63,8 @@ class PartitionResult:
 
     name: str
     """Name of the input partition."""
-    files: dict[str, Path]
-    """The files it was made into, in the output folder, by name."""
+    files: Mapping[str, Path]
+    """The files it was made into, by name; of a remote store, each is fetched when it is asked for."""
     stats: dict[str, JsonValue]
     """What the function returned; the same when the partition was reused."""
     reused: bool
@@ -200,7 +201,7 @@ class Context(Protocol):
         the partition's bytes are the same. What is not to be ``remembered`` serves this build alone.
         """
 
-    def take_over(self, name: str, path: Path) -> None:
+    def take_over(self, name: str, where: AnyFile) -> None:
         """Have a file of an input, or of the previous artifact, in the output under this name, without copying it."""
 
     def keep(self, path: Path) -> None:

@@ -47,7 +47,7 @@ class FolderMemory:
     def before(self, place: str) -> PartitionRecord | None:
         return self.known.get(self.places.get(place, ""))
 
-    def remember(self, key: str, record: PartitionRecord) -> None:
+    def remember(self, key: str, record: PartitionRecord) -> Mapping[str, Path]:
         kept = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, path in record.files.items():
@@ -55,6 +55,7 @@ class FolderMemory:
             kept[name] = self.folder / f"{key}-{name}"
             shutil.copyfile(path, kept[name])
         self.known[key] = replace(record, files=kept)
+        return record.files
 
     def used(self, key: str, place: str) -> None:
         self.places[place] = key

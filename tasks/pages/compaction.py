@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from storage.corpus import read_table
+from storage.stored import AnyFile, located
 from tasks.pages.index import name_of, table_of_entries
 from tasks.pages.writer import Size, Writer
 
 
 def compacted(
-    index: pa.Table, folder: Path, elsewhere: dict[str, Path], size: Size, most: int, number: int
+    index: pa.Table, folder: Path, elsewhere: dict[str, AnyFile], size: Size, most: int, number: int
 ) -> pa.Table:
     """Merge the partitions at the end if more than ``most`` in a row are less than half full; the index thereafter.
 
@@ -36,7 +37,7 @@ def compacted(
         at = 0
         for small in numbers[first:].tolist():
             name = name_of(small)
-            for row in read_table(elsewhere.get(name, folder / name)).to_pylist():
+            for row in read_table(located(elsewhere.get(name, folder / name))).to_pylist():
                 writer.add(row, tail["version"][at].as_py(), tail["digest"][at].as_py())
                 at += 1
             if elsewhere.pop(name, None) is None:

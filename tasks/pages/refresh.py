@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from storage.artifact import JsonValue
 from storage.corpus import HELD_OUT, Partition, read_table, write_table
 from storage.identity import digest_of_value
+from storage.stored import AnyFile
 from storage.takedown import Takedowns
 from tasks.pages.index import digest_of_version, entry_of, is_older, name_of, table_of_entries
 from tasks.pages.writer import Writer
@@ -52,7 +53,7 @@ class Refresh:
     def __init__(self, index: pa.Table, number: int, spill: Spill, writer: Writer) -> None:
         """``index`` is that of the previous collection, ``number`` that of this refresh, for pages that are new."""
         self.index, self.number = index, number
-        self.untouched: dict[str, Path] = {}
+        self.untouched: dict[str, AnyFile] = {}
         """Name → file, of the partitions that stay the files that they are."""
         self._spill, self._writer = spill, writer
         self._position = {identity: at for at, identity in enumerate(index["id"].to_pylist())}
@@ -160,7 +161,7 @@ class Refresh:
         folder.mkdir(parents=True, exist_ok=True)
         for partition, rows in zip(partitions, self._rows_of(partitions), strict=True):
             if untouched[rows.start : rows.stop].all():
-                self.untouched[partition.name] = partition.path
+                self.untouched[partition.name] = partition.where
             elif (self._fate[rows.start : rows.stop] != _GONE).any():
                 change = self._change(rows, terms, other_terms)
                 (folder / f"{partition.name}.json").write_text(json.dumps(change.as_json()))

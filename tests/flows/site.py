@@ -31,6 +31,11 @@ def text_of(seed: int) -> str:
     return " ".join(chance.choices(WORDS, k=60)) + address + quoted + f" {mark}"
 
 
+def english(seed: int) -> str:
+    """A page of sixty words, which every step keeps."""
+    return " ".join(random.Random(seed).choices(WORDS, k=60)) + f" {seed}"
+
+
 def _page(text: str) -> str:
     return f"<!doctype html><html><body><main><p>{text}</p></main></body></html>"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from flows.home import Home
 from storage.store import Store
 from tests.flows.conftest import make_all, planner_of
-from tests.flows.site import WORDS, Site, afresh, text_of
+from tests.flows.site import Site, afresh, english, text_of
 from tests.made import made_tokenizer
 
 RECIPE = """\
@@ -36,15 +35,10 @@ def tokenizer(home: Home) -> None:
     made_tokenizer(home.folder.parent / "bytes")
 
 
-def _english(seed: int) -> str:
-    """A page of sixty words."""
-    return " ".join(random.Random(seed).choices(WORDS, k=60)) + f" {seed}"
-
-
 @pytest.mark.usefixtures("tokenizer")
 def test_one_page_more_or_changed_touches_one_partition_and_one_row_of_each_step(home: Home) -> None:
     site = Site(home.folder.parent)
-    site.pages = {f"{number:02}": _english(number) for number in range(24)}
+    site.pages = {f"{number:02}": english(number) for number in range(24)}
     site.write()
     first = make_all(planner_of(home, RECIPE))
     assert all(first[name].metrics["partitions"] == 6 for name in first)
@@ -54,7 +48,7 @@ def test_one_page_more_or_changed_touches_one_partition_and_one_row_of_each_step
     for outcome in second.values():
         assert outcome.metrics["partitions"] - outcome.metrics["partitions_reused"] == 1, outcome.step
         assert outcome.metrics["rows"] - outcome.metrics["rows_reused"] == 1, outcome.step
-    site.pages["99"] = _english(99)
+    site.pages["99"] = english(99)
     site.write()
     third = make_all(planner_of(home, RECIPE))
     for outcome in third.values():

@@ -1,4 +1,4 @@
-"""A recipe whose store is on S3, run by the command line on two hosts."""
+"""Recipes whose store is on S3, run on several hosts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from typing import Any
 
 import pytest
 
+from flows.build import StepOutcome
+from flows.home import Home
+from storage import cache as cache_module
+from storage.maintenance import problems
+from tests.flows.conftest import make_all, planner_of
+from tests.flows.site import Site, english
 from tests.s3 import S3
 
 RECIPE = """\
@@ -38,6 +44,59 @@ def run(home: Path, recipe: Path) -> dict[str, Any]:
     assert "something-secret" not in done.stdout + done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary["steps"]
+
+
+REFRESHED = """\
+name: remote
+steps:
+  pages:     {task: collect, sources: [{kind: files, path: site}], partition_pages: 4}
+  documents: {task: clean_html, pages: pages, extractor: resiliparse}
+  kept:      {task: filter, documents: documents, rules: [length, characters]}
+  scrubbed:  {task: scrub_pii, documents: kept}
+  unique:    {task: dedup, documents: scrubbed, similarity: 0.6, max_source_loss: 1}
+resources: {workers: 1}
+"""
+PARTITIONS = 6
+
+
+@pytest.mark.slow
+def test_a_refresh_elsewhere_fetches_only_the_partitions_that_it_works_on(
+    home: Home, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(home.folder.parent)
+    site.pages = {f"{n:02}": english(n) for n in range(4 * PARTITIONS)}
+    site.write()
+    here = make_all(planner_of(home, REFRESHED))
+    monkeypatch.setenv("ATHANOR_STORE", f"{s3.url}/team")
+    one = Home(home.folder.parent / "one")
+    first = make_all(planner_of(one, REFRESHED))
+    assert {name: o.artifact for name, o in first.items()} == {name: o.artifact for name, o in here.items()}
+    _check_that_no_copy_is_needed(one, first, monkeypatch)
+
+    site.pages["09"] += " and more"
+    site.write()
+    other = Home(home.folder.parent / "other")  # of a host that has none of it
+    second = make_all(planner_of(other, REFRESHED))
+    store = other.open_store()
+    for name in second:
+        before, after = (store.manifest(str(outcomes[name].artifact)).files for outcomes in (first, second))
+        same = [entry for file, entry in before.items() if after.get(file) == entry]
+        assert len(same) == PARTITIONS - 1
+        assert [entry for entry in same if store.objects.address(entry).exists()] == [], name
+    assert second["unique"].metrics["partitions_reused"] == PARTITIONS - 1
+    assert list(problems(store)) == []
+
+
+def _check_that_no_copy_is_needed(home: Home, made: dict[str, StepOutcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copies of partitions make room for others, though the process that has made them lives."""
+    with monkeypatch.context() as full:
+        full.setenv("ATHANOR_CACHE_GB", "1e-9")
+        full.setattr(cache_module, "_UNTOUCHED_SECONDS", -60.0)
+        store = home.open_store()
+        (home.folder / "more").write_text("more")
+        store.take(home.folder / "more")
+        entries = [entry for o in made.values() for entry in store.manifest(str(o.artifact)).files.values()]
+        assert [entry for entry in entries if store.objects.address(entry).exists()] == []
 
 
 @pytest.mark.slow

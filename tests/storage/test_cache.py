@@ -17,8 +17,9 @@ from storage.artifact import FileEntry
 from storage.cache import ObjectCache, cache_limit
 from storage.errors import UserError
 from storage.filecache import DigestCache
-from storage.objects import Objects, StoredFile
+from storage.objects import Objects
 from storage.place import Place, beside
+from storage.stored import StoredFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +73,25 @@ def test_pinned_copies_stay_while_their_process_lives(tmp_path: Path) -> None:
     other.communicate(b"")
     add(cache, "aa4", 10)
     assert [path.exists() for path in (oldest, second)] == [False, True]
+
+
+def test_copies_that_are_held_stay_until_they_are_released_as_often(tmp_path: Path) -> None:
+    cache, neighbour = ObjectCache(tmp_path, 1000), ObjectCache(tmp_path, 1000)
+    cache.hold("aa1")
+    cache.hold("aa1")
+    held = add(cache, "aa1", 900, 500)
+    cache.release("aa1")
+    add(neighbour, "aa2", 900)
+    assert held.exists()
+    cache.release("aa1")
+    add(neighbour, "aa3", 900)
+    assert not held.exists()
+    cache.pin("aa4")
+    cache.hold("aa4")
+    cache.release("aa4")
+    pinned = add(cache, "aa4", 900, 500)
+    add(neighbour, "aa5", 900)
+    assert pinned.exists()
 
 
 def test_what_was_just_used_and_what_is_open_stays_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
