@@ -147,7 +147,8 @@ def _work_through(
                     ready.append((partition, partition.where))
                 else:
                     fetching[threads.submit(partition.where.hold)] = partition
-            while ready and len(working) < engine.slots():
+            # Where publishing is slow, what waits for it must not pile up.
+            while ready and len(working) < engine.slots() and len(publishing) < _PUBLISHERS + 1:
                 partition, source = ready.popleft()
                 work = run.work(partition, source)
                 working[engine.submit(work)] = (partition, work)

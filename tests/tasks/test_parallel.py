@@ -141,13 +141,13 @@ def greedy(payload: dict[str, Any], source: Path, output: Path, guard: Guard) ->
 
 
 def test_no_more_partitions_are_handed_out_than_the_workers_can_take(tmp_path: Path) -> None:
-    partitions = _partitions(tmp_path / "in", [["a"]] * 12)
+    partitions = _partitions(tmp_path / "in", [["a"]] * 30)
     stages: list[int] = []
     scratch = tmp_path / "scratch"
     counted = lambda *_: stages.append(sum(path.is_dir() for path in scratch.glob("partitions/*/*.*")))  # noqa: E731
     _context(tmp_path, progress=counted).map_partitions(shout, {"log": str(tmp_path / "log")}, partitions)
-    assert len(stages) == 12
-    assert max(stages) <= 2 * 2 + 2, "two workers, two waiting, and what is being published"
+    assert len(stages) == 30
+    assert max(stages) <= 2 * 2 + 8 + 2 * 2, "two workers, two waiting, what is being published, and what waits for it"
     assert list(scratch.rglob("current")) == []
 
 
