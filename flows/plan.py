@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from flows.adoption import files_to_adopt, kind_to_adopt
 from flows.home import Home
 from flows.longer import Continuation, continuation
 from flows.recipe import Recipe, Step
 from flows.why import differences, found_outside
+from flows.world import RecipeWorld
 from storage.artifact import FileEntry, JsonValue, Manifest
 from storage.builds import Build, Entry, Identity
 from storage.code import code_of, library_versions, remember_in
@@ -28,7 +27,6 @@ from tasks.task import Input
 _BUILDS_LOOKED_AT = 3
 """So many of a step's last builds are looked through for rows to reuse: settings may have been tried in between."""
 Action = Literal["reuse", "build", "depends"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,33 +41,6 @@ class Options:
     """Steps whose latest artifact is accepted in spite of a changed key."""
     rebuild: frozenset[str] = frozenset()
     """Steps to build afresh, with all that come after them."""
-
-
-@dataclass(frozen=True)
-class RecipeWorld:
-    """The outside world as the recipe's sources see it; see ``tasks.task.World``."""
-
-    folder: Path
-    limit: int | None
-    digests: DigestCache
-
-    seen: dict[str, str] = field(default_factory=dict)
-    """Digests of the files that were looked at: a run sees the world as it was when it was planned."""
-    found: dict[Hashable, Any] = field(default_factory=dict)
-    """What else was looked for, by the question."""
-
-    def digest_of_file(self, path: str | Path) -> str:
-        place = os.fspath(path)
-        digest = self.seen.get(place)
-        if digest is None:
-            digest = self.seen[place] = self.digests.digest_of_file(place)
-        return digest
-
-    def once(self, question: Hashable, find: Callable[[], T]) -> T:
-        if question not in self.found:
-            self.found[question] = find()
-        answer: T = self.found[question]
-        return answer
 
 
 @dataclass(frozen=True)
