@@ -25,7 +25,9 @@ class Training(Task):
     trains: ClassVar[bool] = True
 
     evaluate_every: int | None = Field(None, ge=1)
-    """Tokens between measurements of the validation loss, rounded up to whole steps; None: five in all."""
+    """Tokens between measurements of the validation loss, rounded up to whole steps; None: five in all. Each source is
+    measured on two batches at most, or on 32,768 tokens where that is more and the loss decides (``early_stopping``,
+    ``keep: best``)."""
     early_stopping: EarlyStopping | None = None
     """When to end before the last token: ``{patience: 3, min_delta: 0.01}``; needs ``evaluate_every``."""
     keep: Keep = "last"

@@ -20,6 +20,10 @@ from storage.errors import UserError
 from storage.shards import Shards, Split, SplitName
 from storage.tokenizer import Tokenizer
 
+JUDGED_TOKENS = 32_768
+"""Of each source at least so many, if it has them, measure a loss that decides about the result: with small batches, two
+of them would be a few sequences."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -48,7 +52,10 @@ def make_data(request: Request) -> TrainingData:
     else:
         steps = math.ceil((request.tokens or 0) / request.batch_tokens)
     steps = max(1, steps)
-    validation = {name: _some(part, 2 * sequences) for name, part in held_out.items()}
+    most = 2 * sequences
+    if request.judges:
+        most = max(most, math.ceil(JUDGED_TOKENS / request.context))
+    validation = {name: _some(part, most) for name, part in held_out.items()}
     validation = {name: rows for name, rows in validation.items() if len(rows)}
     if isinstance(request.data, ExamplesData):
         return TrainingData(Order(parts, [1.0], request.seed), validation, steps, {})

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.data import training_data
 from model.data.training_data import TrainingData, make_data
 from model.request import LaterStage, Opened, Request, ShardsData, ShardsPart
 from storage.errors import UserError
@@ -66,6 +67,21 @@ def test_held_out_rows_are_kept_by_source(tmp_path: Path, sources: list[Shards])
     data = make_data(described(tmp_path, sources, (1.0, 1.0, 1.0)))
     assert list(data.validation) == ["web", "code", "books"]
     assert all(len(rows) for rows in data.validation.values())
+
+
+def test_a_loss_that_decides_is_measured_on_more(
+    tmp_path: Path, sources: list[Shards], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = described(tmp_path, sources, (1.0, 1.0, 1.0), batch_tokens=16)
+    everything = {name: len(rows) for name, rows in make_data(judged(one)).validation.items()}
+    assert min(everything.values()) > 3
+    monkeypatch.setattr(training_data, "JUDGED_TOKENS", 3 * 16)
+    assert {len(rows) for rows in make_data(judged(one)).validation.values()} == {3}
+    assert {len(rows) for rows in make_data(one).validation.values()} == {2}  # two batches of one sequence
+
+
+def judged(request: Request) -> Request:
+    return request.model_copy(update={"keep": "best", "evaluate_every": 16})
 
 
 def test_a_step_by_another_name_is_the_same_run(tmp_path: Path, sources: list[Shards]) -> None:
