@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model import scoring
 from model.config import ModelConfig
 from model.data.batches import Text
 from model.formats import huggingface
+from model.inference import scoring
 from model.network.transformer import Transformer
 
 VOCABULARY, CONTEXT = 50, 16
