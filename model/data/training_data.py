@@ -21,8 +21,8 @@ from storage.shards import Shards, Split, SplitName
 from storage.tokenizer import Tokenizer
 
 JUDGED_TOKENS = 32_768
-"""Of each source at least so many, if it has them, measure a loss that decides about the result: with small batches, two
-of them would be a few sequences."""
+"""Of each source at least so many, if it has them, measure a loss that decides about the result: two small batches
+would be a few sequences."""
 
 
 @dataclass(frozen=True)
