@@ -36,7 +36,8 @@ class Hosts(Described):
     """``hostfile``: called with the host and a command line."""
     address: str | None = None
     """Where the other hosts reach this one; ``hostfile``: default its first host; ``slurm``: default the first
-    node; ``ray``: the address of the Ray cluster (``HOST:6379``), default ``RAY_ADDRESS``."""
+    node; ``ray``: the address of the Ray cluster (``HOST:6379``), default ``RAY_ADDRESS``, or one
+    of this host's own."""
     port: int = Field(29_500, ge=1, le=65_535)
     """Of the rendezvous on this host."""
     interface: str | None = None

@@ -45,8 +45,9 @@ def _fit(path: Path, run: Run) -> None:
     variables = {"PYTHONPATH": code, "TORCHDYNAMO_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if hosts.interface is not None:
         variables |= {"GLOO_SOCKET_IFNAME": hosts.interface, "NCCL_SOCKET_IFNAME": hosts.interface}
-    address = hosts.address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"num_cpus": run.processes} if address is None else {}
+    # With no address Ray would join any cluster that runs on this machine, whoever's it is.
+    address = hosts.address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"num_cpus": run.processes} if address == "local" else {}
     ray.init(address=address, runtime_env={"env_vars": variables}, **options)
     gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
     on_gpus = run.device == "cuda" or (run.device == "auto" and gpus >= run.processes)
