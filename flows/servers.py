@@ -53,8 +53,8 @@ def running_up(home: Home) -> Addresses | None:
 
 
 @contextmanager
-def prefect_api(home: Home, meanwhile: Callable[[str], None]) -> Iterator[None]:
-    """Have a Prefect API: ``PREFECT_API_URL``, that of a running ``up``, or of a temporary server.
+def prefect_api(home: Home, meanwhile: Callable[[str], None]) -> Iterator[bool]:
+    """Have a Prefect API: ``PREFECT_API_URL``, that of a running ``up``, or of a temporary server (True).
 
     ``meanwhile`` is called with its address, while a temporary server is still starting. Raises
     ServerBroken if the API does not answer.
@@ -66,19 +66,19 @@ def prefect_api(home: Home, meanwhile: Callable[[str], None]) -> Iterator[None]:
                 f"PREFECT_API_URL: no Prefect server answers at {given}; start it, or unset PREFECT_API_URL"
             )
         meanwhile(given)
-        yield
+        yield False
         return
     os.environ.setdefault("PREFECT_API_SSL_CERT_FILE", str(_one_certificate(home)))
     addresses = running_up(home)
     if addresses is not None:
         meanwhile(f"{addresses.prefect}/api")
-        yield
+        yield False
         return
     port = free_port()
     address = f"http://{_LOOPBACK}:{port}/api"
     process = start_prefect(home, _LOOPBACK, port, temporary=True, meanwhile=lambda: meanwhile(address))
     try:
-        yield
+        yield True
     finally:
         stop(process)
 

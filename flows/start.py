@@ -34,7 +34,7 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
         signal.signal(number, _interrupt)
     start_early(planner.home)
     without_pandas()
-    with prefect_api(planner.home, _import_pipeline):
+    with prefect_api(planner.home, _import_pipeline) as temporary:
         from flows import pipeline
 
         parameters: dict[str, Any] = {
@@ -59,7 +59,7 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
         if not pipeline.RESULTS:
             raise BrokenError(f"the run ended before its first step: {state.message}")
         result = pipeline.RESULTS.popitem()[1]
-        settle(result.run_id)
+        settle(result.run_id, wait=temporary)
     return result
 
 
@@ -82,8 +82,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def settle(run_id: str) -> None:
-    """Wait until Prefect has written down how the task runs ended: their states travel as events."""
+def settle(run_id: str, *, wait: bool) -> None:
+    """Send Prefect what is still to be sent. How the task runs ended travels as events, which a server reads later.
+
+    ``wait``: until it has written them down, for a server that ends with the run.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.sorting import TaskRunSort
@@ -92,6 +95,8 @@ def settle(run_id: str) -> None:
 
     EventsWorker.drain_all(timeout=_SETTLE_SECONDS)
     APILogWorker.drain_all(timeout=_SETTLE_SECONDS)
+    if not wait:
+        return
     wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))  # type: ignore[list-item]
     end = time.monotonic() + _SETTLE_SECONDS
     with get_client(sync_client=True) as client:

@@ -38,7 +38,7 @@ def task_states(result: RunResult) -> dict[str, str]:
 
     from flows.start import settle
 
-    settle(result.run_id)
+    settle(result.run_id, wait=True)
     wanted = FlowRunFilter(id=FlowRunFilterId(any_=[result.run_id]))  # type: ignore[list-item]
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(flow_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=50)
