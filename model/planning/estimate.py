@@ -25,6 +25,8 @@ _FLOAT = 4
 """Bytes of a float32."""
 _BUCKET = 200_000_000
 """Most gradients that are reduced at a time (see ``model.engine``)."""
+_LIVE = 1_000_000_000
+"""Most weights that ZeRO 3 keeps gathered (DeepSpeed's ``stage3_max_live_parameters``)."""
 _LOGITS = 2**20
 """Held at a time (see ``model.network.cross_entropy``): themselves, and their gradient."""
 GPU_UTILIZATION, CPU_UTILIZATION = 0.4, 0.6
@@ -193,11 +195,14 @@ def _memory(
     weights = _FLOAT * part.weights
     share = weights * run.pipeline_processes * run.tensor_processes / run.processes if run.zero_stage else weights
     bucket = _FLOAT * min(_BUCKET, part.weights)
+    gathered = _FLOAT * min(_LIVE, part.weights)
     moments = share * _moments(optimizer, part.hidden / part.weights)
     borrowed = _FLOAT * part.borrowed
     memory = {
-        # Stages 1 and 2 optimise a flat copy of this process's share beside the weights; stage 3 has shares alone.
-        "weights": {0: weights, 1: weights + share, 2: weights + share, 3: 2 * share}[run.zero_stage] + borrowed,
+        # Stages 1 and 2 optimise a flat copy of this process's share beside the weights; stage 3 has two such shares,
+        # and what it has gathered for a micro-batch.
+        "weights": {0: weights, 1: weights + share, 2: weights + share, 3: 2 * share + gathered}[run.zero_stage]
+        + borrowed,
         "gradients": {0: weights, 1: weights + bucket, 2: share + bucket, 3: share + bucket}[run.zero_stage] + borrowed,
         "optimizer": moments,
         "activations": _activations(part, shape, vocabulary, precision, run),
