@@ -21,6 +21,8 @@ _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_"
 """glibc (mallopt(3)): buffers freed in one training step serve the next. As it comes, each of more than 32 MB is new
 memory from the kernel, which clears it page by page: some hundred thousand page faults a step."""
 
+CODE = str(Path(__file__).resolve().parents[2])
+"""The folder that the project's packages lie in."""
 RENDEZVOUS = "rendezvous"
 """In the scratch: the file by which the processes of one host find each other."""
 
@@ -47,17 +49,24 @@ def torchrun(described: Path, run: Run, number: int) -> list[str]:
 def environment(run: Run, number: int) -> dict[str, str]:
     """Variables for the processes of host ``number``, beside those that are set already."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _processors() // shares(run)[number]))
-    found = {
+    found = everywhere(run) | {
         "OMP_NUM_THREADS": threads,
-        "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here; importing the compiler takes 2 s
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([CODE, os.environ.get("PYTHONPATH", "")]),
     }
-    if run.device != "cuda":
-        found |= {name: value for name, value in _KEPT_MEMORY.items() if name not in os.environ}
     if run.hosts is None and sys.platform == "linux":
         # A host whose own name cannot be resolved is common.
         found["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    return found
+
+
+def everywhere(run: Run) -> dict[str, str]:
+    """Variables for every training process, whoever starts it."""
+    found = {
+        "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here; importing the compiler takes 2 s
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if run.device != "cuda":
+        found |= {name: value for name, value in _KEPT_MEMORY.items() if name not in os.environ}
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model.launching import parent
+from model.launching.host import CODE, everywhere
 from model.request import Request, Run
 from storage.errors import UserError
 
@@ -41,8 +42,7 @@ def _fit(path: Path, run: Run) -> None:
 
     hosts = run.hosts
     assert hosts is not None
-    code = str(Path(__file__).resolve().parents[2])
-    variables = {"PYTHONPATH": code, "TORCHDYNAMO_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    variables = everywhere(run) | {"PYTHONPATH": CODE}
     if hosts.interface is not None:
         variables |= {"GLOO_SOCKET_IFNAME": hosts.interface, "NCCL_SOCKET_IFNAME": hosts.interface}
     # With no address Ray would join any cluster that runs on this machine, whoever's it is.
