@@ -129,7 +129,7 @@ class Store(Names):
     def open(self, digest: str) -> Artifact:
         """The artifact as a folder of links to read-only files, each checked against its digest.
 
-        AnyFile files are opened by their paths alone, the folder is made only when somebody asks for it, and files of a
+        Where files are opened by their paths alone, the folder is made only when somebody asks for it, and files of a
         remote store are fetched one by one, as they are asked for. So may be large files of other kinds.
         """
         manifest = self.manifest(digest)

@@ -76,7 +76,7 @@ class LateFiles(Mapping[str, Path]):
 
     def __init__(self, places: Mapping[str, AnyFile]) -> None:
         self.places = dict(places)
-        """AnyFile they are, without fetching."""
+        """Where they are, without fetching."""
 
     def __getitem__(self, name: str) -> Path:
         where = self.places[name]
@@ -100,7 +100,7 @@ class LateFiles(Mapping[str, Path]):
 
 
 def places_of(files: Mapping[str, Path]) -> Mapping[str, AnyFile]:
-    """AnyFile files are, without fetching any."""
+    """Where files are, without fetching any."""
     return files.places if isinstance(files, LateFiles) else files
 
 

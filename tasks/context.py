@@ -243,7 +243,7 @@ class RunContext:
         return record.files[name] if record is not None else None
 
     def _place_of(self, name: str) -> str:
-        """AnyFile a file of this step is kept, whatever the partitions."""
+        """Where a file of this step is kept, whatever the partitions."""
         return f"{digest_of_value([self.identity, 'kept'])[:_PLACE_DIGITS]}/{name}"
 
 

@@ -69,7 +69,7 @@ class PartitionJob:
 
 
 class Engine(Protocol):
-    """AnyFile work is done."""
+    """Where work is done."""
 
     def begin(self, payload: bytes) -> None:
         """Take what all partitions need: it is handed over once, not with each."""
