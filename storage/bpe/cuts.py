@@ -72,6 +72,11 @@ class Cuts:
             if pair.isascii():
                 table[ord(pair[1]) << 8 | ord(pair[0])] = _JOINS
         wide = [(pair[0].encode(), pair[1].encode()) for pair in pairs if not pair.isascii()]
+        # No chance hits for ASCII that no piece holds beside other characters: what separates segments is one.
+        for code in {*range(0x80)} - {ord(left) for left, _ in wide if len(left) == 1}:
+            table[(second >= 0xC0) & (first == code)] = _CUTS
+        for code in {*range(0x80)} - {ord(right) for _, right in wide if len(right) == 1}:
+            table[(second == code) & (first >= 0x80)] = _CUTS
         bits = min(max((32 * len(wide)).bit_length(), _LEAST_BITS), _MOST_BITS)
         found = np.zeros(1 << bits, bool)
         # Laid out as ``ends`` sees them in a text: the first character ends with byte 1.

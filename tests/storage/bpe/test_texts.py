@@ -180,6 +180,14 @@ def test_what_is_no_model_is_refused(content: bytes) -> None:
         TextEncoder.of(content)
 
 
+def test_a_control_character_beside_any_other_is_a_segment_of_its_own(made: tuple[TextEncoder, Any]) -> None:
+    columns, model = made
+    # Thousands of neighbours, so that some meet a chance hit in the table of characters that pieces join.
+    texts = [f"{mark}{chr(code)}{mark}" for mark in "\1\2" for code in range(0x80, 0x3000, 3) if chr(code) != MARK]
+    ids, _ = columns.encode(column_of(texts))
+    assert ids.tolist() == [each for text in texts for each in model.encode(text)]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=12) | st.text(max_size=4).map(str.encode), max_size=4).map(b"".join))
 @example(b"a\xff\xed\xa0\x80b\xe4\xbd")
