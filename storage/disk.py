@@ -59,6 +59,7 @@ def link(place: Path, target: Path) -> None:
 
 REMOVED = ".removed"
 """Folder beside those that are removed: what they held, until it is gone."""
+_REMOVER = "athanor removes"
 
 
 def remove_later(folder: Path) -> None:
@@ -73,7 +74,14 @@ def remove_later(folder: Path) -> None:
         os.replace(folder, gone)
     except FileNotFoundError:
         return
-    threading.Thread(target=shutil.rmtree, args=(gone,), kwargs={"ignore_errors": True}, name="remove").start()
+    threading.Thread(target=shutil.rmtree, args=(gone,), kwargs={"ignore_errors": True}, name=_REMOVER).start()
+
+
+def finish_removals() -> None:
+    """Wait until everything that this process removes is gone."""
+    for thread in threading.enumerate():
+        if thread.name == _REMOVER:
+            thread.join()
 
 
 @cache

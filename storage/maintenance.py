@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from storage.artifact import FileEntry, Manifest
-from storage.disk import REMOVED
+from storage.disk import REMOVED, finish_removals
 from storage.errors import AthanorError, Destroyed, NotFound, StoreCorrupted
 from storage.leases import Lease, all_leases, is_forgotten, is_running
 from storage.locks import held_since, locked
@@ -128,7 +128,13 @@ def _free(store: Store, garbage: Garbage, lease: Lease | None) -> None:
                 lease.check()
             store.place.each(store.place.delete, names[start : start + _DELETED_AT_A_TIME])
     store.objects.forget()
-    for folder in [*garbage.folders, store.home / "work" / REMOVED]:
+    _remove(store, garbage.folders)
+
+
+def _remove(store: Store, folders: Iterable[Path]) -> None:
+    """These folders of intermediate files, and what a killed process had not finished removing: gone on return."""
+    finish_removals()
+    for folder in [*folders, store.home / "work" / REMOVED]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -226,8 +232,7 @@ def destroy(store: Store, entries: Sequence[FileEntry], urls: Collection[str], r
         for entry in entries:
             store.objects.destroy(entry)
         running = {path.name for path in locks.iterdir() if held_since(path)} - {COLLECTOR}
-        for folder in [*_abandoned(store, running), store.home / "work" / REMOVED]:
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove(store, _abandoned(store, running))
     return len(running)
 
 

@@ -16,6 +16,7 @@ from flows.home import Home
 from flows.plan import Options, Planner
 from flows.recipe import parse_recipe
 from flows.report import Terminal
+from storage.disk import finish_removals
 from tasks import registry
 from tests.flows.toys import TOYS
 
@@ -89,6 +90,7 @@ def make_all(planner: Planner) -> dict[str, StepOutcome]:
     for name, step in planner.steps.items():
         made = {need: str(outcomes[need].artifact) for need in step.needs}
         outcomes[name] = builder.make(step, made)
+    finish_removals()  # tests look at every file of the home
     return outcomes
 
 

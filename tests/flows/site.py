@@ -9,7 +9,6 @@ from pathlib import Path
 
 from flows.build import StepOutcome
 from flows.home import Home
-from storage.disk import REMOVED
 from tests.flows.conftest import make_all, planner_of
 
 WORDS = ["the", "furnace", "keeps", "an", "even", "heat", "for", "weeks", "once", "it", "has", "been", "fed", "coal"]
@@ -68,7 +67,6 @@ def afresh(home: Home, recipe: str) -> dict[str, StepOutcome]:
     """The same in a copy of the store, where everything after the collection is built without any reuse."""
     copy = Home(home.folder.parent / "copy")
     shutil.rmtree(copy.folder, ignore_errors=True)
-    # What is being removed may go at any moment.
-    shutil.copytree(home.folder, copy.folder, symlinks=True, ignore=shutil.ignore_patterns(REMOVED))
+    shutil.copytree(home.folder, copy.folder, symlinks=True)
     shutil.rmtree(copy.folder / "views", ignore_errors=True)
     return make_all(planner_of(copy, recipe, rebuild=frozenset(["documents"])))
