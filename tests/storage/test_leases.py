@@ -62,10 +62,10 @@ def test_a_lease_whose_holder_is_silent_is_taken_over_and_the_old_holder_is_told
 
 
 def test_a_living_holder_keeps_its_lease_beyond_its_time(place: Place) -> None:
-    with leased(place, "key", home="one", seconds=3) as lease:
-        other = threading.Thread(target=lambda: leased(place, "key", home="two", seconds=3).__enter__().give_back())
+    with leased(place, "key", home="one", seconds=6) as lease:
+        other = threading.Thread(target=lambda: leased(place, "key", home="two", seconds=6).__enter__().give_back())
         other.start()
-        time.sleep(4)
+        time.sleep(7.5)
         assert other.is_alive()
         lease.check()
     other.join()
