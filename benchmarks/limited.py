@@ -23,7 +23,8 @@ from pathlib import Path
 
 from benchmarks.corpora import CACHE
 from benchmarks.measure import Table, machine
-from benchmarks.scale import RECIPE, STEPS, Run, lay_out, run, served
+from benchmarks.runs import Run, run, served
+from benchmarks.scale import RECIPE, STEPS, lay_out
 
 MEGABYTES, LIMIT = 5_000.0, 2_000.0
 RESULTS = Path(__file__).parent / "results" / "limited.md"

@@ -1,32 +1,26 @@
 """``make bench-scale``: time and peak memory as a corpus grows, built whole and refreshed, beside a running server.
 
 HTML documentation from Debian's packages goes through every data step, from collecting to token shards, at 1, 2, 4 and
-8 times a size. At each size: the first build, a run with nothing changed, a refresh after 1 % of the pages changed, and
-one after a hundred did. Writes ``benchmarks/results/scale.md``.
+8 times a size, and at a twelfth of it. At each size: the first build, a run with nothing changed, a refresh after 1 %
+of the pages changed, and one after a hundred did. Writes ``benchmarks/results/scale.md``.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from benchmarks.corpora import CACHE, html_files
 from benchmarks.measure import Table, machine
+from benchmarks.runs import Run, run, served
+from flows.home import Home
 
 PACKAGES = (
     *("rust-doc", "cppreference-doc-en-html", "debian-handbook", "libboost1.74-doc", "python3.11-doc"),
@@ -35,7 +29,7 @@ PACKAGES = (
 )
 MEGABYTES = 125
 """Of HTML, at the smallest size."""
-TIMES = (1, 2, 4, 8)
+TIMES = (0.08, 1, 2, 4, 8)
 RESULTS = Path(__file__).parent / "results" / "scale.md"
 RECIPE = """\
 name: scale
@@ -51,32 +45,6 @@ steps:
 resources: {workers: 2}
 """
 STEPS = ("pages", "documents", "kept", "scrubbed", "unique", "tokenizer", "shards")
-_POLL_SECONDS = 0.25
-_PATIENCE_SECONDS = 900.0
-
-
-@dataclass(frozen=True)
-class Run:
-    """One ``athanor run``, seen from outside."""
-
-    seconds: float
-    """From the command's start to its end."""
-    peak: int
-    """Bytes of memory of the command and all its processes together, shared pages counted once."""
-    report: dict[str, Any]
-    """What ``--json`` printed."""
-
-    def step(self, name: str) -> float:
-        return float(self.report["steps"][name]["seconds"])
-
-    def total(self, metric: str) -> int:
-        """A metric added up over the steps."""
-        return int(sum(step["metrics"].get(metric, 0) for step in self.report["steps"].values()))
-
-    @property
-    def built(self) -> int:
-        return sum(step["status"] == "built" for step in self.report["steps"].values())
-
 
 # The corpus
 
@@ -107,70 +75,6 @@ def change(pages: Sequence[Path], count: int, seed: int) -> None:
         path.write_bytes(head + added + end + tail if end else content + added)
 
 
-# Running
-
-
-@contextmanager
-def served(home: Path) -> Iterator[dict[str, str]]:
-    """``athanor up`` over a home; yields the environment for runs beside it."""
-    environment = os.environ | {"ATHANOR_HOME": str(home)}
-    command = [str(Path(sys.executable).with_name("athanor")), "up"]
-    with (home / "up.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log)
-        try:
-            until = time.monotonic() + _PATIENCE_SECONDS
-            while b"Ctrl-C" not in (home / "up.log").read_bytes():
-                if server.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"athanor up did not start: {(home / 'up.log').read_text()}")
-                time.sleep(_POLL_SECONDS)
-            yield environment
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def run(recipe: Path, environment: dict[str, str], *options: str, before: Sequence[str] = ()) -> Run:
-    """Run the recipe as a user would; ``before``: a command that runs the one behind it."""
-    command = [*before, str(Path(sys.executable).with_name("athanor")), "run", str(recipe), "--json", *options]
-    began = time.monotonic()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
-        peak = _Peak(process.pid)
-        output, _ = process.communicate()
-    seconds = time.monotonic() - began
-    if process.returncode:
-        raise RuntimeError(f"athanor run ended with {process.returncode}: {output.decode()[-2000:]}")
-    return Run(seconds, peak.end(), json.loads(output))
-
-
-class _Peak:
-    """Watches how much memory a process and all below it hold together."""
-
-    def __init__(self, process: int) -> None:
-        self._process = psutil.Process(process)
-        self._bytes = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(_POLL_SECONDS):
-            with suppress(psutil.NoSuchProcess):
-                tree = [self._process, *self._process.children(recursive=True)]
-                self._bytes = max(self._bytes, sum(map(_proportional_bytes, tree)))
-
-    def end(self) -> int:
-        self._ended.set()
-        self._thread.join()
-        return self._bytes
-
-
-def _proportional_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.NoSuchProcess:
-        return 0
-
-
 # Tables
 
 
@@ -184,6 +88,10 @@ class Size:
     unchanged: Run
     percent: Run
     hundred: Run
+    written: Mapping[str, tuple[int, int]]
+    """Step → files and bytes of what the first build made of it."""
+    homes: tuple[tuple[int, int], tuple[int, int]]
+    """Files and bytes of everything the home holds, after the first build and after the last."""
 
 
 def measure_size(folder: Path, megabytes: float) -> Size:
@@ -194,13 +102,26 @@ def measure_size(folder: Path, megabytes: float) -> Size:
     recipe = folder / "scale.yaml"
     recipe.write_text(RECIPE)
     with served(home) as environment:
-        full, unchanged = run(recipe, environment), run(recipe, environment)
+        full = run(recipe, environment)
+        written, first = _written(Home(home), full), _files_below(home)
+        unchanged = run(recipe, environment)
         change(pages, max(1, len(pages) // 100), seed=1)
         percent = run(recipe, environment)
         change(pages, min(100, len(pages)), seed=2)
         hundred = run(recipe, environment)
     size = sum(path.stat().st_size for path in pages) / 1e6
-    return Size(size, len(pages), full, unchanged, percent, hundred)
+    return Size(size, len(pages), full, unchanged, percent, hundred, written, (first, _files_below(home)))
+
+
+def _written(home: Home, made: Run) -> dict[str, tuple[int, int]]:
+    store = home.open_store()
+    manifests = {name: store.manifest(made.report["steps"][name]["artifact"]) for name in STEPS}
+    return {name: (len(manifest.files), manifest.bytes) for name, manifest in manifests.items()}
+
+
+def _files_below(folder: Path) -> tuple[int, int]:
+    sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
+    return len(sizes), sum(sizes)
 
 
 def tables(sizes: Sequence[Size]) -> list[Table]:
@@ -236,7 +157,29 @@ def tables(sizes: Sequence[Size]) -> list[Table]:
     return [
         Table("As the corpus grows", columns, grown, notes),
         Table("Seconds by step", ["HTML, MB", "run", *STEPS], steps),
+        Table(
+            "Peak memory and what is written, by step",
+            ["HTML, MB", "of the whole", *STEPS, "the home", "refreshed"],
+            _amounts(sizes),
+            [
+                "Peak memory while a step is built; a step too short to be looked at has none. Files "
+                "and MB are those of its artifact; the home holds the store, what is remembered for refreshes and "
+                "both databases: after the first build, and after the three refreshes."
+            ],
+        ),
     ]
+
+
+def _amounts(sizes: Sequence[Size]) -> list[list[str]]:
+    rows = []
+    for size in sizes:
+        peaks = [f"{size.full.peaks[name] / 1e6:,.0f}" if name in size.full.peaks else "" for name in STEPS]
+        files = [f"{size.written[name][0]:,}" for name in STEPS] + [f"{files:,}" for files, _ in size.homes]
+        written = [size.written[name][1] for name in STEPS] + [length for _, length in size.homes]
+        rows += [[f"{size.megabytes:,.0f}", "peak, MB", *peaks, "", ""]]
+        rows += [[f"{size.megabytes:,.0f}", "files", *files]]
+        rows += [[f"{size.megabytes:,.0f}", "MB", *(f"{length / 1e6:,.1f}" for length in written)]]
+    return rows
 
 
 def _seconds(run: Run) -> str:
@@ -247,11 +190,11 @@ def _megabytes(run: Run) -> str:
     return f"{run.peak / 1e6:,.0f}"
 
 
-def main(times: Sequence[int]) -> None:
+def main(times: Sequence[float]) -> None:
     """Measure the sizes named, or all, and write these down."""
     sizes = []
     for factor in times or TIMES:
-        print(f"measuring {factor} × {MEGABYTES} MB …", file=sys.stderr, flush=True)
+        print(f"measuring {factor:g} × {MEGABYTES} MB …", file=sys.stderr, flush=True)
         # Beside the packages: hard links do not reach across disks.
         folder = Path(tempfile.mkdtemp(prefix="scale.", dir=CACHE))
         try:
@@ -266,4 +209,4 @@ def main(times: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(argument) for argument in sys.argv[1:]])
+    main([float(argument) for argument in sys.argv[1:]])
