@@ -138,8 +138,8 @@ def _note(setting: Setting, data: TokenFiles, needed: str) -> str:
         f"context {setting.context}), {setting.sequences} sequences a step for nanoGPT, {len(SEEDS)} seeds, float32, "
         f"{_threads()} cores. Loss: nats a token over all of the validation file, in pieces of {setting.context} "
         "from the beginning of each document, by the same function for both. The learning rates of both are those "
-        "named in benchmarks/training/learning.py; nanoGPT's schedule ends at its last step, as Athanor's does. As many "
-        "seconds: so many tokens as Athanor's speed in the run before gives in the seconds that nanoGPT took with "
+        "named in benchmarks/training/learning.py; nanoGPT's schedule ends at its last step, as Athanor's does. As "
+        "many seconds: so many tokens as Athanor's speed in the run before gives in the seconds that nanoGPT took with "
         "this seed; what they took then is in the table."
     )
 
