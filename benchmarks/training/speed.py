@@ -20,7 +20,10 @@ from benchmarks.training import nano_gpt, ours
 from benchmarks.training.progress import Progress
 from benchmarks.training.texts import TokenFiles, war_and_peace
 from model.config import ModelConfig
+from model.learning.optimizer_config import OptimizerConfig
+from model.planning.estimate import estimate
 from storage.shards import Shards
+from tasks.task import Resources
 
 VOCABULARY = 8192
 SHAPE = ModelConfig(layers=6, width=384, heads=6, context=256)
@@ -77,7 +80,18 @@ def _table(speeds: dict[str, list[float]], ceiling: float, threads: int) -> Tabl
         f"nanoGPT {nano_gpt.COMMIT[:7]}. Athanor's step contains reading, packing and masking documents from each "
         "other, which the others' does not."
     )
-    return Table("Speed", columns, rows, [note])
+    return Table("Speed", columns, rows, [note, _foretold(median["Athanor, ZeRO 1, one process"])])
+
+
+def _foretold(measured: float) -> str:
+    """What ``athanor plan`` says of the time, beside what was measured."""
+    tokens = SEQUENCES * SHAPE.context
+    resources = Resources(processes=1, zero_stage=1, micro_batch_sequences=SEQUENCES)
+    said = (
+        tokens
+        / estimate(SHAPE, VOCABULARY, tokens, "fp32", OptimizerConfig(), resources).as_json("fp32")["seconds_here"]
+    )
+    return f"`athanor plan` foretells {said:,.0f} tokens/s for one process on this machine: {said / measured - 1:+.0%}."
 
 
 def _nano_gpt(data: TokenFiles, work: Path, threads: int) -> float:
