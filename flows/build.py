@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from flows.adoption import files_to_adopt
 from flows.curves import curves_of
+from flows.identities import identity_of_partitions
 from flows.intermediate import Intermediate
 from flows.longer import SUFFIX
 from flows.plan import Decision, Planner
@@ -134,7 +135,7 @@ class Builder:
             }
             build = decision.accepted.model_copy(update=update)
             store.record(build)
-        store.append_history(self.planner.history_name, step.name, build.key, build.artifact)
+        self.planner.history.append(step.name, build)
         self.records.step_reused(step, build, decision.why)
         return _outcome(step, "reused", decision.why, build, time.monotonic() - started)
 
@@ -148,7 +149,7 @@ class Builder:
         self.records.step_started(step, identity, store)
         began = datetime.now(UTC)
         afresh = step.name in self.planner.afresh
-        memory = StepMemory(store, {} if afresh else self.planner.earlier_partitions(step), enabled=not afresh)
+        memory = StepMemory(store, {} if afresh else self.planner.history.partitions(step.name), enabled=not afresh)
         state = decision.continuation.state if decision.continuation is not None else None
         context = replace(self._context(step, identity, work, inputs, memory), state=self._opened(state))
 
@@ -158,7 +159,7 @@ class Builder:
                 key=identity.key,
                 artifact="",
                 kind=step.task.kind().kind,
-                recipe=self.planner.history_name,
+                recipe=self.planner.history.name,
                 step=step.name,
                 identity=identity,
                 input_steps={slot: reference.step for slot, reference in step.task.inputs().items()},
@@ -175,7 +176,7 @@ class Builder:
             if step.task.trains:
                 following.enter_context(self.records.following(step, work))
                 stem = decision.continuation.identity if decision.continuation is not None else None
-                following.enter_context(Intermediate(store, self.planner.history_name, work.scratch, known, stem))
+                following.enter_context(Intermediate(self.planner.history, work.scratch, known, stem))
             result = _run(step, context)
         manifest = store.commit(work, step.task.kind().kind, result.counts, context.shared)
         build = known().model_copy(
@@ -188,7 +189,7 @@ class Builder:
             }
         )
         store.record(build)
-        store.append_history(self.planner.history_name, step.name, build.key, build.artifact)
+        self.planner.history.append(step.name, build)
         self.records.step_built(step, build, store)
         verdict = _verdict(decision, build)
         why = f"{decision.why}: {verdict}" if verdict else decision.why
@@ -208,7 +209,7 @@ class Builder:
             seed=self.planner.recipe.seed,
             progress=self.watcher.progress(step),
             previous=store.open(identity.previous) if identity.previous else None,
-            identity=self.planner.partition_identity(identity),
+            identity=identity_of_partitions(identity),
             memory=memory,
             lock_fds=work.lock_fds,
             takedowns=self.planner.takedowns,
@@ -226,7 +227,7 @@ class Builder:
         opened = {}
         for slot, reference in step.task.inputs().items():
             if reference.step is None:
-                manifest = self.planner.folder_manifest(reference)
+                manifest = self.planner.identities.manifest_of_folder(reference)
                 folder = self.planner.recipe.folder / str(reference.path)
                 taken = store.adopt(manifest.kind, files_to_adopt(manifest.kind, folder))
                 if taken.digest != identity.inputs[slot]:

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flows import longer
+from flows.history import History
 from model.request import KEPT, PUBLISHED
 from storage.artifact import State, files_below
 from storage.builds import Build, Identity
-from storage.store import Store
 
 SUFFIX = ".partial"
 _POLL_SECONDS = 1.0
@@ -28,10 +28,10 @@ class Intermediate:
     """While its ``with`` block lasts, takes in what a training step publishes and keeps."""
 
     def __init__(
-        self, store: Store, recipe: str, scratch: Path, build: Callable[[], Build], stem: Identity | None = None
+        self, history: History, scratch: Path, build: Callable[[], Build], stem: Identity | None = None
     ) -> None:
         """``build`` gives what is known of the step's build so far; ``stem``: the identity of its states."""
-        self._store, self._recipe, self._scratch, self._build, self._stem = store, recipe, scratch, build, stem
+        self._history, self._scratch, self._build, self._stem = history, scratch, build, stem
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._failure: Exception | None = None
@@ -66,7 +66,8 @@ class Intermediate:
         """Make a folder with a moment's files, described by the file beside it, an artifact of the store."""
         moment = json.loads(described.read_text(encoding="utf-8"))
         folder = described.with_suffix("")
-        manifest = self._store.adopt(kind, files_below(folder))
+        store = self._history.store
+        manifest = store.adopt(kind, files_below(folder))
         identity = made_of.model_copy(
             update={"outside": {"after_step": moment["step"], "after_tokens": moment["tokens"]}}
         )
@@ -80,7 +81,7 @@ class Intermediate:
                 "headline": f"after {moment['tokens']:,} tokens (step {moment['step']:,})",
             }
         )
-        self._store.record(taken)
-        self._store.append_history(self._recipe, taken.step, taken.key, taken.artifact)
+        store.record(taken)
+        self._history.append(taken.step, taken)
         described.unlink()
         shutil.rmtree(folder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flows.history import History
 from flows.recipe import Step
 from flows.why import differences
 from storage.builds import Build, Entry, Identity
@@ -31,9 +32,7 @@ class Continuation:
     """Where it begins, or why from the start; empty where there is nothing to say."""
 
 
-def continuation(
-    store: Store, recipe: str, step: Step, identity: Identity, latest: Build | None
-) -> Continuation | None:
+def continuation(history: History, step: Step, identity: Identity, latest: Build | None) -> Continuation | None:
     """How a build of ``step`` that has this identity begins; None for steps that are never continued.
 
     ``latest``: the step's latest build, whose tokens may have been raised.
@@ -42,17 +41,17 @@ def continuation(
     if stem is None:
         return None
     wanted = identity.model_copy(update={"settings": stem.settings, "inputs": dict(stem.inputs)})
-    states = list(_states(store, recipe, step.name + SUFFIX))
+    states = list(_states(history, step.name + SUFFIX))
     mine = [(entry, build) for entry, build in states if _stem_of(build) == wanted]
     fitting = [(entry, build) for entry, build in mine if after(build)[0] <= stem.steps]
     if fitting:
         entry, state = max(fitting, key=lambda found: (after(found[1])[0], found[0].number))
         at, tokens = after(state)
-        name = f"{recipe}/{step.name}{SUFFIX}@{entry.number}"
+        name = f"{history.name}/{step.name}{SUFFIX}@{entry.number}"
         return Continuation(wanted, state, f"continues from step {at:,} of {name} ({tokens:,} tokens)")
     if latest is None or not _raised(latest.identity, identity):
         return Continuation(wanted, None, "")
-    why = _why_not(store, stem, wanted, states, mine)
+    why = _why_not(history.store, stem, wanted, states, mine)
     return Continuation(wanted, None, f"trained from the start: {why}")
 
 
@@ -62,9 +61,10 @@ def after(state: Build) -> tuple[int, int]:
     return int(moment["after_step"]), int(moment["after_tokens"])
 
 
-def _states(store: Store, recipe: str, name: str) -> Iterator[tuple[Entry, Build]]:
+def _states(history: History, name: str) -> Iterator[tuple[Entry, Build]]:
     """The kept states of a step that are still there, oldest first."""
-    for entry in store.history(recipe, name):
+    store = history.store
+    for entry in store.history(history.name, name):
         build = store.record_of(entry.key)
         if build is not None and store.is_whole(build.artifact):
             yield entry, build

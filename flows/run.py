@@ -88,7 +88,7 @@ class Session:
         self.began = time.monotonic()
         self.began_at = datetime.now(UTC)
         self.terminal = Terminal(list(planner.steps))
-        self.tracker = Tracker(planner.home, planner.history_name, run_id, parameters)
+        self.tracker = Tracker(planner.home, planner.history.name, run_id, parameters)
         self.outcomes: dict[str, StepOutcome] = {}
         self.errors: dict[str, BaseException] = {}
         self._builder = Builder(planner, self.tracker, self)
@@ -168,7 +168,7 @@ class Session:
             f"--limit {options.limit}" if options.limit else "",
         ]
         return ShownRun(
-            recipe=self.planner.history_name,
+            recipe=self.planner.history.name,
             run_id=self.run_id,
             status=status,
             began=self.began_at,

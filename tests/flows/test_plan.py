@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import plan as plan_module
+from flows import identities
 from flows.home import Home
 from flows.plan import Decision
 from flows.why import outside_differences
@@ -98,7 +98,7 @@ def test_the_seed_counts_only_where_it_is_used(home: Home) -> None:
 
 def test_changed_code_is_named_by_file_and_symbol(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     make_all(planner_of(home))
-    original = plan_module.code_of
+    original = identities.code_of
 
     def edited(*modules: str) -> dict[str, dict[str, str]]:
         code = {name: dict(symbols) for name, symbols in original(*modules).items()}
@@ -107,14 +107,14 @@ def test_changed_code_is_named_by_file_and_symbol(home: Home, monkeypatch: pytes
             code["tests.flows.toys"]["Keep"] = "other"
         return code
 
-    monkeypatch.setattr(plan_module, "code_of", edited)
+    monkeypatch.setattr(identities, "code_of", edited)
     why = planner_of(home).plan()["pages"].why
     assert why == "code of tests/flows/toys.py changed: Keep, clean_partition"
 
 
 def test_changed_libraries_are_named_with_versions(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     make_all(planner_of(home))
-    monkeypatch.setattr(plan_module, "library_versions", lambda names: dict.fromkeys(names, "99.1"))
+    monkeypatch.setattr(identities, "library_versions", lambda names: dict.fromkeys(names, "99.1"))
     planned = planner_of(home).plan()
     assert planned["pages"].action == "reuse"
     assert planned["documents"].why.startswith("pyarrow ")
