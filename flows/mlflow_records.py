@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,6 @@ _REFUSED = {
     ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST)
 }
 """Answers about one record (its run was deleted by a person, a name that MLflow does not take), not about MLflow."""
-_BATCH = 1000
-"""Most values that MLflow takes at a time; 100 for parameters and tags."""
 _LONGEST_NAME = 250
 _NOT_IN_NAMES = re.compile(r"[^\w. :-]|\.{2,}")
 _LONGEST_PARAMETER = 6000
@@ -75,21 +74,22 @@ class Records:
         tags = {"athanor.run": record["run_id"], "athanor.level": "run", "athanor.recipe": record["recipe"]}
         run = self._create(progress, record, f"{record['recipe']} {record['run_id'][:8]}", tags)
         progress.parent = run
-        self._log_params(run, record["parameters"])
+        self.client.log_batch(run, params=params_of(record["parameters"]))
 
     def _step_started(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
+        run_on = {**flat(record["resources"], "resources"), **flat(record["libraries"], "library")}
+        tags = self._step_tags(record, progress, journal) | {f"athanor.{name}": str(v) for name, v in run_on.items()}
+        params = params_of({**flat(record["settings"]), "seed": record["seed"]})
         run = self._interrupted(record, progress)
         if run is None:
-            run = self._create(progress, record, record["step"], self._step_tags(record, progress, journal))
+            run = self._create(progress, record, record["step"], tags)
+            self.client.log_batch(run, params=params)
         else:
-            for name, value in self._step_tags(record, progress, journal).items():
-                self.client.set_tag(run, name, value)
+            self.client.log_batch(run, params=params, tags=tags_of(tags))
             self.client.update_run(run, status="RUNNING")
         progress.steps[record["step"]] = run
-        self._log_params(run, {**flat(record["settings"]), "seed": record["seed"]})
-        tags = {**flat(record["resources"], "resources"), **flat(record["libraries"], "library")}
-        self.client.log_batch(run, tags=[RunTag(f"athanor.{k}", str(v)[:_LONGEST_TAG]) for k, v in tags.items()])
-        self.client.log_inputs(run, [_dataset(slot) for slot in record["inputs"]])
+        if record["inputs"]:
+            self.client.log_inputs(run, [_dataset(slot) for slot in record["inputs"]])
 
     def _points(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
         run = progress.steps[record["step"]]
@@ -100,23 +100,15 @@ class Records:
             for name, value in row.items()
             if name != "step" and int(row["step"]) > known.get(name, -1)
         ]
-        for start in range(0, len(metrics), _BATCH):
-            self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
+        self.client.log_batch(run, metrics=metrics)
 
     def _step_built(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
         run, step, manifest = progress.steps[record["step"]], record["step"], record["manifest"]
         values = {**record["metrics"], "seconds": record["seconds"]}
         metrics = [Metric(name_of(name), float(value), record["at"], 0) for name, value in values.items()]
-        for start in range(0, len(metrics), _BATCH):
-            self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
-        self._set_tags(
-            run,
-            outcome="built",
-            artifact=record["artifact"],
-            address=record["address"],
-            kind=manifest["kind"],
-            headline=record["headline"],
-        )
+        tags = {"outcome": "built", "kind": manifest["kind"]}
+        tags |= {name: record[name] for name in ("artifact", "address", "headline")}
+        self.client.log_batch(run, metrics=metrics, tags=tags_of(tags, "athanor."))
         self.client.log_dict(run, manifest, "manifest.json")
         if record.get("report"):
             self.client.log_dict(run, record["report"], "report.json")
@@ -159,7 +151,7 @@ class Records:
     def _step_failed(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
         run = progress.steps.get(record["step"])
         if run is not None:
-            self._set_tags(run, outcome="failed", error=record["error"])
+            self.client.log_batch(run, tags=tags_of({"outcome": "failed", "error": record["error"]}, "athanor."))
             self.client.set_terminated(run, "FAILED", record["at"])
 
     def _run_ended(self, record: dict[str, Any], progress: Progress, journal: Path) -> None:
@@ -174,7 +166,7 @@ class Records:
             self.client.log_text(progress.parent, page.read_text(encoding="utf-8"), "report.html")
         if record["steps"]:
             self.client.log_dict(progress.parent, record["steps"], "steps.json")
-        self._set_tags(progress.parent, outcome=record["status"])
+        self.client.log_batch(progress.parent, tags=tags_of({"outcome": record["status"]}, "athanor."))
         status = {"done": "FINISHED", "interrupted": "KILLED"}.get(record["status"], "FAILED")
         if status == "KILLED":
             self.close_killed(progress)
@@ -201,7 +193,7 @@ class Records:
         return str(found.experiment_id)
 
     def _create(self, progress: Progress, record: dict[str, Any], name: str, tags: dict[str, str]) -> str:
-        shortened = {key: str(value)[:_LONGEST_TAG] for key, value in tags.items()}
+        shortened = {tag.key: tag.value for tag in tags_of(tags)}
         assert progress.experiment is not None
         run = self.client.create_run(progress.experiment, start_time=record["at"], tags=shortened, run_name=name)
         return str(run.info.run_id)
@@ -238,15 +230,6 @@ class Records:
         condition = " and ".join(f"tags.\"{name}\" = '{value}'" for name, value in tags.items())
         return list(self.client.search_runs([experiment], condition, max_results=5, order_by=["start_time DESC"]))
 
-    def _log_params(self, run: str, values: dict[str, Any]) -> None:
-        params = [Param(name_of(k), str(v)[:_LONGEST_PARAMETER]) for k, v in flat(values).items() if v is not None]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(run, params=params[start : start + 100])
-
-    def _set_tags(self, run: str, **tags: str) -> None:
-        pairs = [RunTag(f"athanor.{name}", str(value)[:_LONGEST_TAG]) for name, value in tags.items() if value]
-        self.client.log_batch(run, tags=pairs)
-
     def _register(self, run: str, record: dict[str, Any], progress: Progress) -> None:
         """A version of the registered model RECIPE.STEP, once per artifact; alias ``current`` moves to it."""
         experiment = self.client.get_experiment(progress.experiment)
@@ -272,6 +255,16 @@ def _dataset(slot: dict[str, Any]) -> DatasetInput:
     source = json.dumps({"address": slot["address"], "artifact": slot["artifact"]})
     dataset = Dataset(slot["name"], slot["artifact"][:_LONGEST_DATASET_DIGEST], "athanor", source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", slot["slot"])])
+
+
+def params_of(values: Mapping[str, Any]) -> list[Param]:
+    """Settings as MLflow takes them, but for those that are not set."""
+    return [Param(name_of(k), str(v)[:_LONGEST_PARAMETER]) for k, v in flat(values).items() if v is not None]
+
+
+def tags_of(values: Mapping[str, Any], prefix: str = "") -> list[RunTag]:
+    """Tags as MLflow takes them, but for empty ones."""
+    return [RunTag(f"{prefix}{name}", str(v)[:_LONGEST_TAG]) for name, v in values.items() if v not in (None, "")]
 
 
 def name_of(name: str) -> str:

@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.build import StepOutcome
 from flows.home import Home
 from flows.markdown import run_markdown, step_markdown
 from flows.plan import Options, Planner
@@ -110,10 +111,15 @@ def step_task(step: Step, session: Session) -> Task[[dict[str, Any]], State[Any]
         outcome = session.make(step, made)
         if outcome.status == "reused":
             return Completed(name="Cached", message=outcome.why, data=outcome.artifact)
-        publish(session.planner.recipe.name, step.name, step_markdown(outcome, session.mlflow_link(step.name)))
+        session.afterwards(lambda: _publish_step(session, outcome))
         return Completed(message=outcome.headline, data=outcome.artifact)
 
     return make
+
+
+def _publish_step(session: Session, outcome: StepOutcome) -> None:
+    text = step_markdown(outcome, session.mlflow_link(outcome.step))
+    publish(session.planner.recipe.name, outcome.step, text)
 
 
 def _is_deployed() -> bool:

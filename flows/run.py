@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +24,7 @@ from flows.page.file import write_page
 from flows.plan import Planner
 from flows.recipe import Step
 from flows.report import Terminal
-from flows.servers import running_up
+from flows.servers import Addresses, running_up
 from flows.tracking import Tracker
 from flows.yaml_tree import yaml_text
 from storage.artifact import JsonValue
@@ -93,7 +96,8 @@ class Session:
         self.errors: dict[str, BaseException] = {}
         self._builder = Builder(planner, self.tracker, self)
         self._remote_progress = remote_progress
-        self._mlflow: dict[str, Any] = {}
+        self._after = ThreadPoolExecutor(1, thread_name_prefix="after-steps")
+        self._told: list[Future[None]] = []
 
     def make(self, step: Step, made: Mapping[str, str]) -> StepOutcome:
         """Build or reuse ``step``; what goes wrong is noted, and raised."""
@@ -119,8 +123,15 @@ class Session:
         self.terminal.ended(outcome)
         return outcome
 
+    def afterwards(self, tell: Callable[[], None]) -> None:
+        """Call ``tell``, one after the other, while the next steps go on; the end of the run waits for it."""
+        self._told.append(self._after.submit(contextvars.copy_context().run, tell))
+
     def close(self) -> RunResult:
         """End the run: steps that nobody came to are skipped, and the records are sent."""
+        self._after.shutdown()
+        for told in self._told:
+            told.result()
         outcomes = {}
         for name, step in self.planner.steps.items():
             outcomes[name] = self.outcomes.get(name) or self._skipped(step)
@@ -129,7 +140,8 @@ class Session:
         mlflow = self.tracker.close(status, {name: outcome.as_json() for name, outcome in outcomes.items()}, page)
         if self.tracker.failure:
             self.terminal.say(self.tracker.failure)
-        self._note_mlflow_runs(mlflow.get("steps", {}))
+        for name, run in mlflow.get("steps", {}).items():
+            self._note_mlflow_run(name, run)
         seconds = time.monotonic() - self.began
         recipe = self.planner.recipe.name
         forgotten = self._forgotten(outcomes.values())
@@ -152,7 +164,7 @@ class Session:
             return None
 
     def _shown(self, status: RunStatus, outcomes: Mapping[str, StepOutcome]) -> ShownRun:
-        runs = self.tracker.runs()
+        runs = self.tracker.sent().steps
         steps = [
             ShownStep(
                 outcome,
@@ -178,14 +190,14 @@ class Session:
             restriction=" ".join(filter(None, parts)),
         )
 
-    def _note_mlflow_runs(self, runs: Mapping[str, str]) -> None:
-        """Add to the builds' records what was not known when they were written."""
-        store = self.planner.store
-        for name, outcome in self.outcomes.items():
-            if outcome.status == "built" and outcome.mlflow_run is None and name in runs and outcome.key:
-                build = store.record_of(outcome.key)
-                if build is not None and build.mlflow_run is None:
-                    store.record(build.model_copy(update={"mlflow_run": runs[name]}))
+    def _note_mlflow_run(self, step: str, run: str) -> None:
+        """Add to a build's record what was not known when it was written."""
+        store, outcome = self.planner.store, self.outcomes[step]
+        if outcome.status == "built" and outcome.mlflow_run is None and outcome.key:
+            build = store.record_of(outcome.key)
+            if build is not None and build.mlflow_run is None:
+                store.record(build.model_copy(update={"mlflow_run": run}))
+            self.outcomes[step] = replace(outcome, mlflow_run=run)
 
     def abandon(self) -> RunResult:
         """The run was interrupted: say so, and wait for nothing."""
@@ -195,19 +207,26 @@ class Session:
         return RunResult(self.planner.recipe.name, self.run_id, "interrupted", seconds, dict(self.outcomes))
 
     def mlflow_link(self, step: str) -> str | None:
-        """Address of the page that shows the step's MLflow run."""
-        return self._mlflow_page(self.tracker.run_of(step))
+        """Address of the MLflow page of a step that was built; waits for it, and notes it in the build's record."""
+        run = self.tracker.wait_for_run(step)
+        if run is not None:
+            self._note_mlflow_run(step, run)
+        return self._mlflow_page(run)
 
     def page_link(self, result: RunResult) -> str | None:
         """Address at which MLflow shows the run's page, once it was sent."""
         run, experiment = result.mlflow.get("run"), result.mlflow.get("experiment")
         if result.page is None or not run:
             return None
-        return f"{mlflow_address(self.planner)}/#/experiments/{experiment}/runs/{run}/artifacts/report.html"
+        return f"{self._mlflow_address}/#/experiments/{experiment}/runs/{run}/artifacts/report.html"
 
     def _mlflow_page(self, run: str | None) -> str | None:
-        experiment = self.tracker.experiment()
-        return f"{mlflow_address(self.planner)}/#/experiments/{experiment}/runs/{run}" if run and experiment else None
+        experiment = self.tracker.sent().experiment
+        return f"{self._mlflow_address}/#/experiments/{experiment}/runs/{run}" if run and experiment else None
+
+    @cached_property
+    def _mlflow_address(self) -> str:
+        return mlflow_address(self.planner, running_up(self.planner.home))
 
     # What the builder tells
 
@@ -236,12 +255,11 @@ def settings_text(step: Step) -> str:
     return yaml_text({"task": step.task_name, **step.task.model_dump(mode="json", exclude_defaults=True)})
 
 
-def mlflow_address(planner: Planner) -> str:
-    """Where MLflow's pages are, or will be once ``athanor up`` runs."""
+def mlflow_address(planner: Planner, addresses: Addresses | None) -> str:
+    """Where MLflow's pages are, or will be once ``athanor up`` runs; ``addresses``: those of one that runs."""
     uri = planner.home.tracking_uri
     if uri.startswith("http"):
         return uri.rstrip("/")
-    addresses = running_up(planner.home)
     return addresses.mlflow if addresses else f"http://127.0.0.1:{MLFLOW_PORT}"
 
 

@@ -7,12 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
 from flows.plan import Decision, Planner
 from flows.report import run_table, sample_text
-from flows.run import INTERRUPTED, MLFLOW_PORT, PREFECT_PORT, RunResult, mlflow_address, traceback_of
+from flows.run import INTERRUPTED, PREFECT_PORT, RunResult, mlflow_address, traceback_of
 from flows.servers import prefect_api, prefect_environment, running_up
 from flows.tracking import start_early
 from storage.errors import BrokenError
@@ -48,7 +49,8 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
         pipeline.PLANNED.append(planner)
         flow = pipeline.pipeline.with_options(name=planner.recipe.name)
         try:
-            state = flow(**parameters, return_state=True)
+            with without_heartbeats():
+                state = flow(**parameters, return_state=True)
         except BaseException as error:
             if type(error).__module__.startswith(("httpx", "httpcore", "prefect")):
                 raise BrokenError(
@@ -61,6 +63,16 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
         result = pipeline.RESULTS.popitem()[1]
         settle(result.run_id, wait=temporary)
     return result
+
+
+def without_heartbeats() -> AbstractContextManager[Any]:
+    """Have a flow's end not wait for the thread that tells Prefect every three minutes that the flow is alive.
+
+    It sleeps a second at a time. Who has started a run in a terminal sees whether it lives; what the user has set stays.
+    """
+    from prefect.settings import temporary_settings
+
+    return temporary_settings(set_defaults={"flows.heartbeat_frequency": None})
 
 
 def start_workers_for(planner: Planner, decisions: Mapping[str, Decision]) -> None:
@@ -122,7 +134,6 @@ def closing_words(planner: Planner, result: RunResult) -> str:
 def _where_to_look(planner: Planner, result: RunResult) -> str:
     addresses = running_up(planner.home)
     prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api") if not addresses else addresses.prefect
-    served = addresses is not None or planner.home.tracking_uri.startswith("http")
     lines = [f"the page of this run: {result.page}", ""] if result.page else []
     if not addresses:
         lines.append("the pages of Prefect and MLflow: run `athanor up` in this folder, then open")
@@ -130,6 +141,5 @@ def _where_to_look(planner: Planner, result: RunResult) -> str:
     lines.append(f"  Prefect  {prefect}/runs/flow-run/{result.run_id}")
     if result.mlflow.get("run"):
         page = f"#/experiments/{result.mlflow['experiment']}/runs/{result.mlflow['run']}"
-        address = mlflow_address(planner) if served else f"http://127.0.0.1:{MLFLOW_PORT}"
-        lines.append(f"  MLflow   {address}/{page}")
+        lines.append(f"  MLflow   {mlflow_address(planner, addresses)}/{page}")
     return "\n".join(lines)

@@ -24,7 +24,8 @@ from storage.shard_index import INDEX, read_index
 from storage.store import Store, Work
 
 _LINK_SECONDS = 5.0
-"""How long the first built step waits to learn its MLflow run, while the sender is still importing MLflow."""
+"""How long all steps together wait to learn their MLflow runs, since a sender may still be importing MLflow."""
+_POLL_SECONDS = 0.05
 
 
 class Tracker:
@@ -38,7 +39,7 @@ class Tracker:
             "run_started", recipe=recipe, run_id=run_id, parameters=dict(parameters), sender=self._sender.process
         )
         self.failure: str | None = None
-        self._patience = time.monotonic() + _LINK_SECONDS
+        self._patience = _LINK_SECONDS
 
     def step_started(self, step: Step, identity: Identity, store: Store) -> None:
         references = step.task.inputs()
@@ -105,21 +106,22 @@ class Tracker:
         message = str(error) if isinstance(error, AthanorError) else f"{type(error).__name__}: {error}"
         self.journal.append("step_failed", step=step.name, error=message)
 
+    def sent(self) -> Progress:
+        """What MLflow calls this run, its experiment and its steps, as far as they are known by now."""
+        return Progress.of(self.journal.path)
+
     def run_of(self, step: str) -> str | None:
-        """The MLflow run of a step of this run, if it is known by now; waited for once, not for every step."""
-        while (found := Progress.of(self.journal.path).steps.get(step)) is None:
-            if time.monotonic() > self._patience or not self._sender.lives():
+        """The MLflow run of a step of this run, if it is known by now."""
+        return self.sent().steps.get(step)
+
+    def wait_for_run(self, step: str) -> str | None:
+        """The same, if it is known soon. It may take the sender's time: not for a thread that builds."""
+        while (found := (sent := self.sent()).steps.get(step)) is None:
+            if self._patience <= 0 or sent.failure or not self._sender.lives():
                 return None
-            time.sleep(0.1)
+            time.sleep(_POLL_SECONDS)
+            self._patience -= _POLL_SECONDS
         return found
-
-    def runs(self) -> dict[str, str]:
-        """The MLflow runs of this run's steps, as far as they are known by now."""
-        return dict(Progress.of(self.journal.path).steps)
-
-    def experiment(self) -> str | None:
-        """MLflow's experiment, if it is known yet."""
-        return Progress.of(self.journal.path).experiment
 
     def close(self, status: str, steps: JsonValue, page: Path | None) -> dict[str, Any]:
         """End the run's records and wait until they are sent; returns MLflow's ``experiment``, ``run`` and ``steps``.
