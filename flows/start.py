@@ -68,7 +68,7 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
 def without_heartbeats() -> AbstractContextManager[Any]:
     """Have a flow's end not wait for the thread that tells Prefect every three minutes that the flow is alive.
 
-    It sleeps a second at a time. Who has started a run in a terminal sees whether it lives; what the user has set stays.
+    It sleeps a second at a time. Whoever starts a run in a terminal sees it live; what the user has set stays.
     """
     from prefect.settings import temporary_settings
 
