@@ -94,13 +94,14 @@ def _wait(future: PrefectConcurrentFuture[Any]) -> None:
 def step_task(step: Step, session: Session) -> Task[[dict[str, Any]], State[Any]]:
     """The Prefect task that makes or finds the artifact of ``step``.
 
-    The store alone decides what is reused, so Prefect's own caching is off; its state says Cached.
+    The store alone decides what is reused, so Prefect's own caching is off; its state says Cached. It has no tags:
+    for each, Prefect asks its server for a slot before a task may begin, and where SQLite is busy tries again after
+    two seconds, then four.
     """
 
     @task(
         name=step.name,
         task_run_name=step.name,
-        tags=[step.task_name],
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(RETRY_DELAYS),
