@@ -99,6 +99,8 @@ class SpecialTokens(Frozen):
     eos: int
     pad: int | None
     mask: int | None = None
+    sentinels: tuple[int, ...] = ()
+    """Those that stand for gaps, where the objective makes gaps; no part of a model's configuration."""
 
 
 class Run(Spread):

@@ -22,6 +22,7 @@ from model.launching.failures import give_up, leave_failure
 from model.launching.interface import use_interface
 from model.launching.pulse import Pulse
 from model.launching.stop import StopRequest
+from model.learning.objective_config import SpansConfig
 from model.network import float8
 from model.network.encoder import PairEncoder, with_head
 from model.network.transformer import Transformer
@@ -302,7 +303,10 @@ def write_result(request: Request, output: Path, weights: dict[str, torch.Tensor
         assert isinstance(request.network, NetworkFolder)
         foreign.write(output, request.network.opened.folder, weights)
         return
-    huggingface.write(output, shape, vocabulary, weights, special.bos, special.eos, special.pad, special.mask)
+    huggingface.write(
+        output, shape, vocabulary, weights, special.bos, special.eos, special.pad, special.mask,
+        fills_gaps=isinstance(request.objective, SpansConfig),
+    )  # fmt: skip
 
 
 def _shape_of(request: Request) -> ModelConfig | ForeignShape:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,8 @@ from storage.errors import SourceError
 
 MASK_NAMES = ("<mask>", "[MASK]")
 """Special tokens that stand for a hidden token, where a tokenizer does not say which of its tokens does."""
+SENTINEL = "<extra_id_{}>"
+"""Name of the special token that stands for gap number 0, 1, 2 … of a text (Raffel et al. 2020, section 3.1.4)."""
 _PROBE = "The end.  def f(x):\n    return {'a': [1, 23]}\n\n\t床前明月光，疑是地上霜。é ▁ 👩‍👩‍👧‍👦 \x00 word<s> "
 """Tells whether two files of one folder give the same ids."""
 
@@ -90,6 +92,11 @@ class Tokenizer(Artifact):
         return self._backend.mask_id
 
     @property
+    def sentinel_ids(self) -> list[int]:
+        """Ids of the tokens that stand for the gaps of a text, in the order of their numbers."""
+        return self._backend.sentinel_ids
+
+    @property
     def special_ids(self) -> list[int]:
         """Ids that no text is encoded to, in ascending order: the beginning, the end, a hidden token …"""
         return self._backend.special_ids
@@ -123,6 +130,7 @@ class _Backend(Protocol):
     eos_id: int
     pad_id: int
     mask_id: int | None
+    sentinel_ids: list[int]
     special_ids: list[int]
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]: ...
@@ -155,6 +163,7 @@ class _SentencePiece:
         self.special_ids = file.special
         names = {self._model.id_to_piece(token): token for token in self.special_ids}
         self.mask_id = next((names[name] for name in MASK_NAMES if name in names), None)
+        self.sentinel_ids = sentinels_in(names)
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]:
         if self.columns is not None:
@@ -193,7 +202,9 @@ class _HuggingFace:
         self.eos_id = eos
         self.bos_id = vocabulary.get(special.get("bos_token", ""), eos)
         self.pad_id = vocabulary.get(special.get("pad_token", ""), eos)
-        self.special_ids = sorted(n for n, token in self._fast.get_added_tokens_decoder().items() if token.special)
+        added = {token.content: n for n, token in self._fast.get_added_tokens_decoder().items() if token.special}
+        self.special_ids = sorted(added.values())
+        self.sentinel_ids = sentinels_in(added)
         names = (special.get("mask_token"), *(n for n in MASK_NAMES if vocabulary.get(n) in self.special_ids))
         self.mask_id = next((vocabulary[name] for name in names if name in vocabulary), None)
 
@@ -238,6 +249,16 @@ def _special_tokens(artifact: Tokenizer) -> dict[str, str]:
                 content = token.get("content") if isinstance(token, dict) else token
                 if role in ("bos_token", "eos_token", "pad_token", "mask_token") and isinstance(content, str):
                     found[role] = content
+    return found
+
+
+def sentinels_in(special: Mapping[str, int]) -> list[int]:
+    """Of special tokens by their names: the sentinels from 0 on, as far as none is left out."""
+    found: list[int] = []
+    for number in count():
+        if (name := SENTINEL.format(number)) not in special:
+            break
+        found.append(special[name])
     return found
 
 

@@ -29,6 +29,10 @@ FIGURES = {"loss": "loss (nats/token)", "perplexity": "perplexity", "bits_per_by
 SAMPLE_TOKENS = 80
 OPENING_TOKENS = 24
 """Of a document, given as a prompt where there are no examples."""
+_FILLS_GAPS = (
+    "{} fills gaps and has not learnt to predict a whole text, so its perplexity says nothing: look at the validation "
+    "loss of its training, or tune it first"
+)
 
 Figures = dict[str, dict[str, dict[str, float]]]
 """Model → ``validation`` or ``examples`` → metric → value."""
@@ -66,6 +70,11 @@ class Evaluate(Task):
                     f"models: the name {name!r} is taken twice in the report, whose baselines have names too"
                 )
         return self
+
+    def check_makers(self, maker_of: Callable[[Input[Any]], Task | None]) -> None:
+        for model in self.models:
+            if getattr(getattr(maker_of(model), "objective", None), "name", "next_token") == "spans":
+                raise ValueError(f"models: {_FILLS_GAPS.format(repr(model.name))}")
 
     def takes_device(self, resources: Resources) -> bool:
         """On the CPU, a model is measured while others are trained, such as the one that it is a moment of."""
@@ -144,10 +153,12 @@ class Subject:
 
     @classmethod
     def open(cls, name: str, artifact: Artifact, device: str) -> Subject:
-        """Raises UserError for a tokenizer that the model has no room for."""
+        """Raises UserError for a model that predicts no text, or a tokenizer that it has no room for."""
         from model.formats import huggingface
         from model.inference.generate import resolve_device
 
+        if huggingface.fills_gaps(artifact.folder):
+            raise UserError(_FILLS_GAPS.format(name))
         network = huggingface.load(artifact.folder, resolve_device(device))
         tokenizer = huggingface.tokenizer_of(artifact)
         if tokenizer.vocab_size > network.vocabulary:

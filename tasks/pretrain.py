@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from model.config import ModelConfig, Precision
-from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
+from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig, SpansConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.planning import fit
 from model.planning.estimate import estimate, said
@@ -17,19 +17,16 @@ from model.planning.scaling import recommended
 from storage.artifact import Adapter, Artifact, Model, Network, copy_folder
 from storage.errors import UserError
 from storage.shards import Shards
-from storage.tokenizer import MASK_NAMES, Tokenizer
+from storage.tokenizer import MASK_NAMES, Tokenizer, sentinels_in
 from tasks.mixtures import MixturePart, Stage, check_shards, mixtures, shards_data, smallest_bounds
+from tasks.objectives import check_context, check_direction, lacking
 from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
 from tasks.stem import Stem
 from tasks.task import Context, Input, Kind, Outside, Resources, Result, Task
 from tasks.training import Training, measured
 
 if TYPE_CHECKING:
-    from model.formats.foreign import ForeignShape
     from model.request import NetworkFolder, RandomNetwork, Request
-
-_LEAST_PAIR = 16
-"""Positions of a sequence of two segments, at least."""
 
 
 def _filled_in_when_left_out(schema: dict[str, Any]) -> None:
@@ -38,7 +35,7 @@ def _filled_in_when_left_out(schema: dict[str, Any]) -> None:
 
 
 class Pretrain(Training):
-    """Train a network on token shards: to predict the next token, or as an encoder to find hidden ones.
+    """Train a network on token shards: to predict the next token, to fill gaps, or as an encoder to find hidden ones.
 
     An encoder is an artifact of the kind ``network``, which ``AutoModelForMaskedLM`` opens.
     """
@@ -66,7 +63,7 @@ class Pretrain(Training):
     times the weights): after the last step with a ``constant`` learning rate, where it begins to fall with
     ``stable_decay``, and no later than the first stage ends. No part of the key."""
     objective: ObjectiveConfig = NextTokenConfig()
-    """What is learnt: ``next_token``, ``masked``, or one of them with settings."""
+    """What is learnt: ``next_token``, ``masked``, ``spans``, or one of them with settings."""
     shuffle_tokens: int | None = Field(None, ge=1)
     """Shuffle blocks of about so many tokens instead of all data together: for shards at a remote store that the local
     disk is not to hold all at once. While one block is trained on, the next is fetched."""
@@ -116,14 +113,11 @@ class Pretrain(Training):
                 raise ValueError(
                     f"batch_tokens {self.batch_tokens} is not a multiple of the model's context {self.model.context}"
                 )
-            _check_direction(self.objective, self.model)
-        if isinstance(self.objective, MaskedConfig) and self.objective.next_sentence:
-            if self.shuffle_tokens is not None:
-                raise ValueError("shuffle_tokens: next_sentence draws segments from all documents; leave it out")
-            if (length := self.context or (self.model and self.model.context)) and length < _LEAST_PAIR:
-                raise ValueError(
-                    f"objective: two segments do not fit a context of {length}; take {_LEAST_PAIR} or more"
-                )
+            check_direction(self.objective, self.model)
+        if (length := self._length()) is not None:
+            check_context(self.objective, length)
+        if isinstance(self.objective, MaskedConfig) and self.objective.next_sentence and self.shuffle_tokens:
+            raise ValueError("shuffle_tokens: next_sentence draws segments from all documents; leave it out")
         self._optimizer().check_length(self.tokens)
         return self
 
@@ -150,8 +144,7 @@ class Pretrain(Training):
 
     def check_resources(self, resources: Resources) -> None:
         pairs = isinstance(self.objective, MaskedConfig) and self.objective.next_sentence
-        context = self.context if self.model is None else self.context or self.model.context
-        fit.check(resources, self.precision, self.optimizer.name, self.model, context, pairs)
+        fit.check(resources, self.precision, self.optimizer.name, self.model, self._length(), pairs)
 
     def stem(self, inputs: Mapping[str, str]) -> Stem:
         from model.checkpoints.stem import stem_steps, without_fall
@@ -183,16 +176,23 @@ class Pretrain(Training):
         if self.start is not None and maker is not None and issubclass(maker.kind(), Network) != masked:
             wanted = "an encoder" if masked else "a model that predicts the next token"
             raise ValueError(f"start: step {self.start.name!r} does not make {wanted}, as this objective needs")
-        for shards in (part.shards for part in self._parts() if masked):
+        for shards in (part.shards for part in self._parts()):
             maker = maker_of(shards)
             tokenizer = maker.inputs().get("tokenizer") if maker is not None else None
             trained = maker_of(tokenizer) if tokenizer is not None else None
-            names = getattr(trained, "special_tokens", None)
-            if tokenizer is not None and names is not None and not set(names) & set(MASK_NAMES):
+            names = getattr(trained, "special_names", None)
+            if tokenizer is None or names is None:
+                continue
+            sentinels = len(sentinels_in(dict.fromkeys(names, 0)))
+            if lack := lacking(self.objective, bool(set(names) & set(MASK_NAMES)), sentinels, self._length()):
                 raise ValueError(
-                    f"objective masked: the tokenizer of {shards.name!r} has no mask token; "
-                    f"say special_tokens: ['<mask>'] in step {tokenizer.name!r}"
+                    f"objective {self.objective.name}: the tokenizer of {shards.name!r} {lack[0]}; "
+                    f"say {lack[1]} in step {tokenizer.name!r}"
                 )
+
+    def _length(self) -> int | None:
+        """Tokens of a training sequence; None where the model to continue with tells."""
+        return self.context if self.model is None else self.model.context
 
     def _parts(self) -> list[MixturePart]:
         """Of all stages, one after the other."""
@@ -222,13 +222,17 @@ class Pretrain(Training):
         opened = [context.open(part.shards) for part in parts]
         check_shards(parts, opened)
         tokenizer = opened[0].tokenizer
-        if isinstance(self.objective, MaskedConfig) and tokenizer.mask_id is None:
-            raise UserError(
-                f"data: the tokenizer of {parts[0].shards.name} has no mask token, which objective masked needs: train "
-                "one with special_tokens: ['<mask>'], or name a folder whose tokenizer_config.json has a mask_token"
-            )
         start = context.open(self.start) if self.start is not None else None
         return self._request(start, opened, tokenizer, context)
+
+    def _check_special(self, tokenizer: Tokenizer, context: int) -> None:
+        """UserError for a tokenizer that lacks special tokens which the objective needs."""
+        lack = lacking(self.objective, tokenizer.mask_id is not None, len(tokenizer.sentinel_ids), context)
+        if lack is not None:
+            raise UserError(
+                f"data: objective {self.objective.name}: the tokenizer of {self._parts()[0].shards.name} {lack[0]}: "
+                f"train one with {lack[1]}, or name a folder whose tokenizer has such special tokens"
+            )
 
     def _result(self, summary: dict[str, Any]) -> Result:
         validation = summary.get("validation_loss")
@@ -240,6 +244,8 @@ class Pretrain(Training):
         from model.request import Request, SpecialTokens
 
         network, length = self._network(start, tokenizer)
+        self._check_special(tokenizer, length)
+        fills = isinstance(self.objective, SpansConfig)
         return Request(
             network=network,
             data=shards_data(self.data, self.stages, opened, self.shuffle_tokens),
@@ -251,7 +257,11 @@ class Pretrain(Training):
             optimizer=self._optimizer(),
             precision=self.precision,
             special_tokens=SpecialTokens(
-                bos=tokenizer.bos_id, eos=tokenizer.eos_id, pad=tokenizer.pad_id, mask=tokenizer.mask_id
+                bos=tokenizer.bos_id,
+                eos=tokenizer.eos_id,
+                pad=tokenizer.pad_id,
+                mask=tokenizer.mask_id,
+                sentinels=tuple(tokenizer.sentinel_ids) if fills else (),
             ),
             seed=context.seed,
             run=launch.run_of(context).model_copy(
@@ -282,7 +292,7 @@ class Pretrain(Training):
         assert self.start is not None
         check_same_tokenizer(start, tokenizer, self.start.name, self._parts()[0].shards.name)
         try:
-            _check_direction(self.objective, huggingface.shape_in(start.folder)[0])
+            check_direction(self.objective, huggingface.shape_in(start.folder)[0])
         except ValueError as error:
             raise UserError(f"start: {self.start.name}: {error}") from error
         return NetworkFolder(opened=Opened.of(start)), sequence_length(
@@ -298,10 +308,3 @@ def _rewarmed(given: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(optimizer, dict) or not isinstance(tokens, int) or "warmup_tokens" in optimizer:
         return given
     return {**given, "optimizer": {**optimizer, "warmup_tokens": tokens // REWARMED}}
-
-
-def _check_direction(objective: NextTokenConfig | MaskedConfig, shape: ModelConfig | ForeignShape) -> None:
-    """ValueError for an objective that the direction of the network's attention makes trivial or impossible."""
-    wanted = "bidirectional" if isinstance(objective, MaskedConfig) else "causal"
-    if shape.attention != wanted:
-        raise ValueError(f"objective {objective.name} needs attention: {wanted}; the model's is {shape.attention}")

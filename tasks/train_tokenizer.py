@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from storage.bpe.texts import SPACE_MARK
 from storage.corpus import Documents
 from storage.errors import StepFailed, UserError
-from storage.tokenizer import Tokenizer
+from storage.tokenizer import SENTINEL, Tokenizer
 from tasks.task import Context, Input, Outside, Result, Task
 from tasks.vocabulary.report import Report, metric_name
 from tasks.vocabulary.sample import Drawn, draw
@@ -44,7 +44,7 @@ class TrainTokenizer(Task):
 
     No character is normalised: ``decode(encode(text)) == text`` for every text (under ``unigram``, but
     for a literal U+2581, which SentencePiece takes for a space). Digits are split. Ids: 0 ``<unk>``,
-    1 ``<s>``, 2 ``</s>``, 3 ``<pad>``, then ``special_tokens``, runs of white space, bytes, pieces.
+    1 ``<s>``, 2 ``</s>``, 3 ``<pad>``, then ``special_tokens``, ``sentinels``, runs of white space, bytes, pieces.
     A space begins a word's piece and is not put before the first word.
 
     The corpora are read twice, partition by partition. Pairs of bytes are joined by the distinct words alone, which
@@ -64,6 +64,9 @@ class TrainTokenizer(Task):
     """``bpe`` encodes many times as fast. Of ``unigram`` there is no ``tokenizer.json``: none gives the same ids."""
     special_tokens: tuple[str, ...] = ()
     """Names of more special tokens (``<|user|>``), with the ids from 4 on in this order. No text is read as one."""
+    sentinels: int = Field(0, ge=0)
+    """So many tokens ``<extra_id_0>``, ``<extra_id_1>`` … behind the special ones, to stand for gaps in a text, as the
+    objective ``spans`` of ``pretrain`` needs them: about 1 for each 20 tokens of its context."""
     character_coverage: float = Field(0.9995, ge=0.9, le=1)
     """The share of all characters that get a piece of their own; the rarest are written as bytes."""
     sample_megabytes: float = Field(100.0, gt=0)
@@ -77,12 +80,17 @@ class TrainTokenizer(Task):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        for number, name in enumerate(self.special_tokens):
+        for number, name in enumerate(self.special_names):
             if not name.strip() or "," in name or SPACE_MARK in name or not name.isprintable():
                 raise ValueError(f"special_tokens: {name!r} is no name; take printable characters, and no comma")
-            if _OWN_NAMES.fullmatch(name) or name in self.special_tokens[:number]:
+            if _OWN_NAMES.fullmatch(name) or name in self.special_names[:number]:
                 raise ValueError(f"special_tokens: {name!r} is there already; leave it out")
         return self
+
+    @property
+    def special_names(self) -> tuple[str, ...]:
+        """All special tokens beside those with a role, in the order of their ids."""
+        return (*self.special_tokens, *(SENTINEL.format(number) for number in range(self.sentinels)))
 
     def pinned(self) -> bool:
         return self.pin
@@ -116,7 +124,7 @@ class TrainTokenizer(Task):
                 remove_extra_whitespaces=False,
                 add_dummy_prefix=False,
                 required_chars=f"{SPACE_MARK}0123456789",
-                control_symbols=list(self.special_tokens),
+                control_symbols=list(self.special_names),
                 user_defined_symbols=[
                     (SPACE_MARK if character == " " else character) * length
                     for character, (least, most) in RUNS.items()
@@ -156,10 +164,11 @@ class TrainTokenizer(Task):
         from tasks.vocabulary.fast import write_fast_tokenizer
 
         model = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-        if [model.piece_to_id(name) for name in self.special_tokens] != list(range(4, 4 + len(self.special_tokens))):
-            raise StepFailed(f"train_tokenizer: special_tokens {self.special_tokens} did not get the ids from 4 on")
+        names = self.special_names
+        if [model.piece_to_id(name) for name in names] != list(range(4, 4 + len(names))):
+            raise StepFailed(f"train_tokenizer: special_tokens {names} did not get the ids from 4 on")
         if self.model == "bpe":
-            write_fast_tokenizer(model, RUNS, self.special_tokens, folder)
+            write_fast_tokenizer(model, RUNS, names, folder)
         report = Report(Tokenizer.of_folder(folder), _pieces(model))
         for table in drawn.tables():
             report.add(table)

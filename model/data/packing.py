@@ -48,10 +48,15 @@ class Packing:
     documents, and about a microsecond for every different length of a rest.
     """
 
-    def __init__(self, lengths: npt.NDArray[np.integer], context: int) -> None:
-        """``lengths[i]`` is the number of tokens of document ``i``."""
-        self._lengths, self._context = lengths, context
-        full, rest = _cut(lengths, context)
+    def __init__(self, lengths: npt.NDArray[np.integer], context: int, room: Ints | None = None) -> None:
+        """``lengths[i]`` is the number of tokens of document ``i``.
+
+        ``room`` (rising, from 0): the places of a row that a piece of so many predictions takes, as far as it fits;
+        None: as many.
+        """
+        self._lengths, self._longest = lengths, _longest(context, room)
+        full, rest = _cut(lengths, self._longest)
+        rest = rest if room is None else room[rest]
         self._whole = np.flatnonzero(full)
         self._whole_starts = _starts(full[self._whole])
         kinds = pack_lengths(np.bincount(rest, minlength=1), context)
@@ -76,30 +81,36 @@ class Packing:
         bounds = _starts(sizes)
         of_row = np.repeat(np.arange(len(rows)), sizes)
         documents, starts = np.empty(bounds[-1], np.int64), np.empty(bounds[-1], np.int64)
-        lengths = np.full(bounds[-1], self._context, np.int64)
+        lengths = np.full(bounds[-1], self._longest, np.int64)
         is_whole = whole[of_row]
         found = np.searchsorted(self._whole_starts, rows[whole], side="right") - 1
         documents[is_whole] = self._whole[found]
-        starts[is_whole] = (rows[whole] - self._whole_starts[found]) * self._context
+        starts[is_whole] = (rows[whole] - self._whole_starts[found]) * self._longest
         rests = np.flatnonzero(~is_whole)
         row = of_row[rests]
         slot = self._kind_bounds[kinds[row]] + (rests - bounds[row])
         chosen = self._by_rest[self._places[slot] + rows[row] - self._kind_starts[kinds[row]]]
         predictions = self._lengths[chosen].astype(np.int64) - 1
-        documents[rests], lengths[rests] = chosen, predictions % self._context
+        documents[rests], lengths[rests] = chosen, predictions % self._longest
         starts[rests] = predictions - lengths[rests]
         return Pieces(documents, starts, lengths, bounds)
 
 
-def count_rows(lengths: npt.NDArray[np.integer], context: int) -> int:
+def count_rows(lengths: npt.NDArray[np.integer], context: int, room: Ints | None = None) -> int:
     """How many rows documents of these lengths are packed into."""
-    full, rest = _cut(lengths, context)
+    full, rest = _cut(lengths, _longest(context, room))
+    rest = rest if room is None else room[rest]
     return int(full.sum()) + int(pack_lengths(np.bincount(rest, minlength=1), context).rows.sum())
 
 
-def _cut(lengths: npt.NDArray[np.integer], context: int) -> tuple[Ints, Ints]:
+def _longest(context: int, room: Ints | None) -> int:
+    """Predictions of a full piece."""
+    return context if room is None else len(room) - 1
+
+
+def _cut(lengths: npt.NDArray[np.integer], longest: int) -> tuple[Ints, Ints]:
     """Per document: the number of its full pieces, and of the predictions that remain."""
-    return np.divmod(np.maximum(lengths.astype(np.int64) - 1, 0), context)
+    return np.divmod(np.maximum(lengths.astype(np.int64) - 1, 0), longest)
 
 
 def _starts(sizes: npt.NDArray[np.integer]) -> Ints:

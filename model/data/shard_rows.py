@@ -24,8 +24,11 @@ from storage.shards import Split
 class ShardRows:
     """The sequences of a split: documents of the files of a block, packed together."""
 
-    def __init__(self, split: Split, context: int, shuffle_tokens: int | None = None, seed: int = 0) -> None:
-        self._split, self._context = split, context
+    def __init__(
+        self, split: Split, context: int, shuffle_tokens: int | None = None, seed: int = 0, room: Ints | None = None
+    ) -> None:
+        """``room``: see ``Packing``."""
+        self._split, self._context, self._room = split, context, room
         self._files = _drawn(split, shuffle_tokens, seed)
         self._packings: dict[int, tuple[Packing, Ints | None]] = {}
         """Of the blocks being read: the packing, and the numbers of the documents in the split (None: all)."""
@@ -41,7 +44,10 @@ class ShardRows:
             sizes = [len(self._block(0)[0])]
         else:
             lengths = self._split.lengths
-            sizes = [count_rows(lengths[self._documents(block)], self._context) for block in range(len(self._files))]
+            sizes = [
+                count_rows(lengths[self._documents(block)], self._context, self._room)
+                for block in range(len(self._files))
+            ]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
     def read(self, rows: Ints, places: Ints | None = None) -> Sequences:
@@ -81,7 +87,7 @@ class ShardRows:
         if block not in self._packings:
             documents = self._documents(block) if len(self._files) > 1 else None
             lengths = self._split.lengths if documents is None else self._split.lengths[documents]
-            self._packings[block] = Packing(lengths, self._context), documents
+            self._packings[block] = Packing(lengths, self._context, self._room), documents
         return self._packings[block]
 
     def _documents(self, block: int) -> Ints:

@@ -14,6 +14,8 @@ from model.data.course import Course, Stage
 from model.data.order import Order, permuted
 from model.data.pairs import PairRows
 from model.data.shard_rows import ShardRows, check_room
+from model.data.spans import SpanRows
+from model.learning.objective_config import SpansConfig
 from model.request import ExamplesData, Request, ShardsData
 from storage.corpus import Examples
 from storage.errors import UserError
@@ -77,10 +79,8 @@ def _rows(request: Request) -> tuple[list[Rows], dict[str, Rows]]:
     held_out: dict[str, Rows] = {}
     for number, (part, shards) in enumerate(zip(request.data.parts, opened, strict=True)):
         split, name = shards.split("validation"), part.called or str(number)
-        held_out[name] = _pairs(split, request) if request.pairs else ShardRows(split, request.context)
-    if request.pairs:
-        return [_pairs(split, request) for split in splits], held_out
-    return [ShardRows(split, request.context, block, request.seed) for split in splits], held_out
+        held_out[name] = _sequences(split, request, None)
+    return [_sequences(split, request, block) for split in splits], held_out
 
 
 def course_of(request: Request, data: ShardsData, sizes: Sequence[int], steps: int) -> Course:
@@ -118,9 +118,14 @@ def _examples(data: ExamplesData, split: SplitName, context: int) -> TextRows:
     return TextRows(example_texts(data, split), context, ids)
 
 
-def _pairs(split: Split, request: Request) -> PairRows:
-    special = request.special_tokens
-    return PairRows(split, request.context, special.bos, special.eos, request.seed)
+def _sequences(split: Split, request: Request, block: int | None) -> Rows:
+    """The sequences of a split, in the form that the objective learns from."""
+    special, context, seed = request.special_tokens, request.context, request.seed
+    if request.pairs:
+        return PairRows(split, context, special.bos, special.eos, seed)
+    if isinstance(request.objective, SpansConfig):
+        return SpanRows(split, context, request.objective, special.sentinels, special.eos, seed, block)
+    return ShardRows(split, context, block, seed)
 
 
 def tokenizer_of(request: Request) -> Tokenizer:

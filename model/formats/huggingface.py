@@ -36,6 +36,8 @@ TOKENIZER_FILES = (
     *("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
 )
+FILLS_GAPS = "fills_gaps"
+"""Our own word in ``config.json``; others pass over it."""
 DERIVED = "rotary_emb.inv_freq"
 """Old folders store this constant beside the weights."""
 
@@ -162,12 +164,13 @@ def write(
     eos: int,
     pad: int | None,
     mask: int | None = None,
+    fills_gaps: bool = False,
 ) -> None:
     """Write a folder that ``AutoModelForCausalLM`` opens, but for the tokenizer's files.
 
     An encoder is for ``AutoModelForMaskedLM``, and where it classifies pairs of segments, the same folder is for
     ``AutoModelForSequenceClassification`` (class 0: the second follows the first); what no family can be
-    (``model.formats.families``) is for us alone.
+    (``model.formats.families``) is for us alone. ``fills_gaps``: it has learnt that and nothing else.
     The same weights give the same bytes: no version, no path, no time in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,6 +179,7 @@ def write(
     if config.attention == "bidirectional":
         described |= {"mask_token_id": mask} if mask is not None else {}
         described |= {"classifier_pooling": "bos", "num_labels": CLASSES} if _has_head(weights) else {}
+    described |= {FILLS_GAPS: True} if fills_gaps else {}
     _write_json(folder / "config.json", {**described, **special})
     _write_json(folder / "generation_config.json", special)
     kept = {
@@ -186,6 +190,11 @@ def write(
     _check_weights(folder, kept, expected_shapes(config, vocabulary, _has_head(kept)))
     _shift_gains(kept, -families.gain_offset(described["model_type"]))
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def fills_gaps(folder: Path) -> bool:
+    """Whether what is in a model folder has learnt to fill gaps of texts and nothing else."""
+    return (folder / "config.json").is_file() and bool(_described(folder).get(FILLS_GAPS))
 
 
 def _has_head(weights: Mapping[str, Tensor]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import bisect
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -55,18 +56,56 @@ class MaskedConfig(_CrossEntropy):
         return self
 
 
+class SpansConfig(_CrossEntropy):
+    """Write what is missing in the gaps of a text (Raffel et al. 2020, section 3.1.4), with causal attention.
+
+    A sequence is the text with gaps and, behind it, what belongs in them: ``the <extra_id_0> sat <extra_id_1> </s>
+    <extra_id_0> cat <extra_id_1> on the mat </s>``. Only what comes behind the second ``<extra_id_0>`` is learnt.
+    """
+
+    name: Literal["spans"] = "spans"
+    """The objective."""
+    fraction: float = Field(0.15, gt=0, lt=1)
+    """Share of the tokens of a text that is missing; at least one is."""
+    span_tokens: float = Field(3.0, ge=1)
+    """Tokens of a gap on average."""
+
+    def missing(self, tokens: int) -> tuple[int, int]:
+        """Of so many tokens, how many are missing, and in how many gaps."""
+        if not tokens:
+            return 0, 0
+        missing = min(max(round(tokens * self.fraction), 1), tokens)
+        return missing, min(max(round(missing / self.span_tokens), 1), tokens - missing + 1)
+
+    def places(self, tokens: int) -> int:
+        """Positions of a text of so many tokens behind its first: a sentinel for each gap, twice, and an end."""
+        return tokens + 2 * self.missing(tokens)[1] + 1
+
+    def longest(self, context: int) -> int:
+        """Tokens behind the first of the longest text whose sequence has at most so many positions."""
+        return bisect.bisect_right(range(1, context + 1), context, key=self.places)
+
+    def sentinels(self, context: int) -> int:
+        """Gaps of a sequence at most."""
+        return self.missing(self.longest(context))[1]
+
+
+AnyObjective = NextTokenConfig | MaskedConfig | SpansConfig
+_Name = Literal["next_token", "masked", "spans"]
+
+
 def _named(value: Any) -> Any:
     """A name stands for the objective with its defaults."""
     name = value.get("name", "next_token") if isinstance(value, dict) else value
-    if isinstance(name, str) and name not in ("next_token", "masked"):
-        raise ValueError(f"there is no objective {name!r}; take 'next_token' or 'masked'")
+    if isinstance(name, str) and name not in get_args(_Name):
+        raise ValueError(f"there is no objective {name!r}; take 'next_token', 'masked' or 'spans'")
     if isinstance(value, str):
         return {"name": value}
     return {"name": name, **value} if isinstance(value, dict) else value
 
 
 ObjectiveConfig = Annotated[
-    Annotated[NextTokenConfig | MaskedConfig, Field(discriminator="name")],
-    BeforeValidator(_named, json_schema_input_type=Literal["next_token", "masked"] | NextTokenConfig | MaskedConfig),
+    Annotated[AnyObjective, Field(discriminator="name")],
+    BeforeValidator(_named, json_schema_input_type=_Name | AnyObjective),
 ]
-"""``next_token``, ``masked``, or one of them with settings: ``{name: masked, whole_words: true}``."""
+"""``next_token``, ``masked``, ``spans``, or one of them with settings: ``{name: masked, whole_words: true}``."""

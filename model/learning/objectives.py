@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model.data.batches import Batch
 from model.data.order import keyed
 from model.data.words import Words
-from model.learning.objective_config import MaskedConfig, NextTokenConfig
+from model.learning.objective_config import AnyObjective, MaskedConfig, NextTokenConfig, SpansConfig
 from model.network.attention import PADDING
 from model.network.cross_entropy import Softening
 from model.network.transformer import IGNORED
@@ -56,10 +56,10 @@ class Objective(Protocol):
 class NextToken:
     """Cross-entropy of the next token, in nats, where the batch has a target.
 
-    Serves pretraining and supervised tuning alike: what does not count is masked in the targets.
+    Serves pretraining, the filling of gaps and supervised tuning alike: what does not count is masked in the targets.
     """
 
-    def __init__(self, config: NextTokenConfig) -> None:
+    def __init__(self, config: NextTokenConfig | SpansConfig) -> None:
         self._softening = _softening(config)
 
     def prepare(self, batch: Batch) -> Batch:
@@ -72,7 +72,7 @@ class NextToken:
         return [_loss_of_tokens(network(*_inputs(batch), rows_B=batch.rows_B, softening=self._softening))]
 
 
-def _softening(config: NextTokenConfig | MaskedConfig) -> Softening | None:
+def _softening(config: AnyObjective) -> Softening | None:
     return None if config.is_plain else Softening(config.label_smoothing, config.z_loss)
 
 
@@ -155,6 +155,6 @@ NO_MASK = (
 """What is wrong, with a place for what lacks it."""
 
 
-def make_objective(config: NextTokenConfig | MaskedConfig, tokenizer: Tokenizer, seed: int) -> Objective:
+def make_objective(config: AnyObjective, tokenizer: Tokenizer, seed: int) -> Objective:
     """The objective of a request. Raises UserError for a tokenizer that it cannot work with."""
     return Masked(config, tokenizer, seed) if isinstance(config, MaskedConfig) else NextToken(config)

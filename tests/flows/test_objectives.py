@@ -61,6 +61,36 @@ def test_what_cannot_work_is_refused_before_anything_runs(old: str, new: str, me
     assert "\n" not in str(caught.value)
 
 
+SPANS = ENCODER.replace('special_tokens: ["<mask>"]', "sentinels: 4").replace(", attention: bidirectional", "")
+SPANS = SPANS.replace("name: encoder", "name: gaps").replace("objective: masked", "objective: spans")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "sentinels: 4",
+            "sentinels: 2",
+            "gaps.yaml:7: base: objective spans: the tokenizer of 'shards' has 2 sentinels where a context of 64 needs "
+            "3; say sentinels: 3 in step 'tokenizer'",
+        ),
+        (", sentinels: 4", "", "has no sentinels where a context of 64 needs 3; say sentinels: 3"),
+        (", sentinels: 4", ', special_tokens: ["<extra_id_0>"], sentinels: 4', "'<extra_id_0>' is there already"),
+        ("context: 64", "context: 8", "objective: a text and its gaps do not fit a context of 8; take 16 or more"),
+        ("context: 64", "context: 64, attention: bidirectional", "objective spans needs attention: causal"),
+        ("objective: spans", "objective: {name: spans, span_token: 3}", "did you mean 'span_tokens'?"),
+        (LAST, LAST + REPORT, "report: models: 'base' fills gaps and has not learnt to predict a whole text"),
+    ],
+)
+def test_gaps_that_cannot_be_are_refused_before_anything_runs(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in SPANS
+    parse_recipe(SPANS, "gaps.yaml", tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(SPANS.replace(old, new, 1), "gaps.yaml", tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 FOREIGN = """\
 name: foreign
 steps:

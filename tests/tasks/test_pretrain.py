@@ -18,6 +18,7 @@ from transformers import (
 
 from model.config import ModelConfig
 from model.data.batches import Text
+from model.inference.generate import generate
 from model.inference.scoring import predicted_tokens, summed_loss
 from storage.artifact import Model, Network
 from storage.errors import SourceError, UserError
@@ -106,6 +107,37 @@ def test_an_encoder_learns_from_pairs_and_opens_in_transformers(tmp_path: Path) 
     assert pairs.classifier.weight.abs().sum() > 0
 
 
+GAPS = [f"<extra_id_{number}>" for number in range(8)]
+VERSE = "The furnace keeps an even heat. "
+
+
+@pytest.mark.slow
+def test_a_model_that_fills_gaps_opens_in_transformers_and_fills_them(tmp_path: Path) -> None:
+    """One text many times over: what is missing in it can be known."""
+    tokenizer = made_tokenizer(tmp_path / "tokenizer", special=GAPS)
+    shards = made_shards(tmp_path / "shards", tokenizer, {"train": [VERSE] * 40, "validation": [VERSE]})
+    changes = {
+        "model": {"layers": 2, "width": 32, "heads": 2, "context": 48},
+        "objective": {"name": "spans", "fraction": 0.1},  # 3 letters in a gap
+        "optimizer": {"name": "muon", "learning_rate": 1e-2},
+    }
+    task = Pretrain(**settings(**changes, tokens=960 * 150, batch_tokens=960))
+    resources = Resources(processes=1, device="cpu", micro_batch_sequences=20)
+    outcome = run_task(task, {"data": shards}, tmp_path, resources=resources)
+    rows = [json.loads(line) for line in (tmp_path / "step" / "scratch" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["loss"] > math.log(200)
+    assert outcome.result.metrics["validation_loss"] < 0.3
+    assert isinstance(outcome.artifact, Model)
+    AutoModelForCausalLM.from_pretrained(outcome.artifact.folder)
+    likeliest = {"max_tokens": 30, "temperature": 0.0}
+    gapped = VERSE.replace("nac", "<extra_id_0>")
+    assert "".join(generate(outcome.artifact.folder, gapped, **likeliest)) == VERSE
+    with pytest.raises(UserError, match="the model fills gaps and continues no text: write <extra_id_0> where"):
+        "".join(generate(outcome.artifact.folder, "The furnace", **likeliest))
+    with pytest.raises(UserError, match=r"must be <extra_id_0>, <extra_id_1> … in this order, each once; .* knows 8"):
+        "".join(generate(outcome.artifact.folder, "The <extra_id_1>", **likeliest))
+
+
 CONTINUED = {"model": None, "start": "base", "context": 32, "tokens": 96 * 4, "optimizer": {"learning_rate": 1e-12}}
 
 
@@ -169,9 +201,12 @@ def test_a_model_of_another_tokenizer_or_shape_is_not_continued(tmp_path: Path, 
         ({"model": None}, "give either model"),
         ({"start": "base"}, "give either model"),
         ({"context": 16}, "context: it goes with start"),
+        (
+        ),
         ({"objective": "masked"}, "objective masked needs attention: bidirectional; the model's is causal"),
         ({"model": ENCODER}, "objective next_token needs attention: causal"),
         ({"model": ENCODER, "objective": PAIRS, "shuffle_tokens": 10**6}, "next_sentence draws segments from all"),
+        ({"model": ENCODER, "objective": "spans"}, "objective spans needs attention: causal"),
         ({"model": {**ENCODER, "context": 12}, "objective": PAIRS}, "two segments do not fit a context of 12"),
     ],
 )
@@ -233,6 +268,14 @@ def test_the_rate_falls_in_the_last_stage_unless_something_else_is_said() -> Non
     given["optimizer"]["decay_share"] = 0.5
     assert Pretrain(**given)._optimizer().stable_until(1000) == 500
     assert set(task.inputs()) == {"data", "stages[0].data", "stages[1].data"}
+
+
+def test_a_tokenizer_without_enough_sentinels_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    shards = shards_of(tmp_path / "shards", tokenizer)
+    with pytest.raises(
+        UserError, match="the tokenizer of shards has no sentinels where a context of 32 needs 1: train"
+    ):
+        run_task(Pretrain(**settings(objective="spans")), {"data": shards}, tmp_path)
 
 
 def test_nothing_to_train_on(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -257,6 +257,19 @@ def test_special_tokens_have_fixed_ids_and_no_text_is_read_as_one(tmp_path: Path
     assert fast.decode([5]) == "<|user|>"
 
 
+def test_sentinels_come_behind_the_special_tokens_and_gaps_are_filled_by_them(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = _train(tmp_path, _texts(), special_tokens=("<mask>",), sentinels=3).artifact
+    assert isinstance(tokenizer, Tokenizer)
+    assert (tokenizer.mask_id, tokenizer.sentinel_ids) == (4, [5, 6, 7])
+    assert {4, 5, 6, 7} <= set(tokenizer.special_ids)
+    assert min(tokenizer.encode("a <extra_id_0> b").tolist()) > 7
+    assert AutoTokenizer.from_pretrained(tokenizer.folder).convert_tokens_to_ids(["<extra_id_2>"]) == [7]
+    (tokenizer.folder / "tokenizer.model").unlink()
+    assert Tokenizer.of_folder(tokenizer.folder).sentinel_ids == [5, 6, 7]
+
+
 @pytest.mark.parametrize("names", [("<s>",), ("<0x0A>",), ("a", "a"), (" ",), ("a,b",), ("a\n",), ("▁x",)])
 def test_names_that_cannot_be_special_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError, match="special_tokens"):

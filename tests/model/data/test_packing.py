@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 
 import numpy as np
 from hypothesis import given
@@ -38,6 +39,21 @@ def test_every_prediction_is_made_once_and_no_row_is_overfull(lengths: list[int]
     sizes = [pieces.lengths[a:b].sum() for a, b in zip(pieces.bounds, pieces.bounds[1:], strict=False)]
     assert all(0 < size <= context for size in sizes)
     assert len(sizes) == len(packing) == count_rows(np.array(lengths, np.uint32), context)
+
+
+@given(lengths_of_documents, st.integers(6, 17), st.integers(0, 3))
+def test_pieces_that_take_more_room_than_they_predict_fit_too(lengths: list[int], context: int, more: int) -> None:
+    room = np.array([0, *(n + more + n // 4 for n in range(1, context) if n + more + n // 4 <= context)], np.int64)
+    packing = Packing(np.array(lengths, np.uint32), context, room)
+    pieces = packing.pieces(np.arange(len(packing)))
+    for a, b in zip(pieces.bounds, pieces.bounds[1:], strict=False):
+        assert room[pieces.lengths[a:b]].sum() <= context
+    predicted = np.zeros(len(lengths), np.int64)
+    np.add.at(predicted, pieces.documents, pieces.lengths)
+    assert predicted.tolist() == [max(n - 1, 0) for n in lengths]
+    ends = sorted(zip(pieces.documents, pieces.starts, pieces.starts + pieces.lengths, strict=True))
+    assert all(a[2] == b[1] for a, b in itertools.pairwise(ends) if a[0] == b[0])
+    assert len(packing) == count_rows(np.array(lengths, np.uint32), context, room)
 
 
 @given(lengths_of_documents, contexts)

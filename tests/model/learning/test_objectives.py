@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from model.data.batches import Batch, Text, TextRows, collate
-from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig
+from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig, SpansConfig
 from model.learning.objectives import Masked, make_objective
 from model.network.attention import PADDING
 from model.network.transformer import IGNORED
@@ -96,6 +96,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tmp_path: Path) -> None:
         ("next_token", NextTokenConfig()),
         ("masked", MaskedConfig()),
         ({"name": "masked", "whole_words": True}, MaskedConfig(whole_words=True)),
+        ({"name": "spans", "fraction": 0.3}, SpansConfig(fraction=0.3)),
         ({"z_loss": 1e-4}, NextTokenConfig(z_loss=1e-4)),
     ],
 )
@@ -106,8 +107,9 @@ def test_an_objective_is_a_name_or_has_settings(given: Any, made: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("mask", "there is no objective 'mask'; take 'next_token' or 'masked'"),
+        ("mask", "there is no objective 'mask'; take 'next_token', 'masked' or 'spans'"),
         ({"name": "next_token", "whole_words": True}, "whole_words"),
+        ({"name": "spans", "span_tokens": 0.5}, "span_tokens"),
         ({"name": "masked", "hidden": 0.8, "replaced": 0.3}, "more than 1 together"),
     ],
 )
