@@ -100,7 +100,15 @@ class ModelConfig(Frozen):
     """Features of a head; default: width / heads."""
     feed_forward: int | None = Field(None, ge=1)
     """Inner features of the feed-forward; default: 8/3 of the width with swiglu (rounded up to a multiple of 32), else
-    4 times the width."""
+    4 times the width. With ``experts``, of each of them."""
+    experts: int | None = Field(None, ge=2)
+    """So many feed-forwards in every layer instead of one, of which each position chooses a few (Shazeer et al. 2017):
+    more weights for the operations of few."""
+    experts_chosen: int = Field(2, ge=1)
+    """Experts of a position."""
+    experts_balance: float = Field(0.01, ge=0)
+    """Weight of the loss that lets sequences use their experts evenly (DeepSeek-AI 2024, section 2.1.2): 1 where they
+    do. It is recorded as ``expert_balance``."""
     activation: Literal["swiglu", "gelu", "relu2"] = "swiglu"
     """Feed-forward: ``swiglu`` with a gate (Shazeer 2020), ``gelu`` (Hendrycks and Gimpel 2016, exact) or the squared
     ReLU (So et al. 2021) without one."""
@@ -163,6 +171,10 @@ class ModelConfig(Frozen):
             raise ValueError("global_tokens and full_layers need a window: without one every layer sees everything")
         if self.window is not None and self.global_tokens > self.window:
             raise ValueError(f"global_tokens {self.global_tokens} is more than the window {self.window}")
+        if self.experts is None and self.experts_chosen != 2:
+            raise ValueError("experts_chosen is for experts: say how many there are")
+        if self.experts is not None and self.experts_chosen > self.experts:
+            raise ValueError(f"experts_chosen {self.experts_chosen} is more than experts {self.experts}")
         for name in ("full_layers", "unrotated_layers"):
             if any(not 0 <= layer < self.layers for layer in getattr(self, name)):
                 raise ValueError(f"{name} {list(getattr(self, name))} must be numbers from 0 to {self.layers - 1}")
@@ -190,21 +202,28 @@ class ModelConfig(Frozen):
         """Whether a layer (numbered from 0) has rotary positions."""
         return self.positions == "rope" and layer not in self.unrotated_layers
 
-    def parameters(self, vocabulary: int) -> int:
-        """Number of weights, with a vocabulary of that size."""
+    def parameters(self, vocabulary: int, active: bool = False) -> int:
+        """Number of weights, with a vocabulary of that size; ``active``: that work on a position."""
         queries, keys = self.heads * self.head_features, self.key_value_heads * self.head_features
+        experts = self._experts_of_layer(active)
         inner_matrices = 2 if self.activation == "swiglu" else 1
         biases = {"none": 0, "qkv": queries + 2 * keys, "attention": queries + 2 * keys + self.width}
-        biases["all"] = biases["attention"] + inner_matrices * self.inner_features + self.width
+        biases["all"] = biases["attention"] + experts * (inner_matrices * self.inner_features + self.width)
         norm = self.width * (2 if self.norm == "layernorm" else 1)
-        layer = self._matrices_of_layer + biases[self.biases] + 2 * norm + 2 * self.head_features * self.qk_norm
+        matrices = self._matrices_of_layer(experts)
+        layer = matrices + biases[self.biases] + 2 * norm + 2 * self.head_features * self.qk_norm
         tables = vocabulary * (1 if self.tied_embeddings else 2) + self.context * (self.positions == "learned")
         return tables * self.width + self.layers * layer + norm
 
     @property
     def hidden_parameters(self) -> int:
-        """Weights of the matrices inside the blocks: what laws of scaling call the size of a network."""
-        return self.layers * self._matrices_of_layer
+        """Weights of the matrices inside the blocks."""
+        return self.layers * self._matrices_of_layer(self._experts_of_layer(active=False))
+
+    @property
+    def active_hidden_parameters(self) -> int:
+        """Those that work on a position: what laws of scaling call the size of a network."""
+        return self.layers * self._matrices_of_layer(self._experts_of_layer(active=True))
 
     def flops_per_token(self, vocabulary: int, length: int | None = None) -> float:
         """Floating-point operations that training needs for one token: forward, and twice that backward.
@@ -213,7 +232,7 @@ class ModelConfig(Frozen):
         average in a document of ``length`` (default: the context) (Kaplan et al. 2020, table 1, with
         the output layer counted and what is masked left out).
         """
-        matrices = self.layers * self._matrices_of_layer + vocabulary * self.width
+        matrices = self.active_hidden_parameters + vocabulary * self.width
         seen = sum(self._seen(length or self.context, self.window_of(layer)) for layer in range(self.layers))
         return 6.0 * (matrices + 2 * self.heads * self.head_features * seen)
 
@@ -229,12 +248,16 @@ class ModelConfig(Frozen):
             seen += sum(before) + (sides - 1) * sum(behind)
         return seen / length
 
-    @property
-    def _matrices_of_layer(self) -> int:
+    def _experts_of_layer(self, active: bool) -> int:
+        """Feed-forwards of a layer; ``active``: of a position."""
+        return 1 if self.experts is None else self.experts_chosen if active else self.experts
+
+    def _matrices_of_layer(self, experts: int) -> int:
+        """Their weights, with so many of the layer's feed-forwards."""
         queries = self.heads * self.head_features
         keys = self.key_value_heads * self.head_features
         feed_forward = (3 if self.activation == "swiglu" else 2) * self.width * self.inner_features
-        return self.width * (2 * queries + 2 * keys) + feed_forward
+        return self.width * (2 * queries + 2 * keys + (self.experts or 0)) + experts * feed_forward
 
 
 Precision = Literal["fp32", "bf16", "fp16", "fp8"]

@@ -224,7 +224,9 @@ def _run_loop(
         peak_flops=measured_peak(device, dtype) * engine.processes,
     )
     start = saved.about.step if saved else 0
-    objective = make_objective(request.objective, tokenizer_of(request), request.seed)
+    shape = _shape_of(request)
+    balance = shape.experts_balance if isinstance(shape, ModelConfig) and shape.experts is not None else None
+    objective = make_objective(request.objective, tokenizer_of(request), request.seed, balance)
     recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
     loop = Loop(engine, objective, data.order, data.validation, plan, saver, recorder)
     if saved:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from model.request import Request, Run
     from storage.tokenizer import Tokenizer
 
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+LINEAR_LAYERS = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 """All matrices of a block: attention's alone do worse (Dettmers et al. 2023, figure 2)."""
 
 
@@ -44,7 +45,7 @@ class Finetune(Training):
     """Adapters are scaled by alpha / rank; default: twice the rank."""
     targets: tuple[str, ...] = Field(LINEAR_LAYERS, min_length=1)
     """Names of the linear layers that get adapters. Those of a network that ours cannot be have other names: there all
-    linear layers are the default, but for the output layer."""
+    linear layers are the default, but for the output layer. Experts get none."""
     merge: bool = False
     """Whether to make a model with the adapter merged into its weights, instead of an adapter."""
     epochs: float = Field(3.0, gt=0)
@@ -126,8 +127,12 @@ class Finetune(Training):
 
         alpha = 2.0 * self.rank if self.alpha is None else self.alpha
         targets = self.targets
-        if "targets" not in self.model_fields_set and huggingface.is_foreign(start.folder):
-            targets = foreign.linear_layers(huggingface.base_of(start.folder))
+        shape, _ = huggingface.shape_in(start.folder)
+        if "targets" not in self.model_fields_set:
+            if isinstance(shape, foreign.ForeignShape):
+                targets = foreign.linear_layers(huggingface.base_of(start.folder))
+            elif shape.experts is not None:
+                targets = ATTENTION
         lora = LoraSettings(rank=self.rank, alpha=alpha, targets=targets)
         return Request(
             network=NetworkFolder(opened=Opened.of(start)),

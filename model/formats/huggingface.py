@@ -111,18 +111,20 @@ def read_weights(folder: Path, config: ModelConfig, vocabulary: int) -> dict[str
     With tied embeddings there is no output layer among them.
     """
     weights: dict[str, Tensor] = {}
+    model_type = _described(folder)["model_type"]
     for path in _weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118  # not a mapping
                     if not name.endswith(DERIVED):
-                        weights[name] = file.get_tensor(name).to(torch.float32)
+                        ours = families.renamed(name, model_type, to_ours=True)
+                        weights[ours] = file.get_tensor(name).to(torch.float32)
         except SafetensorError as error:
             raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
     if config.tied_embeddings:
         weights.pop(OUTPUT_LAYER, None)
     _check_weights(folder, weights, expected_shapes(config, vocabulary, _has_head(weights)))
-    _shift_gains(weights, families.gain_offset(_described(folder)["model_type"]))
+    _shift_gains(weights, families.gain_offset(model_type))
     return weights
 
 
@@ -188,8 +190,10 @@ def write(
         if not (config.tied_embeddings and name == OUTPUT_LAYER)
     }
     _check_weights(folder, kept, expected_shapes(config, vocabulary, _has_head(kept)))
-    _shift_gains(kept, -families.gain_offset(described["model_type"]))
-    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    model_type = described["model_type"]
+    _shift_gains(kept, -families.gain_offset(model_type))
+    theirs = {families.renamed(name, model_type): tensor for name, tensor in kept.items()}
+    save_file(theirs, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def fills_gaps(folder: Path) -> bool:

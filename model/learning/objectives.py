@@ -59,17 +59,18 @@ class NextToken:
     Serves pretraining, the filling of gaps and supervised tuning alike: what does not count is masked in the targets.
     """
 
-    def __init__(self, config: NextTokenConfig | SpansConfig) -> None:
-        self._softening = _softening(config)
+    def __init__(self, config: NextTokenConfig | SpansConfig, balance: float | None = None) -> None:
+        """``balance``: see ``make_objective``."""
+        self._softening, self._balance = _softening(config), balance
 
     def prepare(self, batch: Batch) -> Batch:
         return batch
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        return {"loss": batch.predicted}
+        return _counts_of_tokens(batch, self._balance)
 
     def losses(self, network: nn.Module, batch: Batch) -> list[Loss]:
-        return [_loss_of_tokens(network(*_inputs(batch), rows_B=batch.rows_B, softening=self._softening))]
+        return _losses_of_tokens(network, batch, self._softening, self._balance)
 
 
 def _softening(config: AnyObjective) -> Softening | None:
@@ -85,6 +86,22 @@ def _loss_of_tokens(made: Tensor) -> Loss:
     return Loss("loss", 1.0, made) if made.dim() == 0 else Loss("loss", 1.0, made[0], plain=made[1])
 
 
+def _counts_of_tokens(batch: Batch, balance: float | None) -> dict[str, int]:
+    terms = ["loss"] if balance is None else ["loss", BALANCE]
+    return dict.fromkeys(terms, batch.predicted)
+
+
+def _losses_of_tokens(
+    network: nn.Module, batch: Batch, softening: Softening | None, balance: float | None
+) -> list[Loss]:
+    """The cross-entropy, and with ``balance`` how unevenly experts are used."""
+    given = {} if balance is None else {"balance": True}
+    made = network(*_inputs(batch), rows_B=batch.rows_B, softening=softening, **given)
+    if balance is None:
+        return [_loss_of_tokens(made)]
+    return [_loss_of_tokens(made[:-1].squeeze(0)), Loss(BALANCE, balance, made[-1])]
+
+
 class Masked:
     """Cross-entropy of hidden tokens, in nats, and on request of whether a segment follows another (see ``pairs``).
 
@@ -93,12 +110,12 @@ class Masked:
     the endless order of the data.
     """
 
-    def __init__(self, config: MaskedConfig, tokenizer: Tokenizer, seed: int) -> None:
-        """Raises UserError for a tokenizer without a mask token."""
+    def __init__(self, config: MaskedConfig, tokenizer: Tokenizer, seed: int, balance: float | None = None) -> None:
+        """``balance``: see ``make_objective``. Raises UserError for a tokenizer without a mask token."""
         if tokenizer.mask_id is None:
             raise UserError(NO_MASK.format("its tokenizer"))
         self._config, self._seed, self._mask = config, seed, tokenizer.mask_id
-        self._softening = _softening(config)
+        self._softening, self._balance = _softening(config), balance
         self._special_V = np.zeros(tokenizer.vocab_size, np.bool_)
         self._special_V[[*tokenizer.special_ids, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id]] = True
         self._ordinary = np.flatnonzero(~self._special_V)
@@ -129,14 +146,14 @@ class Masked:
         )
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        counts = {"loss": batch.predicted}
+        counts = _counts_of_tokens(batch, self._balance)
         if self._config.next_sentence:
             counts["next_sentence"] = int((batch.labels_B != IGNORED).sum())
         return counts
 
     def losses(self, network: nn.Module, batch: Batch) -> list[Loss]:
         if not self._config.next_sentence:
-            return [_loss_of_tokens(network(*_inputs(batch), rows_B=batch.rows_B, softening=self._softening))]
+            return _losses_of_tokens(network, batch, self._softening, self._balance)
         made = network(*_inputs(batch), rows_B=batch.rows_B, softening=self._softening, labels_B=batch.labels_B)
         of_tokens = made[:-1] if len(made) > 2 else made[0]
         return [_loss_of_tokens(of_tokens), Loss("next_sentence", 1.0, made[-1])]
@@ -148,6 +165,8 @@ class Masked:
         return (keyed(places_BT, self._seed * 4 + draw) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+BALANCE = "expert_balance"
+"""The term of how unevenly experts are used: 1 where evenly."""
 NO_MASK = (
     "objective masked: {} has no mask token; train one with special_tokens: ['<mask>'], or name a folder whose "
     "tokenizer_config.json says which its mask_token is"
@@ -155,6 +174,11 @@ NO_MASK = (
 """What is wrong, with a place for what lacks it."""
 
 
-def make_objective(config: AnyObjective, tokenizer: Tokenizer, seed: int) -> Objective:
-    """The objective of a request. Raises UserError for a tokenizer that it cannot work with."""
-    return Masked(config, tokenizer, seed) if isinstance(config, MaskedConfig) else NextToken(config)
+def make_objective(config: AnyObjective, tokenizer: Tokenizer, seed: int, balance: float | None = None) -> Objective:
+    """The objective of a request. ``balance``, for a network of experts: the weight of their even use.
+
+    Raises UserError for a tokenizer that it cannot work with.
+    """
+    if isinstance(config, MaskedConfig):
+        return Masked(config, tokenizer, seed, balance)
+    return NextToken(config, balance)

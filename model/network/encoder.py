@@ -10,8 +10,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.network.cache import Cache
 from model.network.cross_entropy import Softening
-from model.network.transformer import IGNORED, Cache, Transformer
+from model.network.transformer import IGNORED, Transformer
 
 CLASSES = 2
 """Of a pair of segments (see ``model.data.pairs``)."""
@@ -40,6 +41,7 @@ class PairEncoder(Transformer):
         cache: Cache | None = None,
         rows_B: Tensor | None = None,
         softening: Softening | None = None,
+        balance: bool = False,
         labels_B: Tensor | None = None,
     ) -> Tensor:
         """What the network alone gives; with ``labels_B`` (int64, or IGNORED) also the summed loss of the classes.

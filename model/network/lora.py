@@ -37,6 +37,11 @@ def _check_targets(network: nn.Module, targets: Sequence[str]) -> None:
     layers = {name.rpartition(".")[2]: module for name, module in network.named_modules() if is_linear(module)}
     # Our output layer gives a loss, which an adapter's logits cannot be added to.
     linear = {name for name, module in layers.items() if not isinstance(module, Head)}
+    of_experts = {name.rpartition(".")[2] for name, _ in network.named_modules() if ".experts." in name}
     for target in targets:
+        if target in of_experts:
+            raise UserError(
+                f"targets: {target!r} is of the experts, which PEFT's form has no adapters for; take attention's"
+            )
         if target not in linear:
             raise UserError(f"targets: the network has no linear layer {target!r}; it has {', '.join(sorted(linear))}")

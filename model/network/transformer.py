@@ -2,20 +2,21 @@
 
 A plain configuration is Llama (Touvron et al. 2023): RMSNorm, rotary positions, grouped-query
 attention (Ainslie et al. 2023), SwiGLU. What each option changes stands in one place, in a module
-beside this one: visibility in ``attention``, rotary positions in ``positions``, RMSNorm in ``norm``,
-dropout in ``dropout``, the loss in ``cross_entropy``, all else here.
+beside this one: visibility in ``attention``, rotary positions in ``positions``, the feed-forward and its
+experts in ``feed_forward``, RMSNorm in ``norm``, dropout in ``dropout``, the loss in ``cross_entropy``, all
+else here.
 
 Several documents may lie in one sequence; they do not see each other, and positions restart, so a
 packed document gets the logits that it gets alone.
 
     B sequences   T positions   S positions seen (T, or more with a cache)   N = B x T
-    D width   H query heads   K key/value heads   F features of a head   I inner features   V vocabulary
+    D width   H query heads   K key/value heads   F features of a head   V vocabulary
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,41 +24,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.network.attention import Rule, Visibility, kept, visibility
+from model.network.attention import Rule, Visibility, visibility
+from model.network.cache import Cache
 from model.network.cross_entropy import LossOfFeatures, Softening, summed_cross_entropy
 from model.network.dropout import Noise
+from model.network.feed_forward import Choices, Experts, FeedForward, imbalance
 from model.network.norm import RMSNorm
 from model.network.positions import rotate, rotation
 
 IGNORED = -100
 """In targets: nothing is to be predicted here."""
-
-
-@dataclass
-class Cache:
-    """Keys and values of the positions seen so far, so that text is generated token by token.
-
-    Layers with a window keep only what later positions may see.
-    """
-
-    length: int = 0
-    """Positions seen so far."""
-    layers: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
-    """Per layer: the places of the positions it holds, keys_BKSF and values_BKSF."""
-
-    def extend(self, layer: int, rule: Rule, k_BKTF: Tensor, v_BKTF: Tensor) -> tuple[Tensor, Tensor]:
-        """Append new positions; returns keys and values of all that they may see, in rising order of place."""
-        length = k_BKTF.shape[2]
-        index_S = torch.arange(self.length, self.length + length, device=k_BKTF.device)
-        if layer in self.layers:
-            old_S, old_k, old_v = self.layers[layer]
-            if rule.window is not None:
-                still = torch.isin(old_S, kept(rule, self.length, old_S.device))
-                old_S, old_k, old_v = old_S[still], old_k[:, :, still], old_v[:, :, still]
-            index_S = torch.cat((old_S, index_S))
-            k_BKTF, v_BKTF = torch.cat((old_k, k_BKTF), 2), torch.cat((old_v, v_BKTF), 2)
-        self.layers[layer] = (index_S, k_BKTF, v_BKTF)
-        return k_BKTF, v_BKTF
 
 
 def norm_of(config: ModelConfig) -> nn.Module:
@@ -84,6 +60,8 @@ class Setting:
     cache: Cache | None
     noise: Noise | None
     """What is dropped; None where nothing is."""
+    choices: Choices | None = None
+    """Where layers of experts put down what was chosen; None: nowhere."""
 
 
 class Attention(nn.Module):
@@ -125,26 +103,6 @@ class Attention(nn.Module):
         return (x if angles is None else rotate(x, *angles)).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
-    """down(silu(gate(x)) * up(x)), or down(activation(up(x)))."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.activation, biased = config.activation, config.biases == "all"
-        if config.activation == "swiglu":
-            self.gate_proj = nn.Linear(config.width, config.inner_features, bias=biased)
-        self.up_proj = nn.Linear(config.width, config.inner_features, bias=biased)
-        self.down_proj = nn.Linear(config.inner_features, config.width, bias=biased)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        inner_BTI = self.up_proj(x_BTD)
-        if self.activation == "swiglu":
-            inner_BTI = F.silu(self.gate_proj(x_BTD)) * inner_BTI
-        else:
-            inner_BTI = F.gelu(inner_BTI) if self.activation == "gelu" else F.relu(inner_BTI).square()
-        return self.down_proj(inner_BTI)  # type: ignore[no-any-return]
-
-
 class Layer(nn.Module):
     """One block: attention, then feed-forward, each added to the stream it reads normalised."""
 
@@ -154,11 +112,13 @@ class Layer(nn.Module):
         self.input_layernorm = norm_of(config)
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = norm_of(config)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config) if config.experts is None else Experts(config, config.experts)
 
     def forward(self, x_BTD: Tensor, setting: Setting) -> Tensor:
         x_BTD = x_BTD + self._dropped(self.self_attn(self.input_layernorm(x_BTD), setting), setting, 1)
-        return x_BTD + self._dropped(self.mlp(self.post_attention_layernorm(x_BTD)), setting, 2)
+        read_BTD = self.post_attention_layernorm(x_BTD)
+        made_BTD = self.mlp(read_BTD, setting.choices) if isinstance(self.mlp, Experts) else self.mlp(read_BTD)
+        return x_BTD + self._dropped(made_BTD, setting, 2)
 
     def _dropped(self, x_BTD: Tensor, setting: Setting, place: int) -> Tensor:
         if setting.noise is None:
@@ -180,7 +140,7 @@ class Decoder(nn.Module):
 
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None, cache: Cache | None,
-        rows_B: Tensor | None = None,
+        rows_B: Tensor | None = None, choices: Choices | None = None,
     ) -> Tensor:  # fmt: skip
         if positions_BT is None:
             past = cache.length if cache is not None else 0
@@ -189,6 +149,7 @@ class Decoder(nn.Module):
         if self.embed_positions is not None:
             x_BTD = x_BTD + self.embed_positions(positions_BT)
         setting = self.setting(positions_BT, documents_BT, cache, rows_B, x_BTD.dtype)
+        setting = setting if choices is None else replace(setting, choices=choices)
         if setting.noise is not None:
             x_BTD = setting.noise.features(x_BTD, self.shape.dropout.embeddings, 3 * self.shape.layers)
         for layer in self.layers:
@@ -265,6 +226,7 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         rows_B: Tensor | None = None,
         softening: Softening | None = None,
+        balance: bool = False,
     ) -> Tensor:
         """Logits_BTV, or with ``targets_BT`` the summed cross-entropy (nats, float32 scalar; see ``Head``).
 
@@ -274,9 +236,16 @@ class Transformer(nn.Module):
         to be predicted at each position, or IGNORED. ``cache``: what was seen before, and is extended.
         ``rows_B``: int64 number of each row in the stream of training sequences; what is dropped in
         training follows from it and ``model.noise_seed``, so dropout needs it, and nothing else does.
+        ``balance``, of a network of experts with targets: a vector, whose last value is how unevenly
+        they are used (``feed_forward.imbalance``), once for each prediction.
         """
-        x_BTD = self.model(tokens_BT, positions_BT, documents_BT, cache, rows_B)
-        return self.lm_head(x_BTD, targets_BT, softening)  # type: ignore[no-any-return]
+        choices = Choices() if balance else None
+        x_BTD = self.model(tokens_BT, positions_BT, documents_BT, cache, rows_B, choices)
+        made: Tensor = self.lm_head(x_BTD, targets_BT, softening)
+        if choices is None or targets_BT is None:
+            return made
+        uneven = imbalance(choices, documents_BT, (targets_BT != IGNORED).sum(1))
+        return torch.cat((made.reshape(-1), uneven[None]))
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

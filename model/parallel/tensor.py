@@ -24,6 +24,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model.network.cross_entropy import Softening, softened_cross_entropy
+from model.network.feed_forward import FeedForward
 from model.network.transformer import Layer, Setting, Transformer
 from model.parallel.grid import Group
 
@@ -81,6 +82,7 @@ class TensorParallel:
 
     def _cut_layer(self, layer: Layer) -> None:
         attention, feed_forward = layer.self_attn, layer.mlp
+        assert isinstance(feed_forward, FeedForward), "experts are refused before"
         self._cut_rows(attention.q_proj, attention.k_proj, attention.v_proj, feed_forward.up_proj)
         if feed_forward.activation == "swiglu":
             self._cut_rows(feed_forward.gate_proj)

@@ -35,6 +35,8 @@ weights); plain PyTorch loops on two CPU cores 52 to 67 % of a large matrix prod
 _KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 75, 60
 """Operations of PyTorch that a layer, and all beside the layers, take for a micro-batch, forward and backward: as
 counted, views left out."""
+_KERNELS_OF_AN_EXPERT = 20
+"""Likewise of each expert in a layer."""
 _KERNEL_SECONDS = 10e-6
 """What each takes a GPU at least, however small it is: the time to start it from Python. Assumed; it makes the forecast
 of tiny networks one of minutes, not of seconds."""
@@ -72,6 +74,8 @@ class Estimate:
 
     parameters: int
     """Weights of the network."""
+    active_parameters: int
+    """Those that work on a position: all, but for experts that it has not chosen."""
     memory: dict[str, float]
     """Bytes of a process: ``weights``, ``gradients``, ``optimizer``, ``activations``, and ``host`` where
     offloaded, and ``disk`` for files."""
@@ -95,7 +99,8 @@ class Estimate:
 
     def as_json(self, precision: Precision) -> dict[str, Any]:
         """With the time on this machine and on GPUs (one for each process)."""
-        found = {"parameters": self.parameters, "memory_bytes": self.memory, "flops": self.flops}
+        found: dict[str, Any] = {"parameters": self.parameters, "active_parameters": self.active_parameters}
+        found |= {"memory_bytes": self.memory, "flops": self.flops}
         gpu = _present_gpu()
         here = self.seconds(_matrix_product(), CPU_UTILIZATION)
         peak = None if gpu is None else self._peak(gpu, precision)
@@ -153,10 +158,11 @@ def estimate(
         busy = flowing / (flowing + stages - 1)
     flops = tokens * shape.flops_per_token(vocabulary)
     kernels = _passes(shape, tokens, batch_tokens, run) * (
-        _KERNELS_BESIDE + _KERNELS_OF_A_LAYER * shape.layers / stages
+        _KERNELS_BESIDE + (_KERNELS_OF_A_LAYER + _KERNELS_OF_AN_EXPERT * (shape.experts or 0)) * shape.layers / stages
     )
-    inside = 6.0 * shape.hidden_parameters * tokens / flops
-    return Estimate(shape.parameters(vocabulary), memory, flops, run.processes, kernels, inside, busy)
+    inside = 6.0 * shape.active_hidden_parameters * tokens / flops
+    parameters, active = shape.parameters(vocabulary), shape.parameters(vocabulary, active=True)
+    return Estimate(parameters, active, memory, flops, run.processes, kernels, inside, busy)
 
 
 def _passes(shape: ModelConfig, tokens: int, batch_tokens: int | None, run: Any) -> int:
@@ -239,6 +245,8 @@ def _activations(part: _Part, shape: ModelConfig, vocabulary: int, precision: Pr
     parts: int = run.tensor_processes
     stream, heads = shape.width, shape.heads * shape.head_features / parts
     inner = (4 if shape.activation == "swiglu" else 2) * shape.inner_features / parts
+    if shape.experts is not None:  # what goes into each expert of a position, and what comes out
+        inner = shape.experts_chosen * (inner + 2 * stream)
     layer = positions * (2 * stream * _FLOAT + (2 * stream + 5 * heads + inner) * size)
     kept = part.blocks * (positions * stream * _FLOAT if run.recompute else layer)
     table_gradient = _FLOAT * vocabulary * stream / parts  # the output layer's, which is worked out with the loss
@@ -283,8 +291,11 @@ def said(found: Mapping[str, Any]) -> str:
     host = found["memory_bytes"].get("host")
     beside = f", and {amount(host)}B of the host's" if host else ""
     on = ", ".join(f"{duration(seconds)} on {name}" for name, seconds in found["seconds_on"].items())
+    active = found["active_parameters"]
+    chosen = f" ({amount(active)} for each token)" if active < found["parameters"] else ""
     return (
-        f"{amount(found['parameters'])} weights; a process needs {amount(sum(parts.values()))}B ({listed}){beside}; "
+        f"{amount(found['parameters'])} weights{chosen}; "
+        f"a process needs {amount(sum(parts.values()))}B ({listed}){beside}; "
         f"{found['flops']:.2g} operations: about {duration(found['seconds_here'])} here" + (f", {on}" if on else "")
     )
 

@@ -44,6 +44,8 @@ def check(
         raise ValueError(
             f"offload: {run.offload} leaves pieces on the host, and {optimizer} needs whole weights: use adamw or lion"
         )
+    if shape is not None and shape.experts is not None:
+        _check_experts(run, precision, sentence_pairs)
     others = [axis for axis in _AXES[1:] if getattr(run, axis) > 1]
     if run.pipeline_processes > 1 and others:
         raise ValueError(f"{others[0]} and pipeline_processes do not go together: leave one of them at 1")
@@ -54,6 +56,14 @@ def check(
         _check_tensor(run, shape, adapted)
     if run.pipeline_processes > 1:
         _check_stages(run, shape)
+
+
+def _check_experts(run: Spread, precision: Precision, sentence_pairs: bool) -> None:
+    asked = [name for name in _AXES if getattr(run, name) > 1]
+    asked += ["precision fp8"] if precision == "fp8" else []
+    asked += ["next_sentence"] if sentence_pairs else []
+    if asked:
+        raise ValueError(f"{' and '.join(asked)}: not for a model with experts: leave it out, or take one without them")
 
 
 def check_foreign(run: Spread, precision: Precision) -> None:

@@ -64,7 +64,7 @@ def recommended(shape: ModelConfig, tokens: int | None = None) -> Recommended:
     Batch 0.58 D^0.571 tokens, rounded to whole sequences; learning rate 1.79 N^-0.713 D^0.307, for
     N weights and D tokens (Li et al. 2025, equation 1).
     """
-    weights = shape.hidden_parameters
+    weights = shape.active_hidden_parameters
     trained = TOKENS_PER_PARAMETER * weights if tokens is None else tokens
     batch = max(1, round(0.58 * trained**0.571 / shape.context)) * shape.context
     rate = 1.79 * weights**-0.713 * trained**0.307

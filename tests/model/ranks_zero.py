@@ -138,6 +138,28 @@ def compared(
     return {"gradient_error": error, "curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
 
 
+def of_experts(stage: int) -> dict[str, float]:
+    """The same with experts, whose even use counts too; on one process they are run one position at a time."""
+    shape = SHAPE.model_copy(update={"experts": 5, "experts_balance": 0.3})
+    whole, mine = Transformer(shape, VOCABULARY), Transformer(shape, VOCABULARY)
+    whole.initialise(7)
+    mine.load_state_dict(whole.state_dict())
+    batch = collate(rows_of_step(0), CONTEXT)
+    where = (batch.tokens_BT, batch.positions_BT, batch.documents_BT)
+    loss = torch.nn.functional.cross_entropy(whole(*where).flatten(0, 1), batch.targets_BT.flatten())
+    uneven = whole(*where, batch.targets_BT, balance=True)[1] / batch.predicted
+    (loss + 0.3 * uneven).backward()
+    wanted = {name: weight.grad for name, weight in whole.named_parameters()}
+    built = Engine(mine, make_optimizer(mine, OPTIMIZER), stage, "fp32", 0.5, grid=Grid(), recompute=stage == 2)
+    objective = NextToken(NextTokenConfig(), balance=0.3)
+    told = built.backward(micro_batches(0, built), objective)
+    return {
+        "gradient_error": largest_error(built.gradients(), wanted),
+        "loss_error": abs(told["loss"] - float(loss)) + abs(told["expert_balance"] - float(uneven)),
+        "uneven": float(uneven),
+    }
+
+
 def on_disk(stage: int, folder: Path) -> dict[str, float]:
     """Whether all that the optimiser updates lies in files, and the numbers are those of the host's memory."""
     config = OPTIMIZER.model_copy(update={"average_tokens": 3})
@@ -210,6 +232,8 @@ def main(output: Path) -> None:
             found[f"{name} {stage}"] = compared(stage, spread, gradients, curve)
     for stage in (1, 2, 3):
         found[f"nvme {stage}"] = on_disk(stage, output.parent)
+    for stage in (0, 1, 2, 3):
+        found[f"experts {stage}"] = of_experts(stage)
     optimizers = ranks_optimizers.compared(output.parent)
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found | optimizers))

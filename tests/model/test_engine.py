@@ -51,6 +51,14 @@ def test_however_it_is_spread_it_learns_the_same(found: dict[str, dict[str, floa
     assert found[spread]["curve_error"] < 1e-3
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_experts_learn_as_on_one_process(found: dict[str, dict[str, float]], stage: int) -> None:
+    told = found[f"experts {stage}"]
+    assert told["gradient_error"] < 1e-5
+    assert told["loss_error"] < 1e-5
+    assert told["uneven"] > 1.01
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_what_is_updated_on_a_disk_is_what_would_be_in_memory(found: dict[str, dict[str, float]], stage: int) -> None:
     told = found[f"nvme {stage}"]

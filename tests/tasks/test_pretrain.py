@@ -138,6 +138,20 @@ def test_a_model_that_fills_gaps_opens_in_transformers_and_fills_them(tmp_path: 
         "".join(generate(outcome.artifact.folder, "The <extra_id_1>", **likeliest))
 
 
+@pytest.mark.slow
+def test_experts_are_used_evenly_and_open_in_transformers(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    shape = {"layers": 2, "width": 32, "heads": 4, "context": 32, "experts": 4, "feed_forward": 32}
+    shards = shards_of(tmp_path / "shards", tokenizer)
+    task = Pretrain(**settings(model={**shape, "experts_balance": 0.1}, tokens=96 * 60))
+    outcome = run_task(task, {"data": shards}, tmp_path, resources=Resources(processes=1, device="cpu"))
+    metrics = outcome.result.metrics
+    assert metrics["validation_loss"] < math.log(tokenizer.vocab_size) - 1
+    rows = [json.loads(line) for line in (tmp_path / "step" / "scratch" / "metrics.jsonl").read_text().splitlines()]
+    assert 1 <= rows[-1]["validation_expert_balance"] < 1.15 < rows[0]["expert_balance"]
+    theirs = AutoModelForCausalLM.from_pretrained(outcome.artifact.folder)
+    assert sum(weight.numel() for weight in theirs.parameters()) == metrics["parameters"]
+
+
 CONTINUED = {"model": None, "start": "base", "context": 32, "tokens": 96 * 4, "optimizer": {"learning_rate": 1e-12}}
 
 
@@ -202,7 +216,10 @@ def test_a_model_of_another_tokenizer_or_shape_is_not_continued(tmp_path: Path, 
         ({"start": "base"}, "give either model"),
         ({"context": 16}, "context: it goes with start"),
         (
+            {"model": {**settings()["model"], "experts": 2, "experts_chosen": 3}},
+            "experts_chosen 3 is more than experts",
         ),
+        ({"model": {**settings()["model"], "experts_chosen": 3}}, "experts_chosen is for experts"),
         ({"objective": "masked"}, "objective masked needs attention: bidirectional; the model's is causal"),
         ({"model": ENCODER}, "objective next_token needs attention: causal"),
         ({"model": ENCODER, "objective": PAIRS, "shuffle_tokens": 10**6}, "next_sentence draws segments from all"),

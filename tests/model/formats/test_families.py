@@ -45,6 +45,10 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "arcee": ("arcee", {"mlp_bias": False}),
     "nemotron": ("nemotron", {"partial_rotary_factor": 1.0}),
     "stablelm": ("stablelm", {"partial_rotary_factor": 1.0, "use_qkv_bias": True}),
+    "mixtral": ("mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2}),
+    "mixtral, window": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 7}),
+    "qwen3_moe": ("qwen3_moe", {"num_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 24,
+                                "norm_topk_prob": True, "head_dim": 16}),
     "eurobert": ("eurobert", {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3}),
 }  # fmt: skip
 BASE: dict[str, Any] = {"layers": 3, "width": 32, "heads": 4, "context": 128}
@@ -67,12 +71,15 @@ OURS: dict[str, tuple[dict[str, Any], str]] = {
     "gelu": ({"activation": "gelu", "kv_heads": 2}, "arcee"),
     "layer norm": ({"norm": "layernorm", "activation": "gelu"}, "nemotron"),
     "layer norm, gated": ({"norm": "layernorm", "biases": "qkv"}, "stablelm"),
+    "experts": ({"experts": 4, "kv_heads": 2, "experts_balance": 0.1}, "mixtral"),
+    "experts, qk norm": ({"experts": 4, "experts_chosen": 3, "qk_norm": True, "feed_forward": 24}, "qwen3_moe"),
     "encoder": ({"attention": "bidirectional", "tied_embeddings": False}, "eurobert"),
 }
 FOR_US_ALONE: dict[str, dict[str, Any]] = {
     "learned positions": {"positions": "learned"},
     "soft cap": {"logit_softcap": 15.0},
     "global tokens": {"window": 8, "global_tokens": 2},
+    "experts without a gate": {"experts": 3, "activation": "relu2"},
     "encoder with a window": {"attention": "bidirectional", "window": 8},
 }
 

@@ -13,8 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from model.config import ModelConfig
 from model.data.batches import Batch, Text, TextRows, collate
 from model.network.attention import Places, Rule, sees
+from model.network.cache import Cache
 from model.network.dropout import Noise
-from model.network.transformer import Cache, Transformer, parameter_kinds
+from model.network.transformer import Transformer, parameter_kinds
 
 VOCABULARY = 97
 SHAPES = {
@@ -80,6 +81,7 @@ VARIANTS = {
         "biases": "attention",
         "rope_scaling": {"kind": "yarn", "factor": 4, "original_context": 80},
     },
+    "experts": {"experts": 4, "feed_forward": 24, "biases": "all"},
     "encoder": {"attention": "bidirectional"},
     "encoder, window, global tokens": {"attention": "bidirectional", "window": 40, "global_tokens": 3},
 }  # fmt: skip
@@ -115,7 +117,7 @@ def test_every_variant_counts_its_weights_and_what_it_computes(name: str) -> Non
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         made(tokens).sum().backward()
     attended = shape.layers * 4 * shape.heads * shape.head_features * length * length
-    wanted = 3 * (2 * length * (shape.hidden_parameters + VOCABULARY * shape.width) + attended)
+    wanted = 3 * (2 * length * (shape.active_hidden_parameters + VOCABULARY * shape.width) + attended)
     assert counter.get_total_flops() == wanted
     seen = torch.zeros(shape.layers)
     for layer in range(shape.layers):
@@ -123,7 +125,7 @@ def test_every_variant_counts_its_weights_and_what_it_computes(name: str) -> Non
         rule = Rule(shape.attention == "causal", window, shape.global_tokens if window else 0)
         places = Places(torch.arange(shape.context), torch.arange(shape.context), torch.zeros(shape.context))
         seen[layer] = sees(rule, places.at(..., None), places.at(None)).sum() / shape.context
-    matrices = shape.hidden_parameters + VOCABULARY * shape.width
+    matrices = shape.active_hidden_parameters + VOCABULARY * shape.width
     products = 6 * matrices + 12 * shape.heads * shape.head_features * float(seen.sum())
     assert shape.flops_per_token(VOCABULARY) == pytest.approx(products, rel=1e-6)
 

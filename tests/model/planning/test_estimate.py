@@ -41,6 +41,20 @@ def test_memory_by_stage_on_four_processes(stage: int, weights: float, gradients
     assert memory["optimizer"] == pytest.approx(moments)
 
 
+def test_of_experts_all_are_held_and_the_chosen_work() -> None:
+    """Against the same network with one feed-forward: 4 experts held, 2 worked with, and a score for each."""
+    shape = SHAPE.model_copy(update={"experts": 4})
+    expert, scores = SHAPE.layers * 3 * 64 * 128, SHAPE.layers * 4 * 64
+    dense, found = (estimate(s, VOCABULARY, 1_000, "fp32", OptimizerConfig(), Resources()) for s in (SHAPE, shape))
+    assert found.parameters == dense.parameters + 3 * expert + scores
+    assert found.active_parameters == dense.parameters + expert + scores
+    assert found.flops - dense.flops == 6 * 1_000 * (expert + scores)
+    assert found.memory["gradients"] - dense.memory["gradients"] == 2 * 4 * (3 * expert + scores)
+    described = found.as_json("fp32")
+    assert said(described).startswith("294 k weights (196 k for each token); ")
+    assert "for each token" not in said(dense.as_json("fp32"))
+
+
 def test_eight_bits_are_counted_for_the_products_they_are_used_in() -> None:
     shape = ModelConfig(layers=12, width=1024, heads=16, context=1024)
     found = estimate(shape, VOCABULARY, 10**9, "fp8", OptimizerConfig(), Resources())

@@ -11,6 +11,7 @@ from model.planning.fit import check
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=1, width=24, heads=6, context=64)
+MIXED = SHAPE.model_copy(update={"experts": 4})
 DEEP = SHAPE.model_copy(update={"layers": 4})
 
 
@@ -57,6 +58,10 @@ DEEP = SHAPE.model_copy(update={"layers": 4})
             {"shape": DEEP},
             "tensor_processes and pipeline_processes do not go together: leave one",
         ),
+        ({"processes": 2, "tensor_processes": 2}, {"shape": MIXED}, "tensor_processes: not for a model with experts"),
+        ({"processes": 2, "pipeline_processes": 2}, {"shape": MIXED}, "pipeline_processes: not for a model with exp"),
+        ({"processes": 2, "sequence_processes": 2}, {"shape": MIXED}, "sequence_processes: not for a model with exp"),
+        ({}, {"shape": MIXED, "sentence_pairs": True}, "next_sentence: not for a model with experts"),
         ({"processes": 3, "hosts": {"launcher": "join", "count": 2, "folder": "f", "address": "a"}}, {}, "by 2 hosts"),
     ],
 )
