@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import os
 import sys
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command; exits with 0 done, 1 something broke, 2 the user's input is wrong, 130 interrupted."""
+    """Run a command; exits with 0 done, 1 something broke, 2 the user's input is wrong, 130 interrupted.
+
+    Without ``arguments``, those of the process are taken, which ends with the command.
+    """
+    if arguments is None:
+        atexit.register(_leave)  # the first to be registered is the last to be called
     given = _parser().parse_args(arguments)
     try:
         status = given.command(given)
@@ -34,7 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.stdout.flush()
+    _ended.append(status)
     sys.exit(status)
+
+
+_ended: list[int] = []
+
+
+def _leave() -> None:
+    """Leave it to the kernel to free what the process holds: Python takes a second to, object by object."""
+    if _ended:
+        os._exit(_ended[-1])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,6 +193,7 @@ def _plan(given: argparse.Namespace) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    gc.disable()  # until all is imported (see flows.start): hardly any of it is ever garbage
     planner = _planner(given)
     # Whatever is wrong with the recipe or its sources is said before a server is started.
     decisions = planner.plan()

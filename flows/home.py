@@ -52,7 +52,11 @@ class Home:
     @property
     def tracking_uri(self) -> str:
         """``MLFLOW_TRACKING_URI``, or an SQLite database here."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.mlflow_database}"
+
+    @property
+    def mlflow_database(self) -> Path:
+        return self.folder / "mlflow.db"
 
     @property
     def mlflow_files(self) -> Path:

@@ -9,6 +9,7 @@ behind the last record known to be sent.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ def main() -> int:
     ended = threading.Event()
     threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
     sender = Sender(Home.of_environment(), for_all="--for-all" in sys.argv[1:])
+    _import_libraries()
     failure: str | None = None
     while True:
         last = ended.is_set()
@@ -47,6 +49,16 @@ def main() -> int:
         ended.wait(_RETRY_SECONDS if failure else _BUSY_POLL_SECONDS if sender.busy else _POLL_SECONDS)
     print(json.dumps({"sent": sender.sent, "failure": failure}), flush=True)  # noqa: T201
     os._exit(0)  # MLflow leaves threads behind that nobody waits for
+
+
+def _import_libraries() -> None:
+    """It takes seconds, the first picture a second more: before there is anything to send, so that no run waits."""
+    import flows.mlflow_records  # noqa: F401
+    from flows.pictures import draw_reasons
+
+    picture = draw_reasons({"dropped.first": 1.0}, "the first picture")
+    assert picture is not None
+    picture.savefig(io.BytesIO())
 
 
 def _wait_for_end(ended: threading.Event) -> None:

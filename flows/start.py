@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
@@ -48,9 +48,11 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
         }
         pipeline.PLANNED.append(planner)
         flow = pipeline.pipeline.with_options(name=planner.recipe.name)
+        _stop_heartbeats()
+        gc.freeze()
+        gc.enable()
         try:
-            with without_heartbeats():
-                state = flow(**parameters, return_state=True)
+            state = flow(**parameters, return_state=True)
         except BaseException as error:
             if type(error).__module__.startswith(("httpx", "httpcore", "prefect")):
                 raise BrokenError(
@@ -65,14 +67,16 @@ def run_pipeline(planner: Planner, given: argparse.Namespace) -> RunResult:
     return result
 
 
-def without_heartbeats() -> AbstractContextManager[Any]:
+def _stop_heartbeats() -> None:
     """Have a flow's end not wait for the thread that tells Prefect every three minutes that the flow is alive.
 
     It sleeps a second at a time. Whoever starts a run in a terminal sees it live; what the user has set stays.
     """
-    from prefect.settings import temporary_settings
+    from prefect.settings import get_current_settings
 
-    return temporary_settings(set_defaults={"flows.heartbeat_frequency": None})
+    settings = get_current_settings().flows
+    if "heartbeat_frequency" not in settings.model_fields_set:
+        settings.heartbeat_frequency = None
 
 
 def start_workers_for(planner: Planner, decisions: Mapping[str, Decision]) -> None:
