@@ -35,8 +35,8 @@ weights); plain PyTorch loops on two CPU cores 52 to 67 % of a large matrix prod
 _KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 75, 60
 """Operations of PyTorch that a layer, and all beside the layers, take for a micro-batch, forward and backward: as
 counted, views left out."""
-_KERNELS_OF_AN_EXPERT = 20
-"""Likewise of each expert in a layer."""
+_KERNELS_OF_A_CHOICE, _KERNELS_OF_AN_EXPERT = 50, 15
+"""Likewise, where there are experts: of choosing among them, and of each but the first."""
 _KERNEL_SECONDS = 10e-6
 """What each takes a GPU at least, however small it is: the time to start it from Python. Assumed; it makes the forecast
 of tiny networks one of minutes, not of seconds."""
@@ -157,9 +157,10 @@ def estimate(
         flowing = math.ceil(sequences / run.micro_batch_sequences)
         busy = flowing / (flowing + stages - 1)
     flops = tokens * shape.flops_per_token(vocabulary)
-    kernels = _passes(shape, tokens, batch_tokens, run) * (
-        _KERNELS_BESIDE + (_KERNELS_OF_A_LAYER + _KERNELS_OF_AN_EXPERT * (shape.experts or 0)) * shape.layers / stages
-    )
+    of_layer = _KERNELS_OF_A_LAYER
+    if shape.experts is not None:
+        of_layer += _KERNELS_OF_A_CHOICE + (shape.experts - 1) * _KERNELS_OF_AN_EXPERT
+    kernels = _passes(shape, tokens, batch_tokens, run) * (_KERNELS_BESIDE + of_layer * shape.layers / stages)
     inside = 6.0 * shape.active_hidden_parameters * tokens / flops
     parameters, active = shape.parameters(vocabulary), shape.parameters(vocabulary, active=True)
     return Estimate(parameters, active, memory, flops, run.processes, kernels, inside, busy)

@@ -195,6 +195,11 @@ def test_a_model_that_cannot_be_measured_is_refused(made, tmp_path):
     with pytest.raises(UserError, match="m: its tokenizer has 260 pieces, its network only 100"):
         run_task(Evaluate(models=["m"], data="s"), {"models[0]": small, "data": made["shards"]}, tmp_path)
     network = made_network(SHAPE, 260)
+    gaps = made_model(tmp_path / "gaps", network, made["tokenizer"])
+    config = json.loads((gaps.folder / "config.json").read_text())
+    (gaps.folder / "config.json").write_text(json.dumps({**config, "fills_gaps": True}))
+    with pytest.raises(UserError, match="m fills gaps and has not learnt to predict a whole text"):
+        run_task(Evaluate(models=["m"], data="s"), {"models[0]": gaps, "data": made["shards"]}, tmp_path)
     with torch.no_grad():
         network.model.norm.weight[0] = math.nan
     broken = made_model(tmp_path / "broken", network, made["tokenizer"])

@@ -131,3 +131,9 @@ def test_an_adapter_for_another_model_is_refused(folder, tmp_path):
     huggingface.write(tmp_path / "base", other, VOCABULARY, network.state_dict(), bos=1, eos=2, pad=3)
     with pytest.raises(UserError, match=r"adapts model\.layers\.1\.\S+, which the base model lacks"):
         huggingface.load(tmp_path)
+
+
+def test_experts_get_no_adapters():
+    network = Transformer(SHAPE.model_copy(update={"experts": 3}), VOCABULARY)
+    with pytest.raises(UserError, match="'down_proj' is of the experts, which PEFT's form has no adapters for"):
+        lora.inject(network, rank=4, alpha=6.0, targets=TARGETS, seed=5)

@@ -117,13 +117,18 @@ def test_a_tiny_network_takes_as_long_as_its_kernels_take_to_start() -> None:
 
 
 def test_the_number_of_kernels_is_what_the_network_starts() -> None:
-    def started(layers: int) -> int:
-        network = Transformer(ModelConfig(layers=layers, width=32, heads=4, context=64), 100)
+    def started(layers: int, experts: int | None = None) -> int:
+        network = Transformer(ModelConfig(layers=layers, width=32, heads=4, context=64, experts=experts), 100)
         tokens_BT, places_BT = torch.zeros(2, 64, dtype=torch.long), torch.arange(64).expand(2, -1)
+        balance = experts is not None
         with Count() as count:
-            network(tokens_BT, places_BT, tokens_BT, tokens_BT, rows_B=torch.arange(2)).backward()
+            network(
+                tokens_BT, places_BT, tokens_BT, tokens_BT, rows_B=torch.arange(2), balance=balance
+            ).sum().backward()
         return count.kernels
 
+    for experts in (2, 8):
+        assert started(2, experts) - started(1, experts) == pytest.approx(75 + 50 + 15 * (experts - 1), rel=0.25)
     two, four = started(2), started(4)
     assert (four - two) / 2 == pytest.approx(75, rel=0.25)
     assert 2 * two - four == pytest.approx(60, rel=0.5)
