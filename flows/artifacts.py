@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.card import facts, said_of_checks
-from flows.report import seconds_text, table
+from flows.report import figure_text, seconds_text, table
 from storage.artifact import check_new, copy_folder
 from storage.errors import UserError
 from storage.maintenance import collect_garbage, problems
@@ -16,6 +16,9 @@ from storage.token_files import Format, export_tokens
 from storage.tombstones import buried
 
 Json = dict[str, Any]
+
+_FILES = 30
+"""So many files of an artifact are shown to people: a corpus has one a partition."""
 
 
 def listing(store: Store) -> Json:
@@ -73,13 +76,19 @@ def description_text(content: Json) -> str:
     lines = [f"{content['kind']} {content['artifact']}", f"size: {bytes_text(content['bytes'])}"]
     if content["names"]:
         lines.append(f"names: {', '.join(content['names'])}")
-    lines += [f"{name}: {value}" for name, value in content["counts"].items()]
+    lines += [f"{name}: {_count(value)}" for name, value in content["counts"].items()]
     lines += said_of_checks(content.get("data", []))
     for build in content["builds"]:
         lines += ["", *_build_lines(build)]
     rows = [("file", "size", "object")]
-    rows += [(name, bytes_text(file["bytes"]), file["object"][:12]) for name, file in content["files"].items()]
-    return "\n".join([*lines, "", table(rows, right=(1,))])
+    files = list(content["files"].items())
+    rows += [(name, bytes_text(file["bytes"]), file["object"][:12]) for name, file in files[:_FILES]]
+    more = [f"… and {len(files) - _FILES:,} more; --json names them all"] if len(files) > _FILES else []
+    return "\n".join([*lines, "", table(rows, right=(1,)), *more])
+
+
+def _count(value: Any) -> str:
+    return figure_text(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def _build_lines(build: Json) -> list[str]:
@@ -103,7 +112,7 @@ def _build_lines(build: Json) -> list[str]:
         lines.append(f"  libraries: {libraries}")
     if build["mlflow_run"]:
         lines.append(f"  MLflow run: {build['mlflow_run']}")
-    lines += [f"  {name}: {value:,.6g}" for name, value in sorted(build["metrics"].items())]
+    lines += [f"  {name}: {figure_text(value)}" for name, value in sorted(build["metrics"].items())]
     return lines
 
 

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_recipe_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from flows.recipe import shipped_recipes
+    from flows.recipes import shipped_recipes
 
     for name, command, text in (
         ("run", _run, "build what the store does not hold yet"),

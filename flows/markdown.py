@@ -10,7 +10,7 @@ from flows.build import StepOutcome
 from flows.page.amounts import Amounts, amounts_of, largest
 from flows.page.figures import replaced_words
 from flows.page.funnel import bytes_words, percent
-from flows.report import said_of, seconds_text
+from flows.report import figure_text, said_of, seconds_text
 
 _SAMPLES = 4
 _SAMPLE_CHARACTERS = 1_000
@@ -34,7 +34,7 @@ def step_markdown(outcome: StepOutcome, link: str | None) -> str:
     others = {name: value for name, value in sorted(outcome.metrics.items()) if not _SHOWN_ELSEWHERE.match(name)}
     if others:
         lines += ["### Figures", "", "| figure | value |", "| --- | ---: |"]
-        lines += [f"| {name} | {value:,.6g} |" for name, value in others.items()]
+        lines += [f"| {name} | {figure_text(value)} |" for name, value in others.items()]
     return "\n".join(lines)
 
 

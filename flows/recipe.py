@@ -12,14 +12,12 @@ from pydantic import ConfigDict, Field
 
 from flows.overrides import RESERVED, apply_override, keys_of
 from flows.recipe_errors import did_you_mean, kind_of, shortened, validate, with_article
+from flows.recipes import SHIPPED, shipped_recipes
 from flows.yaml_tree import Path as Place
 from flows.yaml_tree import Tree, load_tree
 from storage.errors import RecipeError
 from tasks.registry import TASKS, task_class
 from tasks.task import Resources, Settings, Task
-
-SHIPPED = Path(__file__).parent / "recipes"
-"""Folder of the recipes that ship."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -102,11 +100,6 @@ class RecipeHead(Settings):
     """Address of the store; ``ATHANOR_STORE`` goes before it."""
     resources: dict[str, Any] = Field(default_factory=dict)
     """Where and how fast it runs; never part of what a step makes."""
-
-
-def shipped_recipes() -> list[str]:
-    """Names of the recipes that ship."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
 def find_recipe(reference: str) -> tuple[Path, Path]:

@@ -124,6 +124,13 @@ def seconds_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def figure_text(value: float | None) -> str:
+    """A figure for people: counts whole, as ``2,785,180``, others by their first six digits; empty for none."""
+    if value is None:
+        return ""
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:,.6g}"
+
+
 def said_of(outcome: StepOutcome) -> str:
     """The one number that matters and what was reused, or why there is none."""
     if outcome.status in ("failed", "skipped"):

@@ -10,7 +10,8 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
 from flows.pipeline import pipeline
-from flows.recipe import Recipe, load_recipe, shipped_recipes
+from flows.recipe import Recipe, load_recipe
+from flows.recipes import shipped_recipes
 from storage.errors import RecipeError
 
 DEPLOYMENT = "athanor"

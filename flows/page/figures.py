@@ -9,6 +9,7 @@ from flows.page.amounts import counted
 from flows.page.funnel import percent
 from flows.page.markup import Markup, element, foreign, joined
 from flows.page.samples import place_of
+from flows.report import figure_text
 
 _COUNTED = {
     "dropped": ("Documents dropped, by reason", "documents_in"),
@@ -92,7 +93,7 @@ def measures(splits: Measured) -> Markup | None:
             element(
                 "tr",
                 element("td", model),
-                *(element("td", _value(models[model].get(n)), class_="number") for n in names),
+                *(element("td", figure_text(models[model].get(n)), class_="number") for n in names),
             )
             for model in order
         ]
@@ -114,7 +115,7 @@ def plain_figures(metrics: Mapping[str, float]) -> Markup | None:
     if not others:
         return None
     rows = [
-        element("tr", element("td", _words(name)), element("td", _value(value), class_="number"))
+        element("tr", element("td", _words(name)), element("td", figure_text(value), class_="number"))
         for name, value in others.items()
     ]
     table = element("table", element("tbody", *rows), class_="narrow")
@@ -123,9 +124,3 @@ def plain_figures(metrics: Mapping[str, float]) -> Markup | None:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _value(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:,.6g}"

@@ -14,8 +14,11 @@ import jsonschema
 import pytest
 
 from flows import cli
+from flows.artifacts import description_text
 from flows.home import Home
-from flows.recipe import SHIPPED, load_recipe, shipped_recipes
+from flows.recipe import load_recipe
+from flows.recipes import SHIPPED, shipped_recipes
+from flows.report import figure_text
 from flows.schema import recipe_schema
 from flows.yaml_tree import load_tree
 from tests.flows.conftest import RECIPE, make_all, planner_of
@@ -211,3 +214,18 @@ def test_recipes_that_ship_can_be_planned_and_fit_the_schema(name: str) -> None:
 def test_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     schema = printed(capsys, "schema")
     jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_figures_are_shown_whole_and_long_lists_of_files_cut() -> None:
+    files = {f"part-{number:05}.parquet": {"object": "a" * 64, "bytes": 1} for number in range(100)}
+    content = {"artifact": "a" * 64, "kind": "documents", "bytes": 100, "counts": {"tokens": 1_043_681}, "names": []}
+    shown = description_text({**content, "files": files, "builds": []})
+    assert "tokens: 1,043,681" in shown
+    assert shown.count(".parquet") == 30
+    assert shown.endswith("… and 70 more; --json names them all")
+    assert [figure_text(value) for value in (2_785_180.0, 0.195680, 1e-7, None)] == [
+        "2,785,180",
+        "0.19568",
+        "1e-07",
+        "",
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows.recipe import shipped_recipes
+from flows.recipes import shipped_recipes
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 
