@@ -214,6 +214,7 @@ class Builder:
             lock_fds=work.lock_fds,
             takedowns=self.planner.takedowns,
             shared={},
+            compiled=self.planner.home.compiled,
             makers={
                 reference: self.planner.recipe.steps[reference.step].task
                 for reference in step.task.inputs().values()

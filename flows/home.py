@@ -45,6 +45,11 @@ class Home:
         return self.folder / "code_digests.json"
 
     @property
+    def compiled(self) -> Path:
+        """What networks were compiled to, for the next training of the same shape."""
+        return self.folder / "cache" / "compiled"
+
+    @property
     def prefect(self) -> Path:
         """Prefect's own folder, its database in it."""
         return self.folder / "prefect"

@@ -27,6 +27,8 @@ class _Line:
     since: float
     note: str
     shown: float = 0.0
+    worked_since: float | None = None
+    """Since when what is told of goes on, where that is known to be later."""
 
 
 class Terminal:
@@ -53,9 +55,10 @@ class Terminal:
     def progress(self, step: Step) -> Progress:
         def report(done: int, total: int | None, unit: str, note: str = "") -> None:
             with self._lock:
-                line = self._lines.setdefault(step.name, _Line(time.monotonic(), ""))
-                line.note = progress_text(done, total, unit, note, time.monotonic() - line.since)
-                now = time.monotonic()
+                line, now = self._lines.setdefault(step.name, _Line(time.monotonic(), "")), time.monotonic()
+                if not done:  # what is told of has not begun
+                    line.worked_since = now
+                line.note = progress_text(done, total, unit, note, now - (line.worked_since or line.since))
                 if self._live and now - self._drawn_at >= _LIVE_SECONDS:
                     self._redraw()
                 elif not self._live and now - max(line.shown, line.since) >= _PLAIN_SECONDS:

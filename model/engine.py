@@ -11,6 +11,7 @@ stage has float32 weights, moments and gradient sums.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from model.learning.optimizers import Optimizer, set_learning_rate
 from model.learning.spikes import UNBOUNDED, Largest
 from model.learning.whole_weights import WholeWeights
 from model.network import float8
+from model.network.compiled import Compiled, explained
 from model.network.transformer import Transformer
 from model.parallel.grid import ForDeepSpeed, Grid
 from model.parallel.pipeline import Elsewhere, Pipeline, Stage, features, module_of, of_all_stages, told_by_stages
@@ -78,11 +80,13 @@ class Engine:
         offload: Literal["none", "cpu", "nvme"] = "none",
         offload_folder: Path | None = None,
         recompute: bool = False,
+        compiled: bool = False,
         grid: Grid | None = None,
     ) -> None:
         """What cannot be combined is told by ``model.planning.fit.check``, and not looked at again here.
 
         ``offload_folder``: where ``offload: nvme`` has its files.
+        ``compiled``: whether blocks are to be compiled; see ``compile``.
         ``grid``: how the processes share the work; None: each has sequences of its own, and nothing else. Where it
         has stages, ``network`` and ``optimizer`` are of this process's (see ``model.parallel.pipeline.keep_stage``).
         """
@@ -97,7 +101,7 @@ class Engine:
         self.grid = grid or Grid()
         self._sharing = Sharing(self.grid.sequence) if self.grid.sequence.size > 1 else None
         self._tensor = TensorParallel(self.grid.tensor)
-        stage = None
+        stage, self._compiled = None, None
         if isinstance(network, Transformer):  # others are refused before (``model.worker``)
             if self.grid.tensor.size > 1:
                 self._tensor.apply(network)
@@ -105,6 +109,8 @@ class Engine:
                 self._sharing.apply(network)
             if precision == "fp8":
                 float8.apply(network)
+            if compiled:
+                self._compiled = Compiled(network)
             if recompute:
                 recompute_activations(network)
             if self.grid.pipeline.size > 1:
@@ -165,6 +171,32 @@ class Engine:
         found = math.inf if skipped or norm is None or not math.isfinite(norm) else float(norm)
         overflowed = skipped and self.scales_loss
         return StepOutcome(losses, found, skipped, not overflowed and (beyond or not found <= largest.grad_norm))
+
+    def compile(self, micro_batches: Sequence[Batch], objective: Objective) -> None:
+        """Compile the blocks for batches of these shapes, if they are to be; nothing is learnt from them.
+
+        All processes must call it. One of a host goes ahead, and the others find what it has compiled. Raises
+        UserError where the network cannot be compiled.
+        """
+        if self._compiled is None:
+            return
+        self._deepspeed.train()
+        by_shape = {batch.tokens_BT.shape: batch for batch in self._cut(micro_batches)}
+        self._compiled.expect((shape[0], shape[1]) for shape in by_shape)
+        # Those that share sequences wait for each other in every layer.
+        ahead = self._sharing is not None or os.environ.get("LOCAL_RANK", "0") == "0"
+        for turn in (True, False):
+            for batch in by_shape.values() if ahead is turn else ():
+                with explained():
+                    self._tried(batch.to(self.device), objective)
+            dist.barrier()
+
+    def _tried(self, batch: Batch, objective: Objective) -> None:
+        """Forward and backward, without DeepSpeed, which would add up the gradients."""
+        with self._precision():
+            terms = objective.losses(self.network, batch)
+        total = torch.stack([term.summed.float() for term in terms]).sum()
+        torch.autograd.grad(total, list(self._trainable.values()), allow_unused=True)
 
     def backward(self, micro_batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
         """Accumulate the gradient of a step and return its losses; ``step`` follows this with the update."""

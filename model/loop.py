@@ -146,7 +146,7 @@ class Loop:
         return Evaluations(self.plan.early_stopping, self.memory)
 
     def _train(self, steps: range) -> None:
-        with Ahead(self._drawn, steps) as ahead:
+        with Ahead(self.batches, steps) as ahead:
             for step in steps:
                 self._take(step, ahead)
                 evaluates, last = self._evaluates_after(step), step == self.plan.steps
@@ -179,7 +179,7 @@ class Loop:
                 "or leave the processes fewer threads (OMP_NUM_THREADS)\n"
             )
 
-    def _drawn(self, step: int) -> list[Batch]:
+    def batches(self, step: int) -> list[Batch]:
         """This process's micro-batches of a step."""
         begin = (step - 1) * self.plan.batch_sequences
         return [

@@ -17,6 +17,8 @@ from storage.identity import digest_of_value
 
 PUBLISHED = "published"
 """Folder in a run's scratch with a model folder for each moment, and beside it ``NAME.json`` once it is whole."""
+COMPILING = "compiling"
+"""File in a run's scratch that is there while its network is compiled."""
 KEPT = "kept"
 """Likewise with the state that a longer run can continue from."""
 
@@ -111,6 +113,8 @@ class Run(Spread):
     metrics_file: Path
     output: Path
     """Where the trained model (or adapter) is written, in Hugging Face's (or PEFT's) form, without tokenizer files."""
+    compiled: Path | None = None
+    """Folder of what was compiled, to be found again by later runs; None: the scratch."""
     checkpoint_seconds: float = Field(20.0, ge=0)
     """Time between checkpoints; also the most that a kill can cost."""
     publish_every: int | None = Field(None, ge=1)

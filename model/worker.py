@@ -6,7 +6,9 @@ import math
 import os
 import shutil
 import sys
+import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,7 +28,7 @@ from model.learning.objective_config import SpansConfig
 from model.network import float8
 from model.network.encoder import PairEncoder, with_head
 from model.network.transformer import Transformer
-from model.request import NetworkFolder, RandomNetwork, Request
+from model.request import COMPILING, NetworkFolder, RandomNetwork, Request
 from storage.disk import write_json
 from storage.errors import StoreCorrupted, UserError
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from model.checkpoints.checkpoint import Checkpoint
     from model.checkpoints.keeping import BestKeeper
     from model.checkpoints.saver import Moments
+    from model.data.batches import Batch
     from model.engine import Engine
+    from model.learning.objectives import Objective
 
 PLAN = "plan.json"
 """How long a run will be."""
@@ -188,7 +192,7 @@ def make_engine(request: Request, network: Transformer | Foreign, saved: Any) ->
     engine = Engine(
         network, optimizer, run.zero_stage, request.precision, request.optimizer.clip_norm,
         offload=run.offload, offload_folder=Path(run.offload_folder or run.scratch / "offload"),
-        recompute=run.recompute, grid=grid,
+        recompute=run.recompute, compiled=run.compile, grid=grid,
     )  # fmt: skip
     if saved:
         restore(engine, saved.parts, saved.about.numbers)
@@ -231,8 +235,13 @@ def _run_loop(
     loop = Loop(engine, objective, data.order, data.validation, plan, saver, recorder)
     if saved:
         loop.memory.update(saved.about.memory)
+    compiling = 0.0
+    if run.compile and start < data.steps:
+        compiling = _compile(engine, loop.batches(start + 1), objective, run.scratch / COMPILING)
     outcome = loop.run(start, saved.about.loss) if saved else loop.run(start)
     told = asdict(outcome) | {"tokens": outcome.steps * request.batch_tokens}
+    if run.compile:
+        told["compile_seconds"] = compiling
     told["flops_utilization"] = outcome.tokens_per_second * plan.flops_per_token / plan.peak_flops
     best = told.pop("best")
     if request.judges and best is not None:
@@ -240,6 +249,20 @@ def _run_loop(
     if request.keep == "best" and best is not None:
         told["validation_loss"] = best[1]
     return told
+
+
+def _compile(engine: Engine, batches: Sequence[Batch], objective: Objective, told: Path) -> float:
+    """Compile the network, and let the launcher know while it lasts; the seconds that it took.
+
+    All processes must call it.
+    """
+    began = time.monotonic()
+    if engine.rank == 0:
+        told.touch()
+    engine.compile(batches, objective)
+    if engine.rank == 0:
+        told.unlink()
+    return time.monotonic() - began
 
 
 def _evaluate_every(request: Request, steps: int) -> int:

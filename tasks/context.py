@@ -116,6 +116,7 @@ class RunContext:
     """Files of the output that are objects of the store already, by name. None: ``output`` has links to them."""
     makers: Mapping[Input[Any], Task] = field(default_factory=dict)
     """The steps that made the inputs."""
+    compiled: Path | None = None
 
     @property
     def metrics_file(self) -> Path:

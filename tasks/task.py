@@ -139,6 +139,10 @@ class Context(Protocol):
         """A folder that survives a kill and is removed once the artifact is committed."""
 
     @property
+    def compiled(self) -> Path | None:
+        """Folder for what networks are compiled to, so that later runs find it; None: they need not."""
+
+    @property
     def metrics_file(self) -> Path:
         """JSON lines ``{"step": int, NAME: float, …}`` appended while training; shown live. Lies in ``scratch``."""
 

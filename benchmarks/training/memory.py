@@ -29,8 +29,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "ZeRO 2": {"zero_stage": 2},
     "ZeRO 3": {"zero_stage": 3},
     "ZeRO 1, offload: cpu": {"zero_stage": 1, "offload": "cpu"},
+    "ZeRO 1, offload: nvme": {"zero_stage": 1, "offload": "nvme"},
     "ZeRO 1, recompute": {"zero_stage": 1, "recompute": True},
     "ZeRO 1, sequence_processes: 2": {"zero_stage": 1, "sequence_processes": 2},
+    "ZeRO 1, tensor_processes: 2": {"zero_stage": 1, "tensor_processes": 2},
     "ZeRO 1, pipeline_processes: 2": {"zero_stage": 1, "pipeline_processes": 2},
 }
 
@@ -92,11 +94,13 @@ def main(way: dict[str, Any], output: Path) -> None:
     join_process_group("cpu")
     before = _status("VmRSS")
     network = Transformer(SHAPE, VOCABULARY)
-    grid = Grid(pipeline=way.pop("pipeline_processes", 1), sequence=way.pop("sequence_processes", 1))
+    axes = ("pipeline", "sequence", "tensor")
+    grid = Grid(**{axis: way.pop(f"{axis}_processes", 1) for axis in axes})
     if grid.pipeline.size > 1:
         keep_stage(network, grid.pipeline)
     optimizer = make_optimizer(network, OptimizerConfig(), SEQUENCES * SHAPE.context)
-    engine = Engine(network, optimizer, way.pop("zero_stage"), "fp32", 1.0, grid=grid, **way)
+    disk = output.parent / "disk"
+    engine = Engine(network, optimizer, way.pop("zero_stage"), "fp32", 1.0, grid=grid, offload_folder=disk, **way)
     del network
     positions = torch.arange(SHAPE.context).expand(SEQUENCES, -1)
     tokens = positions % VOCABULARY

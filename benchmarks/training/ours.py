@@ -35,6 +35,8 @@ class OurRun:
     """Of every step."""
     model: Path
     """The exported folder."""
+    compile_seconds: float
+    """Before the first step."""
 
 
 def imported(data: TokenFiles, folder: Path) -> Shards:
@@ -45,14 +47,20 @@ def imported(data: TokenFiles, folder: Path) -> Shards:
 
 
 def train(
-    shards: Shards, work: Path, *, seed: int, processes: int, zero_stage: int, micro: int, **settings: Any
-) -> OurRun:
-    """Train with these settings of a ``pretrain`` step."""
-    resources = Resources(processes=processes, zero_stage=zero_stage, micro_batch_sequences=micro, device="cpu")
+    shards: Shards, work: Path, *, seed: int, processes: int, zero_stage: int, micro: int, compiled: bool = False,
+    **settings: Any,
+) -> OurRun:  # fmt: skip
+    """Train with these settings of a ``pretrain`` step. What is compiled is kept beside ``work``."""
+    resources = Resources(
+        processes=processes, zero_stage=zero_stage, micro_batch_sequences=micro, compile=compiled, device="cpu"
+    )
     metrics = _run(Pretrain(data="shards", **settings), {"data": shards}, work, seed, resources)
     rows = [json.loads(line) for line in (work / "scratch" / "metrics.jsonl").read_text("utf-8").splitlines()]
     seconds = [settings["batch_tokens"] / row["tokens_per_second"] for row in rows if "tokens_per_second" in row]
-    return OurRun(metrics["tokens"], metrics["tokens"] / metrics["tokens_per_second"], seconds, work / "output")
+    return OurRun(
+        metrics["tokens"], metrics["tokens"] / metrics["tokens_per_second"], seconds, work / "output",
+        metrics.get("compile_seconds", 0.0),
+    )  # fmt: skip
 
 
 def _run(
@@ -63,7 +71,9 @@ def _run(
         (work / name).mkdir(parents=True)
     references = task.inputs()
     opened = {references[slot]: artifact for slot, artifact in inputs.items()}
-    context = RunContext(work / "output", work / "scratch", PlainWorld(work), opened, resources, seed)
+    context = RunContext(
+        work / "output", work / "scratch", PlainWorld(work), opened, resources, seed, compiled=work.parent / "compiled"
+    )
     return task.run(context).metrics
 
 

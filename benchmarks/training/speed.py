@@ -45,6 +45,10 @@ def measure() -> list[Table]:
             "Hugging Face Trainer": lambda place, _: _hf_trainer(data, place, threads),
             "Athanor, ZeRO 1, one process": lambda place, seed: _ours(shards, place, seed, 1),
             f"Athanor, ZeRO 1, {threads} processes": lambda place, seed: _ours(shards, place, seed, threads),
+            "Athanor, ZeRO 1, one process, compiled": lambda place, seed: _ours(shards, place, seed, 1, True),
+            f"Athanor, ZeRO 1, {threads} processes, compiled": lambda place, seed: _ours(
+                shards, place, seed, threads, True
+            ),
         }
         speeds: dict[str, list[float]] = {name: [] for name in trainers}
         ceilings = []
@@ -78,7 +82,7 @@ def _table(speeds: dict[str, list[float]], ceiling: float, threads: int) -> Tabl
         f"the network (6 × matrices + attention, for all trainers the same formula) ÷ {ceiling / 1e9:,.0f} GFLOP/s, "
         f"what products of the model's own matrices reach here. {versions('torch', 'transformers', 'deepspeed')}, "
         f"nanoGPT {nano_gpt.COMMIT[:7]}. Athanor's step contains reading, packing and masking documents from each "
-        "other, which the others' does not."
+        "other, which the others' does not; compiling lies before the first step, and is not in it."
     )
     return Table("Speed", columns, rows, [note, _foretold(median["Athanor, ZeRO 1, one process"])])
 
@@ -119,10 +123,10 @@ def _hf_trainer(data: TokenFiles, work: Path, threads: int) -> float:
     return SEQUENCES * SHAPE.context / statistics.mean(seconds[_WARM:])
 
 
-def _ours(shards: Shards, work: Path, seed: int, processes: int) -> float:
+def _ours(shards: Shards, work: Path, seed: int, processes: int, compiled: bool = False) -> float:
     batch = SEQUENCES * SHAPE.context
     run = ours.train(
-        shards, work, seed=seed, processes=processes, zero_stage=1, micro=SEQUENCES // processes,
+        shards, work, seed=seed, processes=processes, zero_stage=1, micro=SEQUENCES // processes, compiled=compiled,
         model=SHAPE.model_dump(exclude_defaults=True), tokens=STEPS * batch, batch_tokens=batch,
         optimizer={"name": "adamw", "learning_rate": 1e-3}, precision="fp32",
     )  # fmt: skip

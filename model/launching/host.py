@@ -6,7 +6,9 @@ The first host's torchrun is started by ``model.launching.processes`` directly. 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -61,10 +63,12 @@ def environment(run: Run, number: int) -> dict[str, str]:
 
 def everywhere(run: Run) -> dict[str, str]:
     """Variables for every training process, whoever starts it."""
-    found = {
-        "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here; importing the compiler takes 2 s
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    # Importing the compiler takes 2 s, so it is left out where it can be.
+    found = {"TORCHDYNAMO_DISABLE": "0" if run.compile else "1", "TOKENIZERS_PARALLELISM": "false"}
+    if run.compile:
+        # One after the other: processes that compile would outlive a killed one, and hold what it has locked.
+        folder = (run.compiled or run.scratch / "compiled") / _kind_of_processor()
+        found |= {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(folder)}
     if run.device != "cuda":
         found |= {name: value for name, value in _KEPT_MEMORY.items() if name not in os.environ}
     return found
@@ -101,6 +105,16 @@ def address(run: Run) -> str:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _kind_of_processor() -> str:
+    """A name for what its compiled code can rely on: hosts that share a folder may differ in it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    told = next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def main() -> None:

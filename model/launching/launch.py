@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from model.launching import parent, processes
 from model.launching.host import RENDEZVOUS
 from model.parallel.spread import Spread
-from model.request import Request, Run
+from model.request import COMPILING, Request, Run
 from storage import errors
 
 PLUMBING = "it starts model.worker, which a task names in also_runs"
@@ -34,13 +34,15 @@ class Place(Protocol):
     @property
     def scratch(self) -> Path: ...
     @property
+    def compiled(self) -> Path | None: ...
+    @property
     def metrics_file(self) -> Path: ...
     @property
     def resources(self) -> Spread: ...
 
 
 _POLL_SECONDS = 0.3
-_LEFT = ("plan.json", "summary.json", RENDEZVOUS)
+_LEFT = ("plan.json", "summary.json", COMPILING, RENDEZVOUS)
 """What an earlier run that was killed may have left, and would mislead this one."""
 
 
@@ -81,6 +83,7 @@ def run_of(place: Place) -> Run:
         scratch=place.scratch.absolute(),
         metrics_file=place.metrics_file.absolute(),
         output=place.output.absolute(),
+        compiled=place.compiled.absolute() if place.compiled is not None else None,
     )
 
 
@@ -92,7 +95,9 @@ def _watch(started: processes.Started, run: Run, progress: Progress) -> int:
         if total is None and (run.scratch / "plan.json").is_file():
             total = json.loads((run.scratch / "plan.json").read_text(encoding="utf-8"))["tokens"]
         row = _newest(run.metrics_file) if total is not None else None
-        if row is not None and row["step"] != told:
+        if total is not None and (run.scratch / COMPILING).exists():
+            progress(int(row["tokens"]) if row is not None else 0, total, "tokens", "compiling the network")
+        elif row is not None and row["step"] != told:
             told = row["step"]
             progress(int(row["tokens"]), total, "tokens", f"loss {row['loss']:.3f}")
         time.sleep(_POLL_SECONDS)

@@ -41,13 +41,18 @@ class Noise:
 
     def features(self, x_BTD: Tensor, probability: float, site: int) -> Tensor:
         """``x`` with values dropped, and the others scaled up; ``site`` tells the uses in a network apart."""
+        factors_BTD = self.factors(x_BTD, probability, site)
+        return x_BTD if factors_BTD is None else x_BTD * factors_BTD
+
+    def factors(self, x_BTD: Tensor, probability: float, site: int) -> Tensor | None:
+        """What ``features`` multiplies by; None where nothing is dropped."""
         if not probability:
-            return x_BTD
+            return None
         _, length, width = x_BTD.shape
         places_T = torch.arange(length, device=x_BTD.device)
         address_BT1 = _joined(_joined(self.rows_B[:, None], site), places_T)[..., None]
         lanes_D = torch.arange(-(-width // _LANES), device=x_BTD.device)
-        return x_BTD * _factors(_joined(address_BT1, lanes_D), width, probability).to(x_BTD.dtype)
+        return _factors(_joined(address_BT1, lanes_D), width, probability).to(x_BTD.dtype)
 
     def drop(self, probability: float, site: int) -> Drop | None:
         """The dropping of attention's probabilities; None where nothing is dropped."""

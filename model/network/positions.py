@@ -30,6 +30,8 @@ def rotation(
 
 def rotate(x_BTHF: Tensor, cos_BT1F: Tensor, sin_BT1F: Tensor) -> Tensor:
     """Rotate feature pairs (i, i + F/2) by the position's angles, as ``rotation`` gives them."""
+    if torch.compiler.is_compiling():  # which differentiates the plain form as well
+        return _rotated(x_BTHF, cos_BT1F, sin_BT1F, 1)
     rotated: Tensor = _Rotated.apply(x_BTHF, cos_BT1F, sin_BT1F)  # type: ignore[no-untyped-call]
     return rotated
 

@@ -80,11 +80,14 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.features, config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(self.features, config.norm_eps) if config.qk_norm else None
 
-    def forward(self, x_BTD: Tensor, setting: Setting) -> Tensor:
-        angles = setting.angles if self.rotates else None
+    def heads(self, x_BTD: Tensor, angles: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (BHTF), keys and values (BKTF)."""
         q_BHTF = self._heads(self.q_proj(x_BTD), self.q_norm, angles)
-        k_BKSF = self._heads(self.k_proj(x_BTD), self.k_norm, angles)
-        v_BKSF = self._heads(self.v_proj(x_BTD))
+        k_BKTF = self._heads(self.k_proj(x_BTD), self.k_norm, angles)
+        return q_BHTF, k_BKTF, self._heads(self.v_proj(x_BTD))
+
+    def attend(self, q_BHTF: Tensor, k_BKSF: Tensor, v_BKSF: Tensor, setting: Setting) -> Tensor:
+        """What all heads found, side by side: (B, T, H x F)."""
         if setting.cache is not None:
             k_BKSF, v_BKSF = setting.cache.extend(self.layer, self.rule, k_BKSF, v_BKSF)
         repeats = q_BHTF.shape[1] // k_BKSF.shape[1]
@@ -92,7 +95,7 @@ class Attention(nn.Module):
             k_BKSF, v_BKSF = k_BKSF.repeat_interleave(repeats, 1), v_BKSF.repeat_interleave(repeats, 1)
         drop = setting.noise.drop(self.dropout, 3 * self.layer) if setting.noise is not None else None
         out_BHTF = setting.visible[self.rule].attend(q_BHTF, k_BKSF, v_BKSF, drop)
-        return self.o_proj(out_BHTF.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return out_BHTF.transpose(1, 2).flatten(2)
 
     def _heads(
         self, projected: Tensor, norm: RMSNorm | None = None, angles: tuple[Tensor, Tensor] | None = None
@@ -104,7 +107,11 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block: attention, then feed-forward, each added to the stream it reads normalised."""
+    """One block: attention, then feed-forward, each added to the stream it reads normalised.
+
+    What comes before attention and what follows it are functions of tensors alone, which can be compiled by
+    themselves (``model.network.compiled``).
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -115,15 +122,36 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config) if config.experts is None else Experts(config, config.experts)
 
     def forward(self, x_BTD: Tensor, setting: Setting) -> Tensor:
-        x_BTD = x_BTD + self._dropped(self.self_attn(self.input_layernorm(x_BTD), setting), setting, 1)
-        read_BTD = self.post_attention_layernorm(x_BTD)
-        made_BTD = self.mlp(read_BTD, setting.choices) if isinstance(self.mlp, Experts) else self.mlp(read_BTD)
-        return x_BTD + self._dropped(made_BTD, setting, 2)
+        q_BHTF, k_BKTF, v_BKTF = self.before(x_BTD, setting.angles if self.self_attn.rotates else None)
+        found = self.self_attn.attend(q_BHTF, k_BKTF, v_BKTF, setting)
+        of_attention, of_feed_forward = (self._factors(x_BTD, setting, place) for place in (1, 2))
+        return self.after(x_BTD, found, of_attention, of_feed_forward, setting.choices)
 
-    def _dropped(self, x_BTD: Tensor, setting: Setting, place: int) -> Tensor:
+    def before(self, x_BTD: Tensor, angles: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What attention works on: queries (BHTF), keys and values (BKTF)."""
+        return self.self_attn.heads(self.input_layernorm(x_BTD), angles)
+
+    def after(
+        self, x_BTD: Tensor, found: Tensor, of_attention: Tensor | None, of_feed_forward: Tensor | None,
+        choices: Choices | None,
+    ) -> Tensor:  # fmt: skip
+        """The stream, from what attention found.
+
+        ``of_attention`` and ``of_feed_forward``: what values are multiplied by where some are dropped.
+        """
+        x_BTD = x_BTD + _times(self.self_attn.o_proj(found), of_attention)
+        read_BTD = self.post_attention_layernorm(x_BTD)
+        made_BTD = self.mlp(read_BTD, choices) if isinstance(self.mlp, Experts) else self.mlp(read_BTD)
+        return x_BTD + _times(made_BTD, of_feed_forward)
+
+    def _factors(self, x_BTD: Tensor, setting: Setting, place: int) -> Tensor | None:
         if setting.noise is None:
-            return x_BTD
-        return setting.noise.features(x_BTD, self.dropout, 3 * self.layer + place)
+            return None
+        return setting.noise.factors(x_BTD, self.dropout, 3 * self.layer + place)
+
+
+def _times(x: Tensor, factors: Tensor | None) -> Tensor:
+    return x if factors is None else x * factors
 
 
 class Decoder(nn.Module):

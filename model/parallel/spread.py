@@ -41,6 +41,9 @@ class Spread(Frozen):
     recompute: bool = False
     """Whether activations are computed again in the backward pass instead of kept: about a third slower, far less
     memory (activation checkpointing)."""
+    compile: bool = False
+    """Whether the network's blocks are compiled before training begins (torch.compile): faster steps, for a minute or
+    two at the start; the next training of the same shape finds what was compiled."""
     micro_batch_sequences: int = Field(8, ge=1)
     """Sequences that one training process handles at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

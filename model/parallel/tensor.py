@@ -87,7 +87,7 @@ class TensorParallel:
         if feed_forward.activation == "swiglu":
             self._cut_rows(feed_forward.gate_proj)
         self._cut_columns(attention.o_proj, feed_forward.down_proj)
-        attention.register_forward_pre_hook(self._to_all)
+        layer.input_layernorm.register_forward_hook(self._from_one)
         feed_forward.register_forward_pre_hook(self._to_all)
         for norm in (attention.q_norm, attention.k_norm):
             if norm is not None:  # one for all heads, of which only some are here
@@ -134,6 +134,10 @@ class TensorParallel:
     def _to_all(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         """What goes into a module; the gradient of it is the sum of those of the processes."""
         return _Copied.apply(given[0], self.group), *given[1:]  # type: ignore[no-untyped-call]
+
+    def _from_one(self, module: nn.Module, given: tuple[Any, ...], made: Tensor) -> Tensor:
+        """The same of what comes out of a module."""
+        return _Copied.apply(made, self.group)  # type: ignore[no-any-return, no-untyped-call]
 
     def _to_features(self, head: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(given) < 2 or given[1] is None:

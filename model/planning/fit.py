@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +49,8 @@ def check(
         )
     if shape is not None and shape.experts is not None:
         _check_experts(run, precision, sentence_pairs)
+    if run.compile:
+        _check_compile(run, precision)
     others = [axis for axis in _AXES[1:] if getattr(run, axis) > 1]
     if run.pipeline_processes > 1 and others:
         raise ValueError(f"{others[0]} and pipeline_processes do not go together: leave one of them at 1")
@@ -60,6 +65,7 @@ def check(
 
 def _check_experts(run: Spread, precision: Precision, sentence_pairs: bool) -> None:
     asked = [name for name in _AXES if getattr(run, name) > 1]
+    asked += ["compile"] if run.compile else []
     asked += ["precision fp8"] if precision == "fp8" else []
     asked += ["next_sentence"] if sentence_pairs else []
     if asked:
@@ -69,7 +75,7 @@ def _check_experts(run: Spread, precision: Precision, sentence_pairs: bool) -> N
 def check_foreign(run: Spread, precision: Precision) -> None:
     """Raise ValueError for what only our own network can do, and a model run as ``transformers`` has it cannot."""
     asked = [name for name in _AXES if getattr(run, name) > 1]
-    asked += ["recompute"] if run.recompute else []
+    asked += [name for name in ("recompute", "compile") if getattr(run, name)]
     asked += ["precision fp8"] if precision == "fp8" else []
     if asked:
         raise ValueError(
@@ -136,6 +142,19 @@ def _check_float8(run: Spread, shape: ModelConfig | None, context: int | None, a
     for name, size in sizes.items():
         if size % 16:
             raise ValueError(f"precision fp8 multiplies in blocks of 16, and {name} is {size}: make it a multiple")
+
+
+def _check_compile(run: Spread, precision: Precision) -> None:
+    if precision == "fp8":
+        raise ValueError("compile does not go with precision fp8: leave it out, or use bf16")
+    if run.zero_stage == 3:
+        raise ValueError("zero_stage 3 gathers weights as they are used: no compile with it, or zero_stage 2 at most")
+    asked = [name for name in ("tensor_processes", "pipeline_processes") if getattr(run, name) > 1]
+    if asked:
+        raise ValueError(f"compile does not go with {asked[0]}: leave one of them out")
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(f"compile needs a C++ compiler, and there is no {compiler} here (Debian: apt-get install g++)")
 
 
 def _check_stages(run: Spread, shape: ModelConfig | None) -> None:

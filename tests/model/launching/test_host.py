@@ -31,3 +31,13 @@ def test_buffers_are_kept_where_they_are_in_the_hosts_memory(run: Run, monkeypat
     assert KEPT not in host.environment(run.model_copy(update={"device": "cuda"}), 0)
     monkeypatch.setenv(KEPT, "1000")  # what the user has set stays
     assert KEPT not in host.environment(run, 0)
+
+
+def test_the_compiler_is_there_where_it_is_asked_for_alone(run: Run, tmp_path: Path) -> None:
+    assert host.everywhere(run)["TORCHDYNAMO_DISABLE"] == "1"
+    compiles = host.everywhere(run.model_copy(update={"compile": True, "compiled": tmp_path / "kept"}))
+    assert compiles["TORCHDYNAMO_DISABLE"] == "0"
+    elsewhere = host.everywhere(run.model_copy(update={"compile": True}))
+    folders = [Path(values["TORCHINDUCTOR_CACHE_DIR"]) for values in (compiles, elsewhere)]
+    assert [folder.parent for folder in folders] == [tmp_path / "kept", run.scratch / "compiled"]
+    assert folders[0].name == folders[1].name  # of the processor

@@ -61,7 +61,16 @@ DEEP = SHAPE.model_copy(update={"layers": 4})
         ({"processes": 2, "tensor_processes": 2}, {"shape": MIXED}, "tensor_processes: not for a model with experts"),
         ({"processes": 2, "pipeline_processes": 2}, {"shape": MIXED}, "pipeline_processes: not for a model with exp"),
         ({"processes": 2, "sequence_processes": 2}, {"shape": MIXED}, "sequence_processes: not for a model with exp"),
+        ({"compile": True}, {"shape": MIXED}, "compile: not for a model with experts"),
         ({}, {"shape": MIXED, "sentence_pairs": True}, "next_sentence: not for a model with experts"),
+        ({"compile": True}, {"precision": "fp8", "shape": None, "context": None}, "go with precision fp8"),
+        ({"compile": True, "zero_stage": 3}, {}, "zero_stage 3 gathers weights as they are used"),
+        ({"compile": True, "processes": 2, "tensor_processes": 2}, {}, "compile does not go with tensor_processes"),
+        (
+            {"compile": True, "processes": 2, "pipeline_processes": 2},
+            {"shape": DEEP},
+            "compile does not go with pipeline_processes",
+        ),
         ({"processes": 3, "hosts": {"launcher": "join", "count": 2, "folder": "f", "address": "a"}}, {}, "by 2 hosts"),
     ],
 )
@@ -69,6 +78,12 @@ def test_what_cannot_work_is_refused_by_name(resources: dict[str, Any], settings
     given = {"precision": "fp32", "optimizer": "adamw", "shape": SHAPE, "context": SHAPE.context, **settings}
     with pytest.raises(ValueError, match=said):
         check(Resources(**resources), **given)
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match="there is no no-such-compiler here"):
+        check(Resources(compile=True), "fp32", "adamw", SHAPE, 64)
 
 
 def test_dropout_is_not_shared_out() -> None:
@@ -86,5 +101,7 @@ def test_keys_and_values_are_not_cut_finer_than_heads() -> None:
 def test_what_works_is_let_through() -> None:
     check(Resources(processes=4, sequence_processes=2, offload="cpu", recompute=True), "bf16", "adamw", SHAPE, 64)
     check(Resources(processes=4, tensor_processes=2, offload="cpu", recompute=True), "fp16", "lion", SHAPE, 64)
+    compiled = Resources(processes=4, sequence_processes=2, offload="cpu", compile=True, zero_stage=2)
+    check(compiled, "bf16", "lion", SHAPE, 64)
     pipeline = Resources(processes=4, pipeline_processes=2, recompute=True)
     check(pipeline, "fp16", "muon", DEEP, 64, sentence_pairs=True)
