@@ -23,9 +23,8 @@ from flows.home import Home
 from flows.journal import Progress, is_alive, journals, read_from, remove, sender_of
 from storage.locks import held_since, locked
 
-_POLL_SECONDS = 0.5
-_BUSY_POLL_SECONDS = 0.1
-"""While a run is going on: its end waits until its records are sent."""
+_POLL_SECONDS = 0.1
+"""The end of a run waits until its records are sent; to look whether there are any takes some 0.1 ms."""
 _RETRY_SECONDS = 5.0
 
 
@@ -46,7 +45,7 @@ def main() -> int:
             sender.failed(failure)
         if last:
             break
-        ended.wait(_RETRY_SECONDS if failure else _BUSY_POLL_SECONDS if sender.busy else _POLL_SECONDS)
+        ended.wait(_RETRY_SECONDS if failure else _POLL_SECONDS)
     print(json.dumps({"sent": sender.sent, "failure": failure}), flush=True)  # noqa: T201
     os._exit(0)  # MLflow leaves threads behind that nobody waits for
 
@@ -91,11 +90,6 @@ class Sender:
         for journal in journals(self.home.outbox):
             if self._hold(journal):
                 self._send(journal)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a run counts on it now."""
-        return bool(self._held)
 
     def failed(self, why: str) -> None:
         """Begin with a new connection next time, and say why to whoever waits."""
