@@ -7,7 +7,9 @@ import sqlite3
 import sys
 import threading
 import time
+import weakref
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from storage.identity import digest_of_file
@@ -20,6 +22,8 @@ SETTLED_SECONDS = 2.0
 
 MOST_AT_ONCE = 200_000
 """Rows that are read at once where files are asked for in no order: some 60 MB."""
+_WRITTEN_AT_ONCE = 1000
+"""Rows that are written together: each transaction costs as much as dozens of rows."""
 
 
 def state_of(status: os.stat_result) -> str:
@@ -47,6 +51,8 @@ class DigestCache:
         self._at_once = ahead is None and rows <= MOST_AT_ONCE
         self._ahead = ahead or (MOST_AT_ONCE + 1 if self._at_once else 1)
         self._read = _Stretch("", "", {})
+        self._unwritten: list[tuple[str, str, str]] = []
+        weakref.finalize(self, _write, self._database, self._unwritten)  # at the end of the process, too
 
     def digest_of_file(self, path: str | Path) -> str:
         """Digest of the file's content."""
@@ -60,15 +66,31 @@ class DigestCache:
             return known[1]
         digest = digest_of_file(Path(path))
         if time.time() - status.st_mtime > SETTLED_SECONDS:
-            with self._lock:
-                self._database.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (place, state, digest))
-            stretch.rows[place] = (state, digest)
+            self._remember(place, state, digest)
         return digest
+
+    def note(self, path: Path, digest: str) -> None:
+        """Remember the digest of a file that is complete, and that nobody will write to any more."""
+        self._remember(_text(os.path.abspath(path)), state_of(os.stat(path)), digest)
+
+    def write(self) -> None:
+        """Let other processes know what was remembered; else they do when this one ends, or sooner."""
+        with self._lock:
+            _write(self._database, self._unwritten)
+
+    def _remember(self, place: str, state: str, digest: str) -> None:
+        with self._lock:
+            if self._read.covers(place):
+                self._read.rows[place] = (state, digest)
+            self._unwritten.append((place, state, digest))
+            if len(self._unwritten) >= _WRITTEN_AT_ONCE:
+                _write(self._database, self._unwritten)
 
     def _read_from(self, place: str) -> _Stretch:
         with self._lock:
             if self._read.covers(place):  # another thread was faster
                 return self._read
+            _write(self._database, self._unwritten)
             first = "" if self._at_once else place
             query = "SELECT path, state, digest FROM digests WHERE path >= ? ORDER BY path LIMIT ?"
             rows = {
@@ -84,7 +106,16 @@ class DigestCache:
         """Remember nothing, of files that have gone as well."""
         with self._lock:
             self._read = _Stretch("", "", {})
+            self._unwritten.clear()
             self._database.execute("DELETE FROM digests")
+
+
+def _write(database: sqlite3.Connection, rows: list[tuple[str, str, str]]) -> None:
+    """Write these rows, and empty the list."""
+    if rows:
+        values = ", ".join(["(?, ?, ?)"] * len(rows))
+        database.execute(f"INSERT OR REPLACE INTO digests VALUES {values}", list(chain.from_iterable(rows)))  # noqa: S608
+        rows.clear()
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class Objects:
 
     def flush(self) -> None:
         """Wait until all that was put is on the disk; on object storage it is already."""
+        self._digests.write()
         if self._place.local:
             folder = Path(self._place.full("objects"))
             folder.mkdir(parents=True, exist_ok=True)
@@ -165,8 +166,9 @@ class Objects:
             target = Path(self._place.full(self.name(entry.object)))
             if self._intact(target, entry):
                 os.utime(target)  # its age tells the collector that somebody has just asked for it
-            else:
-                self._move_in(path, target, keep)
+                self._note(target, entry)
+            elif self._move_in(path, target, keep):
+                self._note(target, entry)
         return entry
 
     def _put_remote(self, path: Path, entry: FileEntry, keep: bool, lasting: bool) -> None:
@@ -177,7 +179,7 @@ class Objects:
                 self._cache.pin(entry.object)
             copy = beside(self._cache.path(entry.object))
             shutil.move(path, copy)
-            self._cache.add(entry.object, copy)
+            self._note(self._cache.add(entry.object, copy), entry)
 
     def _upload(self, path: Path, entry: FileEntry) -> None:
         name = self.name(entry.object)
@@ -199,11 +201,13 @@ class Objects:
             return False
         return True
 
-    def _move_in(self, path: Path, target: Path, keep: bool) -> None:
+    def _move_in(self, path: Path, target: Path, keep: bool) -> bool:
+        """Have the file at ``target``; whether it is the very one that was at ``path``, and not a copy."""
         source = path.resolve() if path.is_symlink() else path
         beside_it = beside(target)
+        copied = keep or path.is_symlink() or source.stat().st_dev != beside_it.stat().st_dev
         try:
-            if keep or path.is_symlink() or source.stat().st_dev != beside_it.stat().st_dev:
+            if copied:
                 shutil.copyfile(source, beside_it)
             else:
                 os.replace(source, beside_it)
@@ -211,6 +215,7 @@ class Objects:
             os.replace(beside_it, target)
         finally:
             beside_it.unlink(missing_ok=True)
+        return not copied
 
     # Reading
 
@@ -314,6 +319,10 @@ class Objects:
         if status.st_size != entry.bytes or self._digests.digest_of_file(path) != entry.object:
             raise _changed(path)
         self._checked.add(state)
+
+    def _note(self, path: Path, entry: FileEntry) -> None:
+        """Its content has just been compared, or digested: nobody need do it again while the file stays as it is."""
+        self._digests.note(path, entry.object)
 
 
 def _changed(path: Path) -> StoreCorrupted:

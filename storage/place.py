@@ -333,7 +333,10 @@ def _unfinished_uploads(filesystem: Any, bucket: str, prefix: str) -> list[dict[
 
 def beside(path: Path) -> Path:
     """An empty hidden file in the folder where ``path`` will be, on the same disk hence renamed in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     os.close(handle)
     return Path(name)

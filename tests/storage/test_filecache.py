@@ -36,6 +36,7 @@ def test_digests_are_those_of_the_content_whatever_was_remembered(
     paths = sorted([*files, *between])
     for cache in (first, DigestCache(tmp_path / "digests.db", ahead)):
         assert [cache.digest_of_file(path) for path in paths] == [digest_of_file(path) for path in paths]
+        cache.write()
 
     monkeypatch.setattr(filecache, "digest_of_file", lambda path: "read again")
     again = DigestCache(tmp_path / "digests.db", ahead)
@@ -56,3 +57,30 @@ def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
     path.write_bytes(b"two")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert cache.digest_of_file(path) == digest_of_file(path)
+
+
+@pytest.mark.parametrize("files", [1, 1500])
+def test_what_was_remembered_is_written_at_the_end_at_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    paths = [aged(tmp_path / f"{number:04}", b"%d" % number) for number in range(files)]
+    cache = DigestCache(tmp_path / "digests.db")
+    digests = [cache.digest_of_file(path) for path in paths]
+    del cache
+    monkeypatch.setattr(filecache, "digest_of_file", lambda path: "read again")
+    assert [DigestCache(tmp_path / "digests.db").digest_of_file(path) for path in paths[-1:]] == digests[-1:]
+    again = DigestCache(tmp_path / "digests.db")
+    assert [again.digest_of_file(path) for path in paths] == digests
+
+
+def test_a_file_that_is_complete_is_remembered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "object"
+    path.write_bytes(b"complete")
+    cache = DigestCache(tmp_path / "digests.db")
+    cache.note(path, digest_of_file(path))
+    cache.write()
+    monkeypatch.setattr(filecache, "digest_of_file", lambda path: "read again")
+    for one in (cache, DigestCache(tmp_path / "digests.db")):
+        assert one.digest_of_file(path) == digest_of_file(path)
+    path.write_bytes(b"more than that")
+    assert cache.digest_of_file(path) == "read again"
