@@ -149,7 +149,8 @@ class Builder:
         self.records.step_started(step, identity, store)
         began = datetime.now(UTC)
         afresh = step.name in self.planner.afresh
-        memory = StepMemory(store, {} if afresh else self.planner.history.partitions(step.name), enabled=not afresh)
+        results = [] if afresh else self.planner.history.results(step.name)
+        memory = StepMemory(store, results, enabled=not afresh)
         state = decision.continuation.state if decision.continuation is not None else None
         context = replace(self._context(step, identity, work, inputs, memory), state=self._opened(state))
 
@@ -185,7 +186,7 @@ class Builder:
                 "metrics": {n: float(value) for n, value in (context.reuse.metrics() | result.metrics).items()},
                 "headline": result.headline,
                 "samples": [asdict(sample) for sample in result.samples],
-                "partition_results": memory.results,
+                "results": memory.write(identity.key),
             }
         )
         store.record(build)

@@ -28,14 +28,10 @@ class History:
         entry = self.latest_entry(step)
         return self.store.record_of(entry.key) if entry else None
 
-    def partitions(self, step: str) -> dict[str, str]:
-        """Where the step's last builds have the results of single partitions (place → key)."""
-        found: dict[str, str] = {}
-        for entry in self.store.history(self.name, step, last=_LOOKED_AT):
-            record = self.store.record_of(entry.key)
-            if record is not None:
-                found |= record.partition_results
-        return found
+    def results(self, step: str) -> list[str]:
+        """Names of what the step's last builds remember of single partitions, oldest first."""
+        records = [self.store.record_of(entry.key) for entry in self.store.history(self.name, step, last=_LOOKED_AT)]
+        return list(dict.fromkeys(record.results for record in records if record is not None and record.results))
 
     def append(self, step: str, build: Build) -> None:
         """Say that this build is now the step's."""

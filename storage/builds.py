@@ -62,8 +62,8 @@ class Build(BaseModel):
     samples: list[dict[str, str | None]] = []
     curves: dict[str, list[tuple[float, float]]] = {}
     """Of a step that trained: some points (step, value) of each figure that changed while it did."""
-    partition_results: dict[str, str] = {}
-    """Keys of the partition results it used or made, by their places (see ``storage.memory``)."""
+    results: str = ""
+    """Name of the file of what its partitions were made into (see ``storage.memory``); empty if there is none."""
     mlflow_run: str | None = None
     continued_from: str | None = None
     """Of a training that went on where a shorter one ended: key of the build of the state that it began with."""

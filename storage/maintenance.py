@@ -10,12 +10,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from storage.artifact import FileEntry, Manifest
 from storage.disk import REMOVED, finish_removals
 from storage.errors import AthanorError, Destroyed, NotFound, StoreCorrupted
+from storage.identity import canonical_json
 from storage.leases import Lease, all_leases, is_forgotten, is_running
 from storage.locks import held_since, locked
+from storage.memory import PARTITIONS, RESULTS, keys_in, results_in
 from storage.place import CONCURRENT_TRANSFERS
 from storage.store import COLLECTOR, Store
 from storage.tombstones import bury
@@ -147,19 +150,19 @@ def _garbage(store: Store, keep: int, oldest_running: float, running: set[str]) 
         live_artifacts.update(entry.artifact for entry in history[-keep:])
         live_builds.update(entry.key for entry in history[-keep:])
         garbage.files.extend(f"refs/steps/{recipe}/{step}/{entry.number:06}.json" for entry in history[:-keep])
-    live_partitions: set[str] = set()
+    live_results: set[str] = set()
     dated = store.place.stats("builds")
     for build in store.builds():
         if build.key in live_builds or build.artifact in live_artifacts:
             live_builds.add(build.key)
-            live_partitions.update(build.partition_results.values())
+            live_results.add(build.results)
         elif (record := dated.get(f"{build.key}.json")) is None or record.modified >= oldest_running:
             # Written while a build was running: with its artifact, which may be older by a moment.
             live_artifacts.add(build.artifact)
-            live_partitions.update(build.partition_results.values())
+            live_results.add(build.results)
         else:
             garbage.files.append(f"builds/{build.key}.json")
-    live_objects = _sweep_records(store, live_artifacts, live_partitions, oldest_running, garbage)
+    live_objects = _sweep_records(store, live_artifacts, live_results, oldest_running, garbage)
     for name, file in store.place.stats("objects").items():
         if name.replace("/", "") not in live_objects and file.modified < oldest_running:
             garbage.files.append(f"objects/{name}")
@@ -171,16 +174,17 @@ def _garbage(store: Store, keep: int, oldest_running: float, running: set[str]) 
 
 
 def _sweep_records(
-    store: Store, artifacts: set[str], partitions: set[str], oldest_running: float, garbage: Garbage
+    store: Store, artifacts: set[str], results: set[str], oldest_running: float, garbage: Garbage
 ) -> set[str]:
-    """Sort manifests and partition records into garbage and not; the objects that the latter need."""
+    """Sort manifests and what is remembered of partitions into garbage and not; the objects that the latter need."""
     live: set[str] = set()
     for content in _kept_of(store, "artifacts", artifacts, oldest_running, garbage):
         live.update(entry.object for entry in Manifest.model_validate_json(content).files.values())
     gone = [name.removeprefix("artifacts/") for name in garbage.files if name.startswith("artifacts/")]
     garbage.artifacts = len(gone)
     garbage.folders.extend(store.home / "views" / name.removesuffix(".json") for name in gone)
-    for content in _kept_of(store, "partitions", partitions, oldest_running, garbage):
+    partitions = keys_in(_kept_of(store, RESULTS, results, oldest_running, garbage))
+    for content in _kept_of(store, PARTITIONS, partitions, oldest_running, garbage):
         live.update(FileEntry(**entry).object for entry in json.loads(content)["files"].values())
     return live
 
@@ -237,13 +241,22 @@ def destroy(store: Store, entries: Sequence[FileEntry], urls: Collection[str], r
 
 
 def _destroy_partitions(store: Store, objects: Collection[str], urls: Collection[str]) -> None:
-    """Delete what is remembered of partitions that were made into one of these, or that shows a sample of a document.
+    """Delete what is remembered of partitions that were made into one of these, or that names a document.
 
-    A sample is a row: its number, and then the fields of ``tasks.task.Sample`` in their order.
+    A sample is a row: its number, and then fields of ``tasks.task.Sample`` in their order.
     """
-    for name in store.place.names("partitions"):
-        content = json.loads(store.place.read(f"partitions/{name}") or b"{}")
-        holds = any(entry["object"] in objects for entry in content.get("files", {}).values())
-        samples = content.get("stats", {}).get("samples", [])
-        if holds or any(text in urls for sample in samples for text in sample):
-            store.place.delete(f"partitions/{name}")
+
+    def holds(result: dict[str, Any]) -> bool:
+        samples = [*result.get("stats", {}).get("samples", []), *result.get("short", {}).get("samples", [])]
+        files = result.get("files", {}).values()
+        return any(e["object"] in objects for e in files) or any(text in urls for sample in samples for text in sample)
+
+    for name in store.place.names(PARTITIONS):
+        result = results_in(store.place.read(f"{PARTITIONS}/{name}"))
+        if not result or holds(result):
+            store.place.delete(f"{PARTITIONS}/{name}")
+    for name in store.place.names(RESULTS):
+        found = results_in(store.place.read(f"{RESULTS}/{name}"))
+        kept = {place: result for place, result in found.items() if not holds(result)}
+        if len(kept) < len(found):
+            store.place.write(f"{RESULTS}/{name}", canonical_json(kept).encode())

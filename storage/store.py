@@ -3,7 +3,7 @@
     objects/ab/cdef…       immutable files, named by the digest of their content
     artifacts/DIGEST.json  what an artifact is: kind, files, counts
     builds/KEY.json        how it came to be: one record per key
-    partitions/KEY.json    what single partitions were made into
+    partitions/KEY.json    what single partitions were made into; results/KEY.json: those of a build
     refs/steps/RECIPE/STEP/NUMBER.json   history of a step; refs/aliases/NAME.json
     leases/KEY/…           who builds what, on object storage (see storage.leases)
 

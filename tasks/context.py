@@ -15,8 +15,9 @@ from storage.identity import digest_of_file, digest_of_value
 from storage.memory import PartitionRecord
 from storage.stored import AnyFile, located, places_of
 from storage.takedown import Takedowns
-from tasks.parallel import PartitionJob, map_partitions
+from tasks.parallel import PartitionJob, Recalled, map_partitions
 from tasks.rows import RowJob, RowWork, remind, work_on_rows
+from tasks.tally import in_short
 from tasks.task import Input, PartitionFunction, PartitionResult, Progress, Resources, Task, World
 
 PLUMBING = "it hands a task what the key already accounts for"
@@ -31,13 +32,21 @@ class PartitionMemory(Protocol):
     """Remembers what partitions were made into, from build to build."""
 
     def recall(self, key: str) -> PartitionRecord | None:
-        """What was remembered under this key; ``{stem}`` in names of files stands for the partition's."""
+        """What the step's earlier builds had under this key, in short and at once.
+
+        ``{stem}`` in names of files stands for the partition's.
+        """
+
+    def whole(self, key: str) -> PartitionRecord | None:
+        """All that was remembered under this key, by whatever build."""
 
     def before(self, place: str) -> PartitionRecord | None:
-        """What an earlier build of the same step remembered last of the partition at this place."""
+        """All that an earlier build of the same step remembered last of the partition at this place."""
 
-    def remember(self, key: str, record: PartitionRecord) -> Mapping[str, Path]:
-        """Keep it for later builds; its files, as they are to be opened from then on."""
+    def remember(
+        self, key: str, record: PartitionRecord, short: dict[str, JsonValue] | None = None
+    ) -> Mapping[str, Path]:
+        """Keep it for later builds, with its stats in short; its files, as they are to be opened from then on."""
 
     def used(self, key: str, place: str) -> None:
         """Note that this build has what was remembered under this key at this place."""
@@ -180,14 +189,15 @@ class RunContext:
         def place(partition: Partition) -> str:
             return f"{same}/{partition.name}"
 
-        def recall(partition: Partition) -> tuple[dict[str, JsonValue], Mapping[str, AnyFile]] | None:
+        def recall(partition: Partition) -> Recalled | None:
             if self.memory is None:
                 return None
-            known = self.memory.recall(key(partition))
+            here = key(partition)
+            known = self.memory.recall(here) or self.memory.whole(here)
             if known is not None and (rows is None or not rows.work.is_outdated(known.files, known.stats)):
-                return known.stats, _named(known.files, partition)
+                return Recalled(known.stats, _named(known.files, partition), partial(_stats_of, self.memory, here))
             if rows is not None:
-                earlier = known or self.memory.before(place(partition))
+                earlier = self.memory.whole(here) if known else self.memory.before(place(partition))
                 if earlier is not None and earlier.rows:
                     remind(rows.before, partition.name, earlier.rows, earlier.stats, earlier.files)
             return None
@@ -200,7 +210,8 @@ class RunContext:
                 return files
             stem = Path(partition.name).stem
             patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
-            return _named(self.memory.remember(key(partition), PartitionRecord(stats, patterns, record)), partition)
+            whole = PartitionRecord(stats, patterns, record)
+            return _named(self.memory.remember(key(partition), whole, in_short(stats)), partition)
 
         job = replace(self._job(name, output), recall=recall, remember=remember)
         results = map_partitions(job, function, payload, partitions, seconds_per_document)
@@ -246,6 +257,12 @@ class RunContext:
     def _place_of(self, name: str) -> str:
         """Where a file of this step is kept, whatever the partitions."""
         return f"{digest_of_value([self.identity, 'kept'])[:_PLACE_DIGITS]}/{name}"
+
+
+def _stats_of(memory: PartitionMemory, key: str) -> dict[str, JsonValue] | None:
+    """All of the stats under a key, as far as they are still remembered."""
+    record = memory.whole(key)
+    return record.stats if record is not None else None
 
 
 def _named(files: Mapping[str, Path], partition: Partition) -> Mapping[str, AnyFile]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,8 +45,20 @@ _MAX_KILLS_PER_DOCUMENT = 3
 """So often a partition is tried again whose worker was killed from outside, before the document at hand is blamed."""
 _PUBLISHERS = 8
 """Threads of the parent that look for earlier results, fetch partitions, and put new results into the store."""
+_LOOKED_FOR = 16
+"""Partitions whose earlier results one thread looks for at a time."""
 _FETCHED_AHEAD = 8
 """Partitions of a remote store that are fetched, or are being fetched, before there is room to work on them."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What an earlier build made of a partition."""
+
+    stats: dict[str, JsonValue]
+    files: Mapping[str, AnyFile]
+    whole: Callable[[], dict[str, JsonValue] | None]
+    """See ``PartitionResult``."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,8 @@ class PartitionJob:
     """Folder for unfinished files, and for the record of finished partitions."""
     resources: Resources
     progress: Progress
-    recall: Callable[[Partition], tuple[dict[str, JsonValue], Mapping[str, AnyFile]] | None] = lambda partition: None
-    """Stats and files of a partition that an earlier build has worked on, if any. Called from several threads."""
+    recall: Callable[[Partition], Recalled | None] = lambda partition: None
+    """The result of a partition that an earlier build has worked on, if any. Called from several threads."""
     reuse: Callable[[str, AnyFile], AnyFile] = lambda name, where: where
     """Called with the name and the place of each file of an earlier result; says where it is to be found now."""
     remember: Callable[[Partition, dict[str, JsonValue], Mapping[str, Path]], Mapping[str, AnyFile]] = (
@@ -119,7 +132,10 @@ def map_partitions(
     results: dict[str, PartitionResult] = {}
     with ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="partitions") as threads:
         left: deque[Partition] = deque()
-        for partition, known in zip(partitions, threads.map(run.known, partitions), strict=True):
+        # Some at a time: to hand over each by itself would cost more than to look for it.
+        together = [partitions[first : first + _LOOKED_FOR] for first in range(0, len(partitions), _LOOKED_FOR)]
+        found = chain.from_iterable(threads.map(lambda some: [run.known(one) for one in some], together))
+        for partition, known in zip(partitions, found, strict=True):
             if known is None:
                 left.append(partition)
             else:
@@ -251,9 +267,8 @@ class _Run:
         recalled = self.job.recall(partition)
         if recalled is None:
             return None
-        stats, sources = recalled
-        files = files_at({name: self.job.reuse(name, source) for name, source in sources.items()})
-        return PartitionResult(partition.name, files, stats, reused=True)
+        files = files_at({name: self.job.reuse(name, source) for name, source in recalled.files.items()})
+        return PartitionResult(partition.name, files, recalled.stats, reused=True, whole=recalled.whole)
 
     def work(self, partition: Partition, source: Path) -> Work:
         """What a worker is to do with a partition's file, with a stage folder that no other attempt has meanwhile."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from itertools import chain, zip_longest
 
@@ -25,6 +26,11 @@ _OPENING_CHARACTERS = 30
 """A line of so many is not found elsewhere by chance."""
 _LEADING_CHARACTERS = 300
 """Of what two texts have in common before they first differ, so much is shown."""
+
+_READERS = 8
+"""Records of partitions that are read at a time for their samples: a remote store answers slowly."""
+_SHORT = 3
+"""Values of a sample in short: row, title and place."""
 
 SampleOfRow = tuple[int, Sample]
 """A sample, and the number of the row that it belongs to."""
@@ -98,12 +104,19 @@ class Tally:
             offered.sort(key=lambda offer: offer[0])
             del offered[_SAMPLES_PER_TITLE:]
 
-    def samples(self) -> list[SampleOfRow]:
-        """What was offered and is still among the few of its title, with the rows."""
+    def samples(self, beside: Iterable[SampleOfRow] = ()) -> list[SampleOfRow]:
+        """What was offered and is still among the few of its title, with the rows.
+
+        Without what ``fewest`` would leave out ``beside`` these samples of other rows: no text is made for nothing.
+        """
+        taken: defaultdict[str, list[int]] = defaultdict(list)
+        for _, sample in beside:
+            taken[sample.title].append(_rank(sample.title, sample.place))
         return [
             (row, Sample(title, *excerpts(before if isinstance(before, str) else before(), after), *labels))
             for title, offered in self._offered.items()
-            for _, row, before, after, labels in offered
+            for number, (rank, row, before, after, labels) in enumerate(offered)
+            if number + sum(other <= rank for other in taken[title]) < _SAMPLES_PER_TITLE
         ]
 
     def stats(self) -> dict[str, JsonValue]:
@@ -115,6 +128,16 @@ def stats_of(counts: Mapping[str, int], samples: Sequence[SampleOfRow]) -> dict[
     """What :func:`result_of` takes from a partition."""
     counted = {name: count for name, count in sorted(counts.items()) if count}
     return {"counts": counted, "samples": [[row, *astuple(sample)] for row, sample in samples]}
+
+
+def in_short(stats: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The same with no more of each sample than says whether it is chosen: row, title and place.
+
+    The texts are most of what a partition's stats hold, and of hundreds of partitions a few samples are chosen.
+    """
+    if "samples" not in stats:
+        return dict(stats)
+    return {**stats, "samples": [[row, title, place] for row, title, _, _, place, *_ in stats["samples"]]}
 
 
 def fewest(samples: Iterable[SampleOfRow]) -> list[SampleOfRow]:
@@ -147,7 +170,7 @@ def result_of(task: str, results: Sequence[PartitionResult]) -> Result:
         counts={"documents": metrics["documents_out"]},
         metrics={name: metrics[name] for name in metrics},
         headline=f"{metrics['documents_out']:,} of {metrics['documents_in']:,} documents",
-        samples=chosen(Sample(*sample) for result in results for _, *sample in result.stats["samples"]),
+        samples=chosen(results),
     )
 
 
@@ -157,17 +180,24 @@ def _reasons(metrics: Counter[str]) -> str:
     return "; dropped for " + ", ".join(f"{reason} ({n})" for reason, n in largest) if largest else ""
 
 
-def chosen(offered: Iterable[Sample]) -> list[Sample]:
-    """A few of each title, whatever the partitions: one of each title first, then second ones."""
-    by_title: defaultdict[str, list[Sample]] = defaultdict(list)
-    for sample in offered:
-        by_title[sample.title].append(sample)
-    drawn = [
-        sorted(same, key=lambda sample: (_rank(sample.title, sample.place), sample.place))[:_SAMPLES_PER_TITLE]
-        for _, same in sorted(by_title.items())
-    ]
-    turns = chain.from_iterable(zip_longest(*drawn))
-    return [sample for sample in turns if sample is not None][:_SAMPLES]
+def chosen(results: Sequence[PartitionResult]) -> list[Sample]:
+    """A few samples of each title, whatever the partitions: one of each title first, then second ones."""
+    by_title: defaultdict[str, list[tuple[int, str, int, int]]] = defaultdict(list)
+    for at, result in enumerate(results):
+        for number, sample in enumerate(result.stats["samples"]):
+            title, place = sample[1], sample[2 if len(sample) == _SHORT else 4]
+            by_title[title].append((_rank(title, place), place, at, number))
+    drawn = [sorted(same)[:_SAMPLES_PER_TITLE] for _, same in sorted(by_title.items())]
+    turns = [offer for offer in chain.from_iterable(zip_longest(*drawn)) if offer is not None][:_SAMPLES]
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="samples") as threads:
+        found = list(threads.map(lambda turn: _sample_of(results[turn[2]], turn[3]), turns))
+    return [sample for sample in found if sample is not None]
+
+
+def _sample_of(result: PartitionResult, number: int) -> Sample | None:
+    """A sample of a partition, by its number."""
+    stats = result.whole() if result.whole is not None else result.stats
+    return Sample(*stats["samples"][number][1:]) if stats is not None else None
 
 
 def excerpts(before: str, after: str | None) -> tuple[str, str | None]:

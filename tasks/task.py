@@ -66,9 +66,11 @@ class PartitionResult:
     files: Mapping[str, Path]
     """The files it was made into, by name; of a remote store, each is fetched when it is asked for."""
     stats: dict[str, JsonValue]
-    """What the function returned; the same when the partition was reused."""
+    """What the function returned; when the partition was reused, samples without their texts."""
     reused: bool
     """Whether an earlier build's result was taken."""
+    whole: Callable[[], dict[str, JsonValue] | None] | None = None
+    """Asked for all that the function returned, where ``stats`` are short; None if that has been lost."""
 
 
 class Guard(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from storage.artifact import Artifact
+from storage.artifact import Artifact, JsonValue
 from storage.memory import PartitionRecord
 from tasks.context import PlainWorld, RunContext
 from tasks.task import Resources, Result, Task
@@ -44,10 +44,15 @@ class FolderMemory:
             self.found.append(key)
         return self.known.get(key)
 
+    def whole(self, key: str) -> PartitionRecord | None:
+        return self.known.get(key)
+
     def before(self, place: str) -> PartitionRecord | None:
         return self.known.get(self.places.get(place, ""))
 
-    def remember(self, key: str, record: PartitionRecord) -> Mapping[str, Path]:
+    def remember(
+        self, key: str, record: PartitionRecord, short: dict[str, JsonValue] | None = None
+    ) -> Mapping[str, Path]:
         kept = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, path in record.files.items():

@@ -243,11 +243,14 @@ def test_what_a_collector_frees_under_a_build_is_put_back(store: Store, other: S
 def test_partition_results_are_recalled_on_another_host(store: Store, other: Store, tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.write_bytes(b"result")
-    StepMemory(store).remember("k", PartitionRecord({"rows": 3}, {"{stem}.parquet": made}))
+    memory = StepMemory(store)
+    memory.remember("k", PartitionRecord({"rows": 3}, {"{stem}.parquet": made}))
+    memory.used("k", "place")
+    memory.write("first")
     assert made.read_bytes() == b"result"
-    recalled = StepMemory(other).recall("k")
-    assert recalled is not None
-    assert recalled.files["{stem}.parquet"].read_bytes() == b"result"
+    for recalled in (StepMemory(other).whole("k"), StepMemory(other, ["first"]).recall("k")):
+        assert recalled is not None
+        assert recalled.files["{stem}.parquet"].read_bytes() == b"result"
 
 
 def test_secrets_stay_in_the_environment(store: Store, s3: S3) -> None:

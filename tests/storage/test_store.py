@@ -21,7 +21,7 @@ from storage.artifact import include
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
 from storage.errors import NotFound, StoreCorrupted, StoreUnavailable, UserError
 from storage.identity import digest_of_file
-from storage.maintenance import collect_garbage, problems
+from storage.maintenance import collect_garbage, destroy, problems
 from storage.memory import PartitionRecord, StepMemory
 from storage.store import Store
 from tests.storage.builds import build, identity
@@ -264,20 +264,97 @@ def test_a_commit_that_was_killed_cannot_be_written_through(store: Store) -> Non
     assert list(problems(store)) == []
 
 
-def test_partition_results_are_recalled_by_key(store: Store, tmp_path: Path) -> None:
+def _remembered(store: Store, tmp_path: Path) -> PartitionRecord:
+    """A partition's result under the key ``k``, of a build that noted its results as ``first``."""
     made = tmp_path / "made"
     made.write_bytes(b"result")
-    StepMemory(store).remember("k", PartitionRecord({"rows": 3}, {"{stem}.parquet": made}, "of rows"))
-    memory = StepMemory(store, {"place": "k"})
-    recalled = memory.recall("k")
+    record = PartitionRecord({"rows": 3, "samples": ["a long text"]}, {"{stem}.parquet": made}, "of rows")
+    memory = StepMemory(store)
+    memory.remember("k", record, {"rows": 3})
+    memory.used("k", "place")
+    assert memory.write("first") == "first"
+    return record
+
+
+def test_partition_results_are_recalled_by_key(store: Store, tmp_path: Path) -> None:
+    record = _remembered(store, tmp_path)
+    memory = StepMemory(store, ["first"])
+    recalled, whole = memory.recall("k"), memory.whole("k")
     assert recalled is not None
-    assert recalled.stats == {"rows": 3}
+    assert whole is not None
+    assert (recalled.stats, recalled.rows) == ({"rows": 3}, "")
+    assert (whole.stats, whole.rows) == (record.stats, record.rows)
+    assert recalled.files == whole.files
     assert recalled.files["{stem}.parquet"].read_bytes() == b"result"
-    assert memory.before("place") == recalled
+    assert memory.before("place") == whole
     assert memory.before("elsewhere") is None
-    assert StepMemory(store, {"place": "k"}, enabled=False).recall("k") is None
-    assert StepMemory(store, {"place": "k"}, enabled=False).before("place") is None
-    assert StepMemory(store).recall("unknown") is None
+    afresh = StepMemory(store, ["first"], enabled=False)
+    assert (afresh.recall("k"), afresh.whole("k"), afresh.before("place")) == (None, None, None)
+    assert (memory.recall("unknown"), memory.whole("unknown")) == (None, None)
+    # Of a build that did not get so far as to note its results, all is found by its key alone.
+    assert (StepMemory(store).recall("k"), StepMemory(store).whole("k")) == (None, whole)
+
+
+def test_results_are_handed_on_from_build_to_build(store: Store, tmp_path: Path) -> None:
+    _remembered(store, tmp_path)
+    second = StepMemory(store, ["first"])
+    second.used("k", "place")
+    second.write("second")
+    # A build that was killed had made it: what it is, is read again.
+    third = StepMemory(store)
+    third.used("k", "place")
+    third.used("lost", "other place")
+    third.write("third")
+    assert StepMemory(store).write("none") == ""
+    for name in ("second", "third"):
+        memory = StepMemory(store, ["gone", name])
+        assert memory.recall("k") == StepMemory(store, ["first"]).recall("k")
+        assert (memory.before("place"), memory.before("other place")) == (memory.whole("k"), None)
+
+
+@pytest.mark.parametrize("garbled", ["results/first.json", "partitions/k.json"])
+def test_what_was_remembered_and_is_garbled_is_forgotten(store: Store, tmp_path: Path, garbled: str) -> None:
+    _remembered(store, tmp_path)
+    store.place.write(garbled, b"\0\0\0")
+    memory = StepMemory(store, ["first"])
+    assert (memory.recall("k") is None) == garbled.startswith("results")
+    assert (memory.whole("k") is None) == garbled.startswith("partitions")
+    assert memory.before("place") is None
+    destroy(store, [], ["nowhere"], 1)
+    assert list(problems(store)) == []
+
+
+def test_results_go_with_the_last_build_that_needs_them(store: Store, tmp_path: Path) -> None:
+    builds = [build(store, {"a": f"{n}".encode()}, settings={"similarity": n}) for n in range(2)]
+    _remembered(store, tmp_path)
+    store.record(builds[0].model_copy(update={"results": "first"}))
+    for name in ("partitions/k.json", "results/first.json", *(f"objects/{o}" for o in store.place.stats("objects"))):
+        os.utime(Path(store.place.root) / name, (1, 1))
+    assert collect_garbage(store, keep=2).files == []
+    assert StepMemory(store, ["first"]).before("place") is not None
+    assert {"partitions/k.json", "results/first.json"} < set(collect_garbage(store, keep=1).files)
+    assert StepMemory(store, ["first"]).recall("k") is None
+    assert StepMemory(store).whole("k") is None
+
+
+def test_what_is_remembered_of_destroyed_objects_is_destroyed(store: Store, tmp_path: Path) -> None:
+    memory = StepMemory(store)
+    for key in ("by-object", "by-sample", "stays"):
+        made = tmp_path / key
+        made.write_text(key)
+        sample = [0, "dropped: length", "a text", None, f"https://a.org/{key}", "dropped", "after"]
+        short = {"samples": [[0, "dropped: length", f"https://a.org/{key}"]]}
+        memory.remember(key, PartitionRecord({"samples": [sample]}, {"f": made}), short)
+        memory.used(key, f"place of {key}")
+    memory.write("first")
+    gone = store.objects.entry_of_link(tmp_path / "by-object")
+    assert gone is not None
+    destroy(store, [gone], ["https://a.org/by-sample"], 1)
+    assert store.place.names("partitions") == ["stays.json"]
+    left = (store.place.read("results/first.json") or b"").decode()
+    assert "by-object" not in left
+    assert "by-sample" not in left
+    assert StepMemory(store, ["first"]).recall("stays") is not None
 
 
 def test_garbage_is_what_no_kept_build_alias_or_running_build_needs(store: Store, tmp_path: Path) -> None:

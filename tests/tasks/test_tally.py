@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.tally import Tally, excerpts, result_of
+from tasks.tally import Tally, excerpts, fewest, in_short, result_of
 from tasks.task import PartitionResult, Sample
 
 DOCUMENTS = st.lists(st.tuples(st.sampled_from(["short", "long", "odd"]), st.integers(0, 10_000)), unique=True)
@@ -26,7 +28,11 @@ def tallied(documents: list[tuple[str, int]], sizes: list[int]) -> list[Sample]:
             tally.drop(reason, 1, f"page/{number}", f"text {number}")
         rest = rest[size:]
         stats: Any = json.loads(json.dumps(tally.stats()))
-        results.append(PartitionResult("0", {"0": Path("0")}, stats, reused=False))
+        if size % 2:
+            results.append(PartitionResult("0", {"0": Path("0")}, stats, reused=False))
+        else:
+            whole = partial(deepcopy, stats)
+            results.append(PartitionResult("0", {"0": Path("0")}, in_short(stats), reused=True, whole=whole))
     return result_of("filter", results).samples
 
 
@@ -50,6 +56,15 @@ def test_every_reason_has_a_sample_before_another_has_two() -> None:
     assert len({sample.title for sample in samples[:25]}) == 25
 
 
+def test_a_sample_whose_text_has_been_lost_is_not_shown() -> None:
+    tally = Tally()
+    tally.keep(1, "x")
+    tally.drop("odd", 1, "page", "text")
+    lost = PartitionResult("0", {"0": Path("0")}, in_short(tally.stats()), reused=True, whole=lambda: None)
+    assert result_of("filter", [lost]).samples == []
+    assert "text" not in str(lost.stats)
+
+
 def test_the_text_of_a_sample_is_made_only_if_it_is_shown() -> None:
     asked = []
 
@@ -62,6 +77,20 @@ def test_the_text_of_a_sample_is_made_only_if_it_is_shown() -> None:
         tally.drop("odd", 1, f"page/{number}", lambda number=number: text(number))
     assert asked == []
     assert len(tally.stats()["samples"]) == len(asked) == 3
+
+
+@given(st.sets(st.integers(0, 99), max_size=3), st.sets(st.integers(100, 199), max_size=6), st.booleans())
+def test_only_texts_are_made_that_are_shown_beside_earlier_samples(
+    before: set[int], numbers: set[int], same_title: bool
+) -> None:
+    title = "dropped: odd" if same_title else "dropped: other"
+    beside = [(row, Sample(title, "earlier", None, f"page/{row}")) for row in sorted(before)]
+    tally = Tally()
+    for tally.row in sorted(numbers):
+        tally.drop("odd", 1, f"page/{tally.row}", f"text {tally.row}")
+    shown = fewest([*beside, *tally.samples()])
+    assert fewest([*beside, *tally.samples(beside)]) == shown
+    assert tally.samples(beside) == [sample for sample in tally.samples() if sample in shown]
 
 
 def test_two_long_texts_are_shown_from_shortly_before_they_differ() -> None:
