@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,10 +36,10 @@ PAGES_SCHEMA = pa.schema(
     ]
 )
 """The content of a page lies here, or was left where it is: then ``content`` is null, ``container`` a file of
-the source, ``offset`` the record's place in it (see ``tasks.sources``), ``length`` the content's bytes, and
-``digest`` shows whether it is still the same. ``content_type`` is a MIME type, with a charset where the source
-states one: ``text/html; charset=gb18030``. ``language`` is what the recipe, or the source itself, says of all its
-pages."""
+the source, ``offset`` the record's place in it (see ``tasks.sources``), and ``length`` the content's bytes.
+``digest`` (of content and type, see ``tasks.pages.index``) shows whether it is still the same. ``content_type`` is a
+MIME type, with a charset where the source states one: ``text/html; charset=gb18030``. ``language`` is what the recipe,
+or the source itself, says of all its pages."""
 
 _TEXTS = pa.list_(pa.field("element", pa.string()))
 """Named as Parquet names it, so that a table that was read is written as the same bytes."""
@@ -238,12 +240,39 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns=list(columns), use_threads=False).select(list(columns))
 
 
+def read_rows(path: Path, numbers: npt.NDArray[np.int64]) -> pa.Table:
+    """Read the rows with these ascending numbers of one Parquet file; no groups of rows but those that hold one."""
+    with pq.ParquetFile(path) as file:
+        sizes = np.array([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)], np.int64)
+        starts = np.cumsum(sizes) - sizes
+        groups, group_of = np.unique(np.searchsorted(starts, numbers, side="right") - 1, return_inverse=True)
+        table = file.read_row_groups(groups.tolist(), use_threads=False)
+    begins = np.cumsum(sizes[groups]) - sizes[groups]
+    places = numbers - starts[groups][group_of] + begins[group_of]
+    return table if len(places) == len(table) else table.take(pa.array(places))
+
+
 def table_of(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     """A table from rows, checked against ``schema``."""
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
+_DISTINCT = {
+    "id", "document_id", "url", "canonical_url", "title", "metadata", "content", "digest", "text", "prompt", "response"
+}  # fmt: skip
+"""Columns whose values hardly ever repeat. Without dictionaries and statistics of these a partition is smaller, and
+takes a fifth less time to write and a quarter less to read."""
+
+
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a partition: the same table gives the same bytes, on any host."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=3)
+    repeated = [name for name in table.column_names if name not in _DISTINCT]
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        path,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=repeated,
+        write_statistics=repeated,
+    )

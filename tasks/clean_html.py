@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from storage.corpus import DOCUMENTS_SCHEMA, Documents, Pages, read_table, table_of
+from storage.corpus import DOCUMENTS_SCHEMA, PAGES_SCHEMA, Documents, Pages, read_rows, read_table, table_of
 from storage.identity import canonical_json
 from storage.takedown import Takedowns
 from tasks.html.extractors import MARKDOWN, TOGETHER, all_text, extract_each, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
-from tasks.rows import RowWork, Worked
+from tasks.rows import Positions, RowWork, Worked
 from tasks.sources.in_place import Origins, Reader
 from tasks.tally import FORGOTTEN, Tally, result_of
 from tasks.task import Context, DocumentLost, Guard, Input, Result, Task
@@ -109,6 +109,16 @@ class CleanPages(RowWork):
     takedowns: Takedowns = field(default_factory=Takedowns)
     origins: Origins | None = None
     """Where pages lie that were left in their files."""
+
+    def load(self, source: Path, name: str) -> pa.Table:
+        """Without the contents, for which their digests stand; with them where a digest is missing."""
+        rows = read_table(source, [name for name in PAGES_SCHEMA.names if name != "content"])
+        return read_table(source) if rows["digest"].null_count else rows
+
+    def load_some(self, source: Path, rows: pa.Table, numbers: Positions) -> pa.Table:
+        return (
+            super().load_some(source, rows, numbers) if "content" in rows.column_names else read_rows(source, numbers)
+        )
 
     def outdated(self, files: Mapping[str, Path]) -> Sequence[int]:
         """The documents that are to be forgotten."""

@@ -37,6 +37,7 @@ from tasks.task import Guard, Sample
 Positions = npt.NDArray[np.int64]
 
 _KEY_BYTES = 16
+_NO_LENGTH, _NO_VALUE = pa.scalar("-", pa.large_string()), pa.scalar(b"", pa.large_binary())
 _SHORT_RUN = 4
 """Rows in a run that are about as fast taken one by one."""
 
@@ -63,6 +64,10 @@ class RowWork(ABC):
         """The rows of a partition, with the columns that matter; a row is the same if all of them are."""
         return read_table(source)
 
+    def load_some(self, source: Path, rows: pa.Table, numbers: Positions) -> pa.Table:
+        """Those of the loaded ``rows`` that are to be worked on, with what ``load`` may have left out."""
+        return rows if len(numbers) == len(rows) else rows.take(pa.array(numbers))
+
     @abstractmethod
     def work(self, rows: pa.Table, guard: Guard) -> Worked:
         """What becomes of these rows: all those of a partition, or only new and changed ones."""
@@ -74,6 +79,10 @@ class RowWork(ABC):
         """
         write_table(made, output)
         return None
+
+    def note(self, made: pa.Table) -> dict[str, JsonValue]:
+        """What later steps of the task have to know of a partition's result, to save them opening it; no counts."""
+        return {}
 
     def outdated(self, files: Mapping[str, Path]) -> Sequence[int]:
         """Numbers of the saved rows that would not be made today, whatever the input: those to be forgotten.
@@ -190,13 +199,13 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     if before is not None and len(fresh) < len(keys):
         _take_over(job.work.saved(before.files), before, same, tables, origins, counts, samples)
     if len(fresh) or not tables:
-        worked = job.work.work(rows if len(fresh) == len(keys) else rows.take(pa.array(fresh)), guard)
+        worked = job.work.work(job.work.load_some(source, rows, fresh), guard)
         tables.append(worked.table)
         origins.append(fresh[np.asarray(worked.origin, np.int64)])
         for name, by_row in worked.tally.counts.items():
             column = counts.setdefault(name, np.zeros(len(keys), np.int64))
             column[fresh[list(by_row)]] += list(by_row.values())
-        samples += [(int(fresh[row]), sample) for row, sample in worked.tally.samples()]
+        samples += [(int(fresh[row]), sample) for row, sample in worked.tally.samples(beside=samples)]
 
     origin = np.concatenate(origins)
     order = np.argsort(origin, kind="stable")
@@ -207,7 +216,8 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     origin = origin[order] if lies is None else origin[order][lies]
     record = Record(keys, origin, {name: column for name, column in counts.items() if column.any()})
     stats = stats_of({name: int(column.sum()) for name, column in record.counts.items()}, fewest(samples))
-    return stats | {"rows": len(keys), "rows_reused": len(keys) - len(fresh), "record": record.packed()}
+    stats |= {"rows": len(keys), "rows_reused": len(keys) - len(fresh), "record": record.packed()}
+    return stats | job.work.note(made)
 
 
 def _take_over(
@@ -244,14 +254,16 @@ def rows_of(table: pa.Table, numbers: Positions) -> pa.Table:
 
 def row_keys(rows: pa.Table) -> list[bytes]:
     """A digest of each row, over all its columns; rows that come twice are told apart by their number among these."""
-    columns = [_as_bytes(column) for column in rows.columns]
+    # Of a column without a value in any row all say the same; but the first column makes rows of what is joined.
+    said = {n: _as_bytes(c) for n, c in enumerate(rows.columns) if n == 0 or c.null_count < len(c)}
     # First how long each value is, or that it is none; so no two rows are read as the same bytes.
-    lengths = [pc.fill_null(pc.binary_length(column).cast(pa.large_string()), "-") for column in columns]
+    lengths = [_lengths(said[n]) if n in said else _NO_LENGTH for n in range(rows.num_columns)]
     head = pc.binary_join_element_wise(*lengths, pa.scalar(",", pa.large_string())).cast(pa.large_binary())
-    filled = [pc.fill_null(column, b"") for column in columns]
+    filled = [pc.fill_null(said[n], b"") if n in said else _NO_VALUE for n in range(rows.num_columns)]
     # What may be large is not copied.
-    raw = [_views(column) for column, field in zip(filled, rows.schema, strict=True) if pt.is_binary(field.type)]
-    rest = [column for column, field in zip(filled, rows.schema, strict=True) if not pt.is_binary(field.type)]
+    large = [pt.is_binary(kind) for kind in rows.schema.types]
+    raw = [_views(filled[n]) for n in said if large[n]]
+    rest = [values for values, is_large in zip(filled, large, strict=True) if not is_large]
     joined = pc.binary_join_element_wise(head, *rest, pa.scalar(b";", pa.large_binary()))
     seen: dict[bytes, int] = {}
     keys = []
@@ -277,6 +289,12 @@ def _as_bytes(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
     elif not (pt.is_string(kind) or pt.is_large_string(kind) or pt.is_binary(kind) or pt.is_fixed_size_binary(kind)):
         values = (values.cast(pa.int64()) if pt.is_temporal(kind) else values).cast(pa.large_string())
     return values.cast(pa.large_binary())
+
+
+def _lengths(column: pa.LargeBinaryArray) -> pa.LargeStringArray:
+    """How long each value is, as text; ``-`` for none."""
+    found = pc.binary_length(column).cast(pa.large_string())
+    return pc.fill_null(found, "-") if found.null_count else found
 
 
 def _views(column: pa.LargeBinaryArray) -> Iterator[memoryview]:

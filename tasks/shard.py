@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -15,16 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from storage.artifact import Manifest, include
+from storage.artifact import JsonValue, Manifest, include
 from storage.corpus import Documents, is_validation, read_table
 from storage.errors import StepFailed
-from storage.shard_index import write_index
-from storage.shards import Shards, TokenType, index_of_files, shard_schema, token_type, write_shard
+from storage.shard_index import index_of, packed_lengths, unpacked_lengths, write_index
+from storage.shards import Shards, TokenType, shard_schema, token_type, write_shard
 from storage.tokenizer import Tokenizer
 from tasks.packed import packing_metrics
 from tasks.rows import Positions, RowWork, Worked, rows_of
 from tasks.tally import Tally, chosen, counts_of
-from tasks.task import Context, Guard, Input, Result, Sample, Task
+from tasks.task import Context, Guard, Input, PartitionResult, Result, Task
 
 _LENGTH_BOUNDS = [2**power for power in range(4, 21)]
 """Documents are counted by the least of these that their tokens do not exceed."""
@@ -62,7 +62,7 @@ class Shard(Task):
         )
         made = context.map_rows(work, documents.partitions, depends_on=[tokenizer])
         include(context.output, "tokenizer", tokenizer)
-        index = index_of_files({name: path for result in made for name, path in result.files.items()})
+        index = index_of({name: part for result in made for name, part in _indexed(result)})
         write_index(context.output, index)
         total = counts_of(made)
         documents_made = total["train.documents"] + total["validation.documents"]
@@ -78,7 +78,7 @@ class Shard(Task):
             counts={"tokens": tokens, "documents": documents_made},
             metrics=_metrics(total) | packing_metrics(index),
             headline=f"{tokens:,} tokens",
-            samples=chosen(Sample(*sample) for result in made for _, *sample in result.stats["samples"]),
+            samples=chosen(made),
         )
 
 
@@ -121,8 +121,7 @@ class Encode(RowWork):
 
     def save(self, made: pa.Table, output: Path) -> Positions:
         """Write ``train-STEM.arrow`` and ``validation-STEM.arrow`` beside ``output``."""
-        held = np.array([is_validation(identity, self.fraction) for identity in made["id"].to_pylist()], np.bool_)
-        sides = [np.flatnonzero(~held), np.flatnonzero(held)]
+        sides = self._sides(made)
         dtype: TokenType = "uint16" if made.schema == shard_schema("uint16") else "uint32"
         for split, rows in zip(_SPLITS, sides, strict=True):
             side = rows_of(made, rows).combine_chunks()
@@ -130,9 +129,27 @@ class Encode(RowWork):
             write_shard(path, side["id"].to_pylist(), _lists(side["tokens"]), side["utf8_bytes"].to_pylist(), dtype)
         return np.concatenate(sides)
 
+    def note(self, made: pa.Table) -> dict[str, JsonValue]:
+        """What the index says of the two files: lengths of the documents, and bytes of their texts."""
+        lengths, sizes = pc.list_value_length(made["tokens"]).to_numpy(), made["utf8_bytes"].to_numpy()
+        sides = zip(_SPLITS, self._sides(made), strict=True)
+        return {"index": {split: [packed_lengths(lengths[rows]), int(sizes[rows].sum())] for split, rows in sides}}
+
     def saved(self, files: Mapping[str, Path]) -> pa.Table:
         paths = [path for split in _SPLITS for name, path in files.items() if name.startswith(f"{split}-")]
         return pa.concat_tables(pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in paths)
+
+    def _sides(self, made: pa.Table) -> list[Positions]:
+        """The rows that go to each split."""
+        held = np.array([is_validation(identity, self.fraction) for identity in made["id"].to_pylist()], np.bool_)
+        return [np.flatnonzero(~held), np.flatnonzero(held)]
+
+
+def _indexed(result: PartitionResult) -> Iterator[tuple[str, tuple[npt.NDArray[np.uint32], int]]]:
+    """What the index says of a partition's files."""
+    for name in result.files:
+        lengths, size = result.stats["index"][name.partition("-")[0]]
+        yield name, (unpacked_lengths(lengths), size)
 
 
 @lru_cache(maxsize=2)

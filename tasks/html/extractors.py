@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from tasks.html.depth import limit_depth, pieces_of
 from tasks.html.layout import WIDE_LINE_BREAK
@@ -101,8 +102,9 @@ TOGETHER = frozenset(("athanor",))
 """Extractors that take less time for several pages at once."""
 
 
+@lru_cache
 def warm_up(extractor: str) -> None:
-    """Import what an extractor needs, which can take seconds that no page should be blamed for."""
+    """Import what an extractor needs, once: it can take seconds that no page should be blamed for."""
     import lxml.etree  # noqa: F401 - the parser beneath beautifulsoup and trafilatura, named here as what shapes text
 
     extract("<html><body><p>warm</p></body></html>", extractor)

@@ -97,6 +97,8 @@ class Refresh:
             return False
         self._came[identity] = page.collected_at
         digest = digest_of_version(page)
+        if page.at is None:
+            row["digest"] = digest
         at = self._position.get(identity)
         if at is not None and digest == self._digests[at]:
             self._stays(at)
