@@ -20,6 +20,7 @@ from storage.corpus import Documents, read_table, write_table
 from storage.errors import StepFailed
 from storage.identity import digest_of_bytes, digest_of_text, digest_of_value
 from tasks.copies.characters import Characters, batches
+from tasks.copies.gathered import gather
 from tasks.copies.minhash import Banding, band_keys, banding
 from tasks.copies.near_copies import Copy, Signatures, kept_documents, meetings_of
 from tasks.copies.shingle_files import Shingles
@@ -35,6 +36,7 @@ _SKETCHED_CHARACTERS = 1 << 20
 _NEAR_SHOWN = 8
 _EXACT_SHOWN = 2
 _EXAMPLE_CHARACTERS = 80
+_SIGNATURES = "signatures.arrow"
 _VERDICTS = "verdicts.arrow"
 _EXACT_BYTES = 16
 """Of the digest of a normalised text."""
@@ -81,15 +83,16 @@ class Dedup(Task):
         bands = banding(self.similarity, self.permutations, self.recall)
         folder = context.scratch / "signatures"
         made = context.map_rows(Sign(bands), documents.partitions, output=folder)
-        files = [result.files[result.name] for result in made]
-        signatures = Signatures.read(files, bands.bands, context.scratch / "keys.bin")
+        signed = gather(documents.partitions, made, context.kept(_SIGNATURES), context.scratch / _SIGNATURES)
+        signatures = Signatures.read(signed, bands.bands, context.scratch / "keys.bin")
         meetings = meetings_of(signatures)
         shingles = Shingles(documents, context.scratch / "shingles")
         before = context.kept(_VERDICTS)
         verdicts = Verdicts.read(before) if before else Verdicts()
         kept, copies, verdicts = kept_documents(signatures, meetings, shingles, verdicts, self.similarity, context)
         verdicts.write(context.scratch / _VERDICTS)
-        context.keep(context.scratch / _VERDICTS)
+        for name in (_SIGNATURES, _VERDICTS):
+            context.keep(context.scratch / name)
         self._check(documents, signatures, copies)
         _write(documents, kept, context)
         return self._result(documents, signatures, kept, copies, bands)

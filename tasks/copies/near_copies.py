@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.corpus import read_table, size_of
 from storage.mixing import Hashes
 from tasks.copies.deciding import Before, Deciding, Meetings
 from tasks.copies.precedence import precedence
@@ -51,19 +50,18 @@ class Signatures:
     """(documents × 2) digests of what decisions depend on; see ``tasks.copies.verdicts``."""
 
     @classmethod
-    def read(cls, files: Sequence[Path], bands: int, spill: Path) -> Signatures:
-        """Gather the partitions' signatures; the keys go to the file ``spill``, band by band."""
-        total = sum(size_of(file).rows for file in files)
+    def read(cls, signed: Sequence[pa.RecordBatch], bands: int, spill: Path) -> Signatures:
+        """From the partitions' signatures, one batch each; the keys go to the file ``spill``, band by band."""
+        total = sum(batch.num_rows for batch in signed)
         spill.parent.mkdir(parents=True, exist_ok=True)
         keys = np.memmap(spill, np.uint64, "w+", shape=(bands, total))
         parts, start = [], 0
-        for file in files:
-            part = read_table(file)
-            rows = part["keys"].combine_chunks().flatten().to_numpy().reshape(-1, bands)
-            keys[:, start : start + part.num_rows] = rows.T
-            start += part.num_rows
-            parts.append(part.drop_columns(["keys"]))
-        table = pa.concat_tables(parts)
+        for batch in signed:
+            rows = batch["keys"].flatten().to_numpy().reshape(-1, bands)
+            keys[:, start : start + batch.num_rows] = rows.T
+            start += batch.num_rows
+            parts.append(batch.drop_columns(["keys"]))
+        table = pa.Table.from_batches(parts)
         order = precedence(table)
         group, _ = _numbered(table["exact"])
         source, distinct = _numbered(table["source"])
