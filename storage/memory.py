@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.artifact import FileEntry, JsonValue
-from storage.errors import StoreCorrupted
+from storage.errors import Destroyed, StoreCorrupted, StoreUnavailable
 from storage.identity import canonical_json
 from storage.store import Store
 from storage.stored import LateFiles
@@ -122,11 +122,12 @@ class StepMemory:
     def _record(self, result: dict[str, Any], stats: dict[str, JsonValue], rows: str = "") -> PartitionRecord | None:
         """The result, if all its files are still there; those of a remote store are fetched on demand."""
         entries = _entries(result)
+        # Files that are here are looked at when their places are asked for.
+        if not self.store.place.local and not all(self.store.objects.has(entry) for entry in entries.values()):
+            return None
         try:
-            if not all(self.store.objects.has(entry) for entry in entries.values()):
-                return None
             return PartitionRecord(stats, self._files(entries), rows)
-        except StoreCorrupted:  # not flushed before the power failed
+        except (StoreCorrupted, StoreUnavailable, Destroyed):  # not flushed before the power failed, or removed since
             return None
 
     def _files(self, entries: Mapping[str, FileEntry]) -> Mapping[str, Path]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 
 from storage.builds import Entry
 from storage.errors import NotFound, UserError
@@ -92,5 +91,5 @@ class Names:
 
 def is_safe(name: str) -> bool:
     """Whether a name stays inside the folder it is put in."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name
+    parts = set(name.split("/"))
+    return bool(parts - {"", "."}) and not name.startswith("/") and ".." not in parts and "\\" not in name

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from storage.artifact import (
@@ -116,15 +116,7 @@ class Store(Names):
             raise NotFound(
                 f"the store {self.place.root} has no artifact {digest[:12]}; `athanor list` shows what it has"
             )
-        try:
-            manifest = Manifest.model_validate_json(content)
-        except ValueError as error:
-            raise StoreCorrupted(f"artifacts/{digest}.json is not a manifest; run `athanor verify`") from error
-        if manifest.digest != digest or not all(is_safe(name) for name in manifest.files):
-            raise StoreCorrupted(
-                f"artifacts/{digest}.json was changed; run `athanor verify`, then `--rebuild` the step"
-            )
-        return manifest
+        return _manifest_of(digest, content)
 
     def open(self, digest: str) -> Artifact:
         """The artifact as a folder of links to read-only files, each checked against its digest.
@@ -316,3 +308,15 @@ class Store(Names):
     def builds_of(self, digest: str) -> list[Build]:
         """The builds that made this artifact, oldest first."""
         return sorted((b for b in self.builds() if b.artifact == digest), key=lambda build: build.started_at)
+
+
+@lru_cache(maxsize=4)
+def _manifest_of(digest: str, content: bytes) -> Manifest:
+    """What the record of an artifact says; a step looks at the same few many times."""
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValueError as error:
+        raise StoreCorrupted(f"artifacts/{digest}.json is not a manifest; run `athanor verify`") from error
+    if manifest.digest != digest or not all(is_safe(name) for name in manifest.files):
+        raise StoreCorrupted(f"artifacts/{digest}.json was changed; run `athanor verify`, then `--rebuild` the step")
+    return manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -183,8 +184,7 @@ class RunContext:
         """``rows``: what is done to rows, if single rows are to be reused."""
         same = digest_of_value([self.identity, name, [artifact.digest for artifact in depends_on]])[:_PLACE_DIGITS]
 
-        def key(partition: Partition) -> str:
-            return digest_of_value([same, partition.digest])
+        keys = {partition.name: digest_of_value([same, partition.digest]) for partition in partitions}
 
         def place(partition: Partition) -> str:
             return f"{same}/{partition.name}"
@@ -192,7 +192,7 @@ class RunContext:
         def recall(partition: Partition) -> Recalled | None:
             if self.memory is None:
                 return None
-            here = key(partition)
+            here = keys[partition.name]
             known = self.memory.recall(here) or self.memory.whole(here)
             if known is not None and (rows is None or not rows.work.is_outdated(known.files, known.stats)):
                 return Recalled(known.stats, _named(known.files, partition), partial(_stats_of, self.memory, here))
@@ -211,14 +211,14 @@ class RunContext:
             stem = Path(partition.name).stem
             patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
             whole = PartitionRecord(stats, patterns, record)
-            return _named(self.memory.remember(key(partition), whole, in_short(stats)), partition)
+            return _named(self.memory.remember(keys[partition.name], whole, in_short(stats)), partition)
 
         job = replace(self._job(name, output), recall=recall, remember=remember)
         results = map_partitions(job, function, payload, partitions, seconds_per_document)
         for partition, result in zip(partitions, results, strict=True):
             self.reuse.add(result)
             if self.memory:
-                self.memory.used(key(partition), place(partition))
+                self.memory.used(keys[partition.name], place(partition))
         return results
 
     def _job(self, name: str, output: Path | None) -> PartitionJob:
@@ -266,5 +266,5 @@ def _stats_of(memory: PartitionMemory, key: str) -> dict[str, JsonValue] | None:
 
 
 def _named(files: Mapping[str, Path], partition: Partition) -> Mapping[str, AnyFile]:
-    stem = Path(partition.name).stem
+    stem, _ = os.path.splitext(partition.name)
     return {pattern.replace("{stem}", stem): where for pattern, where in places_of(files).items()}
