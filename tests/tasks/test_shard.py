@@ -14,7 +14,7 @@ import pytest
 
 from storage.corpus import Documents, is_validation
 from storage.errors import StepFailed
-from storage.shards import Shards
+from storage.shards import Shards, index_of_files
 from storage.tokenizer import Tokenizer
 from tasks.shard import Shard
 from tasks.train_tokenizer import TrainTokenizer
@@ -49,6 +49,9 @@ def test_every_document_is_there_whole_with_its_ends(tmp_path: Path, tokenizer: 
     files = [f"{split}-{n:05}.arrow" for split in ("train", "validation") for n in range(3)]
     assert shards.names("*.arrow") == ["index.arrow", *files]
     assert shards.index.files == files
+    opened = index_of_files({name: shards.path(name) for name in files})
+    for what in ("lengths", "bounds", "utf8_bytes"):
+        assert getattr(shards.index, what).tolist() == getattr(opened, what).tolist(), what
     found: dict[str, str] = {}
     tokens = 0
     for name, held_out in (("train", False), ("validation", True)):
