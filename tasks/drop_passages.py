@@ -93,6 +93,7 @@ class DropPassages(Task):
         _, group, sizes = np.unique(about["group"].to_numpy(), return_inverse=True, return_counts=True)
         # 0.07 × 100 is a little more than 7 in floating point.
         least = np.maximum(self.min_documents, np.ceil(sizes * self.min_share - 1e-9)).astype(np.int64)
+        folder.mkdir(parents=True, exist_ok=True)  # where all passages were known, nothing has been written to it
         cuts = [folder / f"{partition.name}.cuts" for partition in partitions]
         for path in cuts:
             path.write_bytes(b"")

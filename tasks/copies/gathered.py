@@ -28,6 +28,7 @@ def gather(
     """
     known = _read(before) if before is not None else {}
     metadata = {_PARTITIONS: json.dumps([partition.digest for partition in partitions])}
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # a build that was killed may have left a link to what it kept
     with pa.OSFile(str(path), "wb") as sink:
         writer: pa.RecordBatchFileWriter | None = None

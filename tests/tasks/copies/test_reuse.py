@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, table_of, write_table
+from storage.stored import AnyFile, located
 from tasks.context import PlainWorld, RunContext
 from tasks.dedup import Dedup
 from tasks.drop_passages import DropPassages
@@ -28,7 +29,13 @@ def _corpus(folder: Path, rows: list[tuple[str, str, int]], partitions: int = 10
     return Documents.of_folder(folder)
 
 
-def _bytes(task: Task, documents: Documents, folder: Path, memory: FolderMemory | None = None) -> dict[str, bytes]:
+def _bytes(
+    task: Task,
+    documents: Documents,
+    folder: Path,
+    memory: FolderMemory | None = None,
+    shared: dict[str, AnyFile] | None = None,
+) -> dict[str, bytes]:
     (folder / "output").mkdir(parents=True)
     (reference,) = task.inputs().values()
     context = RunContext(
@@ -39,6 +46,7 @@ def _bytes(task: Task, documents: Documents, folder: Path, memory: FolderMemory 
         resources=Resources(workers=1),
         identity="this task",
         memory=memory,
+        shared=shared,
     )
     task.run(context)
     return {path.name: path.read_bytes() for path in (folder / "output").iterdir()}
@@ -76,6 +84,25 @@ def test_reuse_equals_a_full_rebuild(tmp_path: Path, task: Task) -> None:
     assert memory.hits >= 8
     assert reused == _bytes(task, grown, tmp_path / "whole")
     assert reused != _bytes(task, _corpus(tmp_path / "again", old), tmp_path / "third")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [Dedup(documents="d", similarity=0.5, max_source_loss=1.0), DropPassages(documents="d")],  # type: ignore[arg-type]
+    ids=["dedup", "lines"],
+)
+def test_a_partition_may_go_where_all_others_are_known(tmp_path: Path, task: Task) -> None:
+    memory = FolderMemory(tmp_path / "memory")
+    rows = _pages(range(60), 1)
+    _bytes(task, _corpus(tmp_path / "old", rows), tmp_path / "first", memory)
+    _corpus(tmp_path / "left", rows)
+    (tmp_path / "left" / "00009.parquet").unlink()
+    left = Documents.of_folder(tmp_path / "left")
+    shared: dict[str, AnyFile] = {}  # as in a store, whose files are not linked to
+    reused = _bytes(task, left, tmp_path / "second", memory, shared)
+    assert memory.hits >= 9
+    reused |= {name: located(where).read_bytes() for name, where in shared.items()}
+    assert reused == _bytes(task, left, tmp_path / "whole")
 
 
 def _variant(rng: random.Random) -> str:
