@@ -202,12 +202,12 @@ def _memory(
     weights = _FLOAT * part.weights
     share = weights * run.pipeline_processes * run.tensor_processes / run.processes if run.zero_stage else weights
     bucket = _FLOAT * min(_BUCKET, part.weights)
-    gathered = _FLOAT * min(_LIVE, part.weights)
+    gathered = _FLOAT * min(_LIVE, part.weights) + bucket
     moments = share * _moments(optimizer, part.hidden / part.weights)
     borrowed = _FLOAT * part.borrowed
     memory = {
         # Stages 1 and 2 optimise a flat copy of this process's share beside the weights; stage 3 has two such shares,
-        # and what it has gathered for a micro-batch.
+        # what it has gathered for a micro-batch, and the flat buffer that this comes in, a prefetch bucket at a time.
         "weights": {0: weights, 1: weights + share, 2: weights + share, 3: 2 * share + gathered}[run.zero_stage]
         + borrowed,
         "gradients": {0: weights, 1: weights + bucket, 2: share + bucket, 3: share + bucket}[run.zero_stage] + borrowed,

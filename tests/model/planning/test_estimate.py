@@ -30,7 +30,7 @@ def activations(shape: ModelConfig, **given: object) -> float:
         (0, WEIGHTS, WEIGHTS, 2 * WEIGHTS),
         (1, WEIGHTS * 1.25, 2 * WEIGHTS, WEIGHTS / 2),
         (2, WEIGHTS * 1.25, WEIGHTS * 1.25, WEIGHTS / 2),
-        (3, WEIGHTS * 1.5, WEIGHTS * 1.25, WEIGHTS / 2),  # two shares, and all of them gathered
+        (3, WEIGHTS * 2.5, WEIGHTS * 1.25, WEIGHTS / 2),  # two shares, all of them gathered, and the buffer for it
     ],
 )
 def test_memory_by_stage_on_four_processes(stage: int, weights: float, gradients: float, moments: float) -> None:
