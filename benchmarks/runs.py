@@ -50,6 +50,7 @@ class Run:
 def served(home: Path) -> Iterator[dict[str, str]]:
     """``athanor up`` over a home; yields the environment for runs beside it."""
     environment = os.environ | {"ATHANOR_HOME": str(home)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # few users have all sources compiled anew in every process
     command = [str(Path(sys.executable).with_name("athanor")), "up"]
     with (home / "up.log").open("wb") as log:
         server = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log)
