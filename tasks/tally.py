@@ -190,14 +190,15 @@ def chosen(results: Sequence[PartitionResult]) -> list[Sample]:
     drawn = [sorted(same)[:_SAMPLES_PER_TITLE] for _, same in sorted(by_title.items())]
     turns = [offer for offer in chain.from_iterable(zip_longest(*drawn)) if offer is not None][:_SAMPLES]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="samples") as threads:
-        found = list(threads.map(lambda turn: _sample_of(results[turn[2]], turn[3]), turns))
-    return [sample for sample in found if sample is not None]
+        numbers = sorted({at for _, _, at, _ in turns})
+        whole = dict(zip(numbers, threads.map(lambda at: _whole_stats(results[at]), numbers), strict=True))
+    found = ((whole[at], number) for _, _, at, number in turns)
+    return [Sample(*stats["samples"][number][1:]) for stats, number in found if stats is not None]
 
 
-def _sample_of(result: PartitionResult, number: int) -> Sample | None:
-    """A sample of a partition, by its number."""
-    stats = result.whole() if result.whole is not None else result.stats
-    return Sample(*stats["samples"][number][1:]) if stats is not None else None
+def _whole_stats(result: PartitionResult) -> dict[str, JsonValue] | None:
+    """A partition's stats with its samples whole; None if they are no longer remembered."""
+    return result.stats if result.whole is None else result.whole()
 
 
 def excerpts(before: str, after: str | None) -> tuple[str, str | None]:
