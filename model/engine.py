@@ -42,14 +42,9 @@ from model.parallel.grid import ForDeepSpeed, Grid
 from model.parallel.pipeline import Elsewhere, Pipeline, Stage, features, module_of, of_all_stages, told_by_stages
 from model.parallel.sequence import Sharing
 from model.parallel.tensor import TensorParallel, share_of
+from model.parallel.zero import deepspeed_settings
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
-_REDUCE_BUCKET = 200_000_000
-"""Most gradients (elements) that are reduced at a time; DeepSpeed allocates this much."""
-_HOST_GROUP = 100_000_000
-"""Weights that ZeRO 3 updates at a time where they lie on the host or on a disk."""
-_CPU_BUCKET = 100_000
-"""The same on a CPU, for ZeRO 1 and 2: a larger gradient is reduced where it lies, which saves a copy of it."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,8 @@ class Engine:
         self._deepspeed, *_ = deepspeed.initialize(
             model=network if stage is None else module_of(stage, self.grid),
             optimizer=optimizer,
-            config=_configuration(zero_stage, offload, clip_norm, largest),
+            # A CPU may be asked for where there are GPUs.
+            config=deepspeed_settings(zero_stage, offload, clip_norm, largest, on_gpus=dist.get_backend() == "nccl"),
             mpu=ForDeepSpeed(self.grid) if stage is None else None,  # a pipeline brings its own
         )
         self.network: nn.Module = network
@@ -328,30 +324,3 @@ def recompute_activations(network: Transformer) -> None:
     for layer in network.model.layers:
         if not isinstance(layer, Elsewhere):
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-
-
-def _configuration(zero_stage: int, offload: str, clip_norm: float, weights: int) -> dict[str, Any]:
-    """DeepSpeed's settings. Accumulation and precision are this module's, so they are switched off there."""
-    bucket = max(min(_REDUCE_BUCKET, weights), 1_000)
-    on_gpus = dist.get_backend() == "nccl"  # a CPU may be asked for where there are GPUs
-    in_place = zero_stage in (1, 2) and not on_gpus
-    groups = {"sub_group_size": _HOST_GROUP} if offload != "none" else {}
-    return {
-        "train_micro_batch_size_per_gpu": 1,  # only counted, never used
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": clip_norm if zero_stage > 0 else 0.0,
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {
-            "stage": zero_stage,
-            "overlap_comm": on_gpus and zero_stage > 1,
-            "reduce_bucket_size": min(bucket, _CPU_BUCKET) if in_place else bucket,
-            "allgather_bucket_size": bucket,
-            "stage3_prefetch_bucket_size": bucket,
-            # Pinning memory would have to be compiled on a CPU, and is of no use there. What lies on a disk is the
-            # host's memory to DeepSpeed (see ``model.learning.on_disk``).
-            "offload_optimizer": {"device": "none" if offload == "none" else "cpu", "pin_memory": on_gpus},
-            **groups,
-        },
-        "zero_force_ds_cpu_optimizer": False,  # PyTorch's fused Adam is as fast on the CPU, and ready compiled
-        "steps_per_print": None,
-    }

@@ -18,13 +18,12 @@ from typing import Any
 from model.config import ModelConfig, Precision
 from model.learning.optimizer_config import OptimizerConfig
 from model.parallel.stages import blocks_of_stages
+from model.parallel.zero import REDUCE_BUCKET
 
 PLUMBING = "what is foretold has no influence on what happens"
 
 _FLOAT = 4
 """Bytes of a float32."""
-_BUCKET = 200_000_000
-"""Most gradients that are reduced at a time (see ``model.engine``)."""
 _LIVE = 1_000_000_000
 """Most weights that ZeRO 3 keeps gathered (DeepSpeed's ``stage3_max_live_parameters``)."""
 _LOGITS = 2**20
@@ -201,7 +200,7 @@ def _memory(
     """Bytes of a process that works on a part."""
     weights = _FLOAT * part.weights
     share = weights * run.pipeline_processes * run.tensor_processes / run.processes if run.zero_stage else weights
-    bucket = _FLOAT * min(_BUCKET, part.weights)
+    bucket = _FLOAT * min(REDUCE_BUCKET, part.weights)
     gathered = _FLOAT * min(_LIVE, part.weights) + bucket
     moments = share * _moments(optimizer, part.hidden / part.weights)
     borrowed = _FLOAT * part.borrowed

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-import model.engine
+import model.parallel.zero
 from model.checkpoints.checkpoint import About, Checkpoints
 from model.checkpoints.layout import shape_of
 from model.checkpoints.state import HostCopies, numbers_of, part_of, restore
@@ -30,8 +30,8 @@ CONTEXT, VOCABULARY, SEQUENCES = 16, 67, 5
 SAVED, COMPARED, STEPS = 10, 15, 50
 SHAPE = ModelConfig(layers=1, width=32, heads=4, kv_heads=2, context=CONTEXT)
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, clip_norm=0.5)
-model.engine._HOST_GROUP = 2_000  # several of them
-model.engine._CPU_BUCKET = 1_500  # some gradients fit a bucket, and some are larger than one
+model.parallel.zero.HOST_GROUP = 2_000  # several of them
+model.parallel.zero.CPU_BUCKET = 1_500  # some gradients fit a bucket, and some are larger than one
 
 
 def network() -> Transformer:
