@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from flows.adoption import files_to_adopt
 from flows.curves import curves_of
 from flows.identities import identity_of_partitions
 from flows.intermediate import Intermediate
 from flows.longer import SUFFIX
+from flows.outcome import StepOutcome, outcome_of
 from flows.plan import Decision, Planner
 from flows.recipe import Step
 from storage.artifact import Artifact, JsonValue
@@ -28,37 +30,6 @@ from storage.memory import StepMemory
 from storage.store import Work
 from tasks.context import RunContext
 from tasks.task import Input, Progress, Result
-
-Status = Literal["built", "reused", "failed", "skipped"]
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What became of a step in a run."""
-
-    step: str
-    task: str
-    status: Status
-    why: str
-    key: str | None = None
-    artifact: str | None = None
-    seconds: float = 0.0
-    metrics: dict[str, float] = field(default_factory=dict)
-    headline: str = ""
-    verdict: str = ""
-    """Of a rebuilt step: whether the bytes came out the same."""
-    kind: str = ""
-    samples: list[dict[str, str | None]] = field(default_factory=list)
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    built_at: datetime | None = None
-    build_seconds: float = 0.0
-    """What building took, when it was built; ``seconds`` is what the step took in this run."""
-    mlflow_run: str | None = None
-
-    def as_json(self) -> dict[str, JsonValue]:
-        """The form that ``--json`` prints."""
-        names = ("task", "status", "key", "artifact", "seconds", "metrics", "why")
-        return {name: getattr(self, name) for name in names}
 
 
 class Watcher(Protocol):
@@ -137,42 +108,20 @@ class Builder:
             store.record(build)
         self.planner.history.append(step.name, build)
         self.records.step_reused(step, build, decision.why)
-        return _outcome(step, "reused", decision.why, build, time.monotonic() - started)
+        return outcome_of(step, "reused", decision.why, build, time.monotonic() - started)
 
     def _build(self, step: Step, decision: Decision, work: Work, started: float) -> StepOutcome:
         store, identity = self.planner.store, decision.identity
         assert identity is not None
-        if step.name in self.planner.afresh:
+        afresh = step.name in self.planner.afresh
+        if afresh:
             _empty(work)
         inputs = self._open_inputs(step, identity)
         self.watcher.started(step, decision.why)
         self.records.step_started(step, identity, store)
-        began = datetime.now(UTC)
-        afresh = step.name in self.planner.afresh
-        results = [] if afresh else self.planner.history.results(step.name)
-        memory = StepMemory(store, results, enabled=not afresh)
-        state = decision.continuation.state if decision.continuation is not None else None
-        context = replace(self._context(step, identity, work, inputs, memory), state=self._opened(state))
-
-        def known() -> Build:
-            """The record as far as it is known while the step runs."""
-            return Build(
-                key=identity.key,
-                artifact="",
-                kind=step.task.kind().kind,
-                recipe=self.planner.history.name,
-                step=step.name,
-                identity=identity,
-                input_steps={slot: reference.step for slot, reference in step.task.inputs().items()},
-                started_at=began,
-                seconds=round(time.monotonic() - started, 3),
-                host=host(),
-                resources=step.resources.model_dump(mode="json"),
-                curves=curves_of(context.metrics_file) if step.task.trains else {},
-                mlflow_run=self.records.run_of(step.name),
-                continued_from=state.key if state is not None else None,
-            )
-
+        memory = StepMemory(store, [] if afresh else self.planner.history.results(step.name), enabled=not afresh)
+        context = self._context(step, decision, work, inputs, memory)
+        known = partial(self._known, step, decision, context, datetime.now(UTC), started)
         with ExitStack() as following:
             if step.task.trains:
                 following.enter_context(self.records.following(step, work))
@@ -194,13 +143,35 @@ class Builder:
         self.records.step_built(step, build, store)
         verdict = _verdict(decision, build)
         why = f"{decision.why}: {verdict}" if verdict else decision.why
-        return replace(_outcome(step, "built", why, build, build.seconds), verdict=verdict)
+        return replace(outcome_of(step, "built", why, build, build.seconds), verdict=verdict)
+
+    def _known(self, step: Step, decision: Decision, context: RunContext, began: datetime, started: float) -> Build:
+        """The record as far as it is known while the step runs; ``started``: by the clock that seconds are told by."""
+        identity, state = decision.identity, _state(decision)
+        assert identity is not None
+        return Build(
+            key=identity.key,
+            artifact="",
+            kind=step.task.kind().kind,
+            recipe=self.planner.history.name,
+            step=step.name,
+            identity=identity,
+            input_steps={slot: reference.step for slot, reference in step.task.inputs().items()},
+            started_at=began,
+            seconds=round(time.monotonic() - started, 3),
+            host=host(),
+            resources=step.resources.model_dump(mode="json"),
+            curves=curves_of(context.metrics_file) if step.task.trains else {},
+            mlflow_run=self.records.run_of(step.name),
+            continued_from=state.key if state is not None else None,
+        )
 
     def _context(
-        self, step: Step, identity: Identity, work: Work, inputs: dict[Input[Any], Artifact], memory: StepMemory
+        self, step: Step, decision: Decision, work: Work, inputs: dict[Input[Any], Artifact], memory: StepMemory
     ) -> RunContext:
         """What the task is given to run with."""
-        store = self.planner.store
+        store, identity = self.planner.store, decision.identity
+        assert identity is not None
         return RunContext(
             output=work.output,
             scratch=work.scratch,
@@ -210,6 +181,7 @@ class Builder:
             seed=self.planner.recipe.seed,
             progress=self.watcher.progress(step),
             previous=store.open(identity.previous) if identity.previous else None,
+            state=self._opened(_state(decision)),
             identity=identity_of_partitions(identity),
             memory=memory,
             lock_fds=work.lock_fds,
@@ -284,6 +256,11 @@ def _run(step: Step, context: RunContext) -> Result:
         raise
 
 
+def _state(decision: Decision) -> Build | None:
+    """The state of a shorter training that the step continues from."""
+    return decision.continuation.state if decision.continuation is not None else None
+
+
 def _empty(work: Work) -> None:
     """Forget what an earlier, unfinished build left: a rebuild reuses nothing."""
     for folder in (work.output, work.scratch):
@@ -300,23 +277,3 @@ def _verdict(decision: Decision, build: Build) -> str:
     if decision.before.key != build.key:
         return f"other bytes than {decision.before.artifact[:12]}, which was made of other inputs"
     return f"OTHER BYTES than before ({decision.before.artifact[:12]})"
-
-
-def _outcome(step: Step, status: Status, why: str, build: Build, seconds: float) -> StepOutcome:
-    return StepOutcome(
-        step=step.name,
-        task=step.task_name,
-        status=status,
-        why=why,
-        key=build.key,
-        artifact=build.artifact,
-        seconds=round(seconds, 3),
-        metrics=build.metrics,
-        headline=build.headline,
-        kind=build.kind,
-        samples=build.samples,
-        curves=build.curves,
-        built_at=build.started_at,
-        build_seconds=build.seconds,
-        mlflow_run=build.mlflow_run,
-    )

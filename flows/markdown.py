@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.build import StepOutcome
+from flows.outcome import StepOutcome
 from flows.page.amounts import Amounts, amounts_of, largest
 from flows.page.figures import replaced_words
 from flows.page.funnel import bytes_words, percent

@@ -17,9 +17,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.build import StepOutcome
 from flows.home import Home
 from flows.markdown import run_markdown, step_markdown
+from flows.outcome import StepOutcome
 from flows.plan import Options, Planner
 from flows.prefect_artifacts import progress_bar, publish, publish_run
 from flows.recipe import Step, load_recipe

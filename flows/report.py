@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from flows.build import StepOutcome
+from flows.outcome import StepOutcome
 from flows.plan import Decision
 from flows.recipe import Step
 from tasks.task import Progress

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from flows.build import Builder, StepOutcome, host
+from flows.build import Builder, host
 from flows.forget import forgotten_text
+from flows.outcome import StepOutcome
 from flows.page.document import ShownRun, ShownStep
 from flows.page.file import write_page
 from flows.plan import Planner

@@ -8,7 +8,7 @@ from datetime import datetime
 from importlib.resources import files
 
 from flows.artifacts import bytes_text
-from flows.build import StepOutcome
+from flows.outcome import StepOutcome
 from flows.page.amounts import Amounts, amounts_of, beginnings
 from flows.page.curves import draw, losses, sharpest_rise
 from flows.page.figures import breakdowns, measured, measures, plain_figures, replaced_words

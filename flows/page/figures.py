@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flows.build import StepOutcome
+from flows.outcome import StepOutcome
 from flows.page.amounts import counted
 from flows.page.funnel import percent
 from flows.page.markup import Markup, element, foreign, joined

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from flows.build import Builder, StepOutcome
+from flows.build import Builder
 from flows.home import Home
+from flows.outcome import StepOutcome
 from flows.plan import Options, Planner
 from flows.recipe import parse_recipe
 from flows.report import Terminal

@@ -7,8 +7,8 @@ import random
 import shutil
 from pathlib import Path
 
-from flows.build import StepOutcome
 from flows.home import Home
+from flows.outcome import StepOutcome
 from tests.flows.conftest import make_all, planner_of
 
 WORDS = ["the", "furnace", "keeps", "an", "even", "heat", "for", "weeks", "once", "it", "has", "been", "fed", "coal"]

@@ -13,9 +13,9 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from flows import requests
-from flows.build import StepOutcome
 from flows.forget import forget
 from flows.home import Home
+from flows.outcome import StepOutcome
 from storage.corpus import Documents, document_id
 from storage.takedown import Request
 from tests.flows.conftest import built, make_all, planner_of

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from flows.build import Builder, StepOutcome
+from flows.build import Builder
 from flows.home import Home
 from flows.lineage import lineage
+from flows.outcome import StepOutcome
 from flows.report import Terminal
 from model.request import PUBLISHED
 from storage.errors import StepFailed, StoreUnavailable

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.build import StepOutcome
 from flows.cli import main
 from flows.forget import forgotten_text
 from flows.home import Home
+from flows.outcome import StepOutcome
 from storage.corpus import document_id
 from storage.shards import Shards
 from tests.flows.conftest import built, make_all, planner_of

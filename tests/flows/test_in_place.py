@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flows.build import StepOutcome
 from flows.home import Home
+from flows.outcome import StepOutcome
 from storage.store import Store
 from tests.flows.conftest import built, make_all, planner_of
 

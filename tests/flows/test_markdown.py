@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.build import StepOutcome
 from flows.markdown import fenced, run_markdown, sample_lines, step_markdown
+from flows.outcome import StepOutcome
 
 METRICS = {"documents_in": 10.0, "documents_out": 6.0, "dropped.short": 3.0, "dropped.odd": 1.0}
 METRICS |= {"bytes_in": 2000.0, "bytes_out": 1500.0, "replaced.email": 2.0, "rows_per_band": 5.0}

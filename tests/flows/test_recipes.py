@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flows.build import StepOutcome
 from flows.home import Home
+from flows.outcome import StepOutcome
 from flows.plan import Options, Planner
 from flows.recipe import load_recipe
 from storage.corpus import Documents

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.build import StepOutcome
 from flows.home import Home
+from flows.outcome import StepOutcome
 from storage import cache as cache_module
 from storage.maintenance import problems
 from tests.flows.conftest import make_all, planner_of

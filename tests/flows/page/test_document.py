@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.build import StepOutcome
 from flows.home import Home
+from flows.outcome import StepOutcome
 from flows.page import file
 from flows.page.document import ShownRun, ShownStep, document
 from flows.page.file import latest, write_page
