@@ -56,7 +56,7 @@ def hopeless(error: Exception) -> str | None:
         "ProfileNotFound",
         "TokenRetrievalError",
     ):
-        return "check the credentials (for S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_USER_ACCESS_KEY)"
+        return "check the credentials (for S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space, or lower ATHANOR_CACHE_GB, and run again"
     if isinstance(error, OSError) and error.errno in _UNSUPPORTED:

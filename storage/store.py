@@ -33,17 +33,16 @@ from storage.artifact import (
     link_all,
 )
 from storage.builds import Build
-from storage.cache import ObjectCache, cache_limit
+from storage.cache import cache_limit
 from storage.disk import link, remove_later
 from storage.errors import NotFound, StoreCorrupted, StoreUnavailable
 from storage.faults import explained
-from storage.filecache import DigestCache
 from storage.identity import canonical_json
 from storage.kinds import artifact_class
 from storage.leases import Held, Lease, held, leased, wait_until_free
 from storage.locks import locked
 from storage.names import Names, is_safe
-from storage.objects import DIGESTS, Objects
+from storage.objects import objects_at
 from storage.place import CONCURRENT_TRANSFERS, Place
 from storage.stored import AnyFile, LateFiles, StoredFile
 
@@ -83,8 +82,8 @@ class Store(Names):
         with explained(str(home)):
             self.home.mkdir(parents=True, exist_ok=True)
         self.place = Place(url)
-        copies = ObjectCache(self.home / "cache" / "objects", cache_limit())
-        self.objects = Objects(self.place, copies, DigestCache(self.home / "cache" / DIGESTS))
+        self._copies = self.home / "cache" / "objects"
+        self.objects = objects_at(self.place, self._copies, cache_limit())
         self._building: dict[str, _Claim] = {}
 
     # Finding and opening
@@ -136,7 +135,7 @@ class Store(Names):
             return kind(folder, manifest, objects)
         link_all(folder, objects)
         if len(now) < len(manifest.files):
-            stored = Stored(url=self.place.url, cache=self.objects.cache_folder, cache_limit=cache_limit())
+            stored = Stored(url=self.place.url, cache=self._copies, cache_limit=cache_limit())
             (folder / STORED).write_text(stored.model_dump_json(), encoding="utf-8")
         return kind(folder, manifest)
 
@@ -146,7 +145,7 @@ class Store(Names):
 
     def stored(self, entry: FileEntry) -> StoredFile:
         """An object of a remote store, which is fetched when it is opened."""
-        return StoredFile(self.place.url, self.objects.cache_folder, cache_limit(), entry)
+        return StoredFile(self.place.url, self._copies, cache_limit(), entry)
 
     def export(self, digest: str, folder: Path) -> None:
         """Copy an artifact's files, writable, into a new or empty folder; UserError if it holds anything."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from storage.artifact import FileEntry
 
 if TYPE_CHECKING:
-    from storage.objects import Objects
+    from storage.objects.remote import RemoteObjects
 
 PLUMBING = "it fetches bytes; it makes none"
 
@@ -32,8 +32,7 @@ class StoredFile:
 
     def path(self) -> Path:
         """A local file with its content, to be opened now; raises as ``Objects.local_path`` does."""
-        objects = self._objects
-        return objects.local_path(self.entry) if objects.is_local else objects.copy(self.entry)
+        return self._objects.copy(self.entry)
 
     def lasting(self) -> Path:
         """A local file with its content, which stays while this process lives."""
@@ -58,7 +57,7 @@ class StoredFile:
         return self._objects.tail(self.entry, most)
 
     @property
-    def _objects(self) -> Objects:
+    def _objects(self) -> RemoteObjects:
         return _objects_at(self.url, self.cache, self.cache_limit)
 
 
@@ -111,11 +110,12 @@ def files_at(places: Mapping[str, AnyFile]) -> Mapping[str, Path]:
 
 
 @lru_cache(maxsize=8)
-def _objects_at(url: str, cache: Path, cache_limit: int) -> Objects:
+def _objects_at(url: str, cache: Path, cache_limit: int) -> RemoteObjects:
     # Workers open what is here, and need none of this.
-    from storage.cache import ObjectCache
-    from storage.filecache import DigestCache
-    from storage.objects import DIGESTS, Objects
+    from storage.objects import objects_at
+    from storage.objects.remote import RemoteObjects
     from storage.place import Place
 
-    return Objects(Place(url), ObjectCache(cache, cache_limit), DigestCache(cache.parent / DIGESTS))
+    objects = objects_at(Place(url), cache, cache_limit)
+    assert isinstance(objects, RemoteObjects), "files of a local store are opened by their paths"
+    return objects

@@ -16,8 +16,8 @@ from storage import cache as cache_module
 from storage.artifact import FileEntry
 from storage.cache import ObjectCache, cache_limit
 from storage.errors import UserError
-from storage.filecache import DigestCache
-from storage.objects import Objects
+from storage.objects import objects_at
+from storage.objects.remote import RemoteObjects
 from storage.place import Place, beside
 from storage.stored import StoredFile
 
@@ -108,7 +108,8 @@ def test_what_was_just_used_and_what_is_open_stays_readable(tmp_path: Path, monk
 
 def test_objects_are_fetched_again_once_their_copy_has_gone(tmp_path: Path) -> None:
     url = f"memory://cache-{uuid.uuid4().hex}"
-    objects = Objects(Place(url), ObjectCache(tmp_path / "cache", 1000), DigestCache(tmp_path / "digests.db"))
+    objects = objects_at(Place(url), tmp_path / "cache", 1000)
+    assert isinstance(objects, RemoteObjects)
     entries: list[FileEntry] = []
     for n in range(5):
         (tmp_path / "file").write_bytes(f"{n}".encode() * 400)

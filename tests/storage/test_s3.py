@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from storage import objects as objects_module
 from storage import place as place_module
 from storage.errors import StoreCorrupted, StoreUnavailable, UserError
 from storage.maintenance import collect_garbage, problems
 from storage.memory import PartitionRecord, StepMemory
+from storage.objects import remote
 from storage.place import Place
 from storage.store import Store
 from tests.s3 import S3, Answer, Request
@@ -106,7 +106,7 @@ def test_a_store_that_stays_out_of_reach_is_one_line(store: Store, s3: S3, monke
 
 def test_wrong_credentials_addresses_and_buckets_are_told_apart(s3: S3, tmp_path: Path) -> None:
     s3.fail(1000, lambda r: True, Answer("403 Forbidden", "AccessDenied"))
-    with pytest.raises(StoreUnavailable, match="check the credentials"):
+    with pytest.raises(StoreUnavailable, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         Place(s3.url).write("a", b"")
     s3.fault = None
     with pytest.raises(StoreUnavailable, match="create the bucket"):
@@ -170,7 +170,7 @@ def test_a_download_cut_short_is_fetched_again_and_tampering_is_refused(
 def test_thousands_of_objects_are_listed_not_asked_for(
     store: Store, other: Store, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects_module, "_LIST_FROM", 10)
+    monkeypatch.setattr(remote, "_LIST_FROM", 10)
     made = build(store, {f"{n:05}.parquet": f"{n % 7}".encode() for n in range(40)})
     assert len(store.place.names("objects")) == 7
     s3.requests.clear()
