@@ -6,6 +6,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.gs import gs
 from tests.s3 import s3, s3_server
 
 # No example may fail for the machine's load, nor may a check before a change lands by the luck of the draw.
@@ -23,4 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="there is no GPU here that torch can use"))
 
 
-__all__ = ["s3", "s3_server"]
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> str:
+    """Address of an empty bucket of each kind of store."""
+    url: str = request.getfixturevalue(request.param).url
+    return url
+
+
+__all__ = ["gs", "s3", "s3_server"]

@@ -21,7 +21,14 @@ from tasks.task import World
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CHAINED = re.compile(r"^\w[\w+.-]*::|::\w[\w+.-]*://")
 _WEB = ("http", "https")
-_EXTRA = {"s3": "athanor[s3]", "s3a": "athanor[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+_EXTRA = {
+    "s3": "athanor[s3]",
+    "s3a": "athanor[s3]",
+    "gs": "athanor[gs]",
+    "gcs": "athanor[gs]",
+    "abfs": "adlfs",
+    "az": "adlfs",
+}
 """What to install for a protocol."""
 _SECRET = re.compile(r"(?i)signature|credential|secret|token|password|api.?key|^sig$|^key$")
 """Names of query parameters that carry a secret: those of presigned addresses among them."""

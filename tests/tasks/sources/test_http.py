@@ -22,7 +22,8 @@ from tasks.collect import Collect
 from tasks.sources.http import addresses
 from tasks.sources.http.source import Http
 from tests.helpers import Outcome, run_task
-from tests.tasks.sources.web import Request, Web, certificate, closed_port, served
+from tests.ports import closed_port
+from tests.tasks.sources.web import Request, Web, certificate, served
 
 QUICK = {"requests_per_second": 10_000.0, "retry_seconds": 0.001, "timeout_seconds": 60.0, "max_bad_fraction": 1.0}
 ROOT = Path(__file__).parents[3]

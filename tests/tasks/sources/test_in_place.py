@@ -22,7 +22,6 @@ from tasks.collect import Collect
 from tasks.sources.in_place import Origins, Reader
 from tasks.task import Input
 from tests.helpers import Outcome, run_task
-from tests.s3 import S3
 from tests.tasks.sources.archives import ARC_HEAD, Made, gzipped, members, zstd
 
 PAGES = {
@@ -166,13 +165,13 @@ def test_a_file_that_changes_behind_a_collection_is_one_line(tmp_path: Path) -> 
         _clean(tmp_path, "gone", (task, outcome))
 
 
-def test_pages_are_left_in_an_object_store(s3: S3, tmp_path: Path) -> None:
-    fs = fsspec.filesystem("s3")
+def test_pages_are_left_in_an_object_store(bucket: str, tmp_path: Path) -> None:
+    fs, root = fsspec.url_to_fs(bucket)
     for ending, (kind, written, columns, can_stay) in FORMS.items():
-        fs.pipe_file(f"{s3.bucket}/{ending}/pages.{ending}", written(PAGES))
+        fs.pipe_file(f"{root}/{ending}/pages.{ending}", written(PAGES))
         if not can_stay:
             continue
-        for path in (f"{s3.url}/{ending}", f"{s3.url}/{ending}/pages.{ending}"):
+        for path in (f"{bucket}/{ending}", f"{bucket}/{ending}/pages.{ending}"):
             name = f"{ending}-{len(path)}"
             collected = _collect(tmp_path, name, kind=kind, path=path, in_place_megabytes=0, **columns)
             assert _contents(collected[1]) == {True}
