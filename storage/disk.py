@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shutil
+import tempfile
 import threading
 import uuid
 from functools import cache
@@ -32,6 +33,17 @@ def flush_all(folder: Path) -> None:
             os.sync()
     finally:
         os.close(descriptor)
+
+
+def beside(path: Path) -> Path:
+    """An empty hidden file in the folder where ``path`` will be, on the same disk hence renamed in one step."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    os.close(handle)
+    return Path(name)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import errno
+import random
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from storage.errors import StoreUnavailable
 
 PLUMBING = "messages cannot shape an artifact's bytes"
 
+R = TypeVar("R")
+
+PATIENCE_SECONDS = 120.0
+"""How long a request that fails in passing is tried again before the store counts as out of reach."""
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 15.0
 _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -27,6 +36,34 @@ def explained(place: str) -> Iterator[None]:
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise StoreUnavailable(f"{place}: no permission to write; check the owner or set ATHANOR_HOME") from error
         raise
+
+
+def patiently(where: str, what: str, request: Callable[[], R]) -> R:
+    """The answer of object storage, asked for again with growing pauses while it fails in passing.
+
+    ``where``, ``what``: for messages. Raises FileNotFoundError and FileExistsError as they come, anything else as
+    StoreUnavailable, in one line.
+    """
+    started, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return request()
+        except faults() as error:
+            if isinstance(error, FileExistsError) or is_precondition(error):
+                raise FileExistsError(what) from error
+            if isinstance(error, FileNotFoundError):
+                raise
+            if (remedy := hopeless(error)) is not None:
+                raise StoreUnavailable(f"{where}: cannot {what}: {in_short(error)}; {remedy}") from error
+            waited = time.monotonic() - started
+            if waited + pause > PATIENCE_SECONDS:
+                raise StoreUnavailable(
+                    f"{where}: cannot {what} for {waited:.0f} s: {in_short(error)}; check the network and the "
+                    "endpoint, then run again: what is finished is kept"
+                ) from error
+        # Many clients that were throttled together must not come back together.
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 def faults() -> tuple[type[Exception], ...]:

@@ -9,24 +9,19 @@ fault is asked again, with growing pauses; what does not pass becomes one line.
 from __future__ import annotations
 
 import os
-import random
-import re
-import tempfile
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from storage.disk import flush
-from storage.errors import StoreUnavailable, UserError
-from storage.faults import explained, faults, hopeless, in_short, is_precondition
+from storage.disk import beside, flush
+from storage.errors import StoreUnavailable
+from storage.faults import explained, in_short, patiently
+from storage.filesystems import filesystem_at, is_s3, modified, parts_of, unfinished_uploads, without_user
 
 PLUMBING = "it moves bytes; it makes none"
 
@@ -37,29 +32,6 @@ CONCURRENT_REQUESTS = 32
 """Requests that one place has under way at a time: object storage answers slowly, but many at once."""
 CONCURRENT_TRANSFERS = 8
 """Files that one place moves at a time."""
-PART_BYTES = 8 * 2**20
-"""Larger files go to and from S3 in parts of so many bytes, a few at a time: together with the number of files
-this bounds the memory that transfers take (to 256 MiB)."""
-_PARTS_AT_A_TIME = 4
-_MOST_PARTS = 9_000
-"""S3 takes 10,000 parts; larger files have larger ones."""
-PATIENCE_SECONDS = 120.0
-"""How long a request that fails in passing is tried again before the store counts as out of reach."""
-_FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 15.0
-
-# The pauses that matter are ours (above), so that one place decides how long a fault may last. The client below tries
-# a few times at once, so that one failed part of a large file does not cost the whole.
-_S3_OPTIONS = {
-    "config_kwargs": {
-        "connect_timeout": 10,
-        "read_timeout": 60,
-        "retries": {"mode": "standard", "max_attempts": 3},
-        "max_pool_connections": CONCURRENT_REQUESTS,
-    }
-}
-_USER = r"//[^/@]*@"
-"""A user's name and password in a URL."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +48,9 @@ class Place:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.shown = re.sub(_USER, "//", url)
+        self.shown = without_user(url)
         """The address for messages, without a user's name and password."""
-        self.fs, root = _filesystem(url)
+        self.fs, root = filesystem_at(url, CONCURRENT_REQUESTS)
         self.root = str(root).rstrip("/")
         self.local = isinstance(self.fs, LocalFileSystem)
 
@@ -96,7 +68,7 @@ class Place:
             except FileNotFoundError:
                 return None
         # s3fs would first ask for the size, to read large files in parts.
-        options = {"max_concurrency": 1} if _is_s3(self.fs) else {}
+        options = {"max_concurrency": 1} if is_s3(self.fs) else {}
         try:
             content: bytes = self._do(f"read {name}", lambda: self.fs.cat_file(self.full(name), **options))
         except FileNotFoundError:
@@ -149,14 +121,14 @@ class Place:
 
         Nothing is visible before all of it is.
         """
-        options = _parts_of(path.stat().st_size) if _is_s3(self.fs) else {}
+        options = parts_of(path.stat().st_size) if is_s3(self.fs) else {}
         return self._create_or_overwrite(
             name, exclusive, lambda mode: self.fs.put_file(str(path), self.full(name), mode=mode, **options)
         )
 
     def download(self, name: str, path: Path) -> None:
         """Write the content to a local file. Raises FileNotFoundError if there is none."""
-        options = _parts_of(0) if _is_s3(self.fs) else {}
+        options = parts_of(0) if is_s3(self.fs) else {}
         self._do(f"read {name}", lambda: self.fs.get_file(self.full(name), str(path), **options))
 
     # Looking, listing, deleting
@@ -167,7 +139,7 @@ class Place:
             if self.local:
                 with explained(self.root):
                     return os.stat(self.full(name)).st_size
-            if not _is_s3(self.fs):
+            if not is_s3(self.fs):
                 return int(self._do(f"look for {name}", lambda: self.fs.size(self.full(name))))
             # s3fs would next ask whether it is a folder.
             bucket, _, key = self.full(name).partition("/")
@@ -191,7 +163,7 @@ class Place:
         for path, info in found.items():
             name = PurePosixPath(str(path)).relative_to(base).as_posix()
             if not PurePosixPath(name).name.startswith(".") and name != ".":
-                listed[name] = Stat(int(info["size"] or 0), _modified(info))
+                listed[name] = Stat(int(info["size"] or 0), modified(info))
         return listed
 
     def folders(self, folder: str) -> list[str]:
@@ -223,10 +195,10 @@ class Place:
 
         They are invisible, but are paid for. Returns how many uploads there are of that kind.
         """
-        if not _is_s3(self.fs):
+        if not is_s3(self.fs):
             return 0
         bucket, _, prefix = self.root.partition("/")
-        uploads = self._do("list uploads", lambda: _unfinished_uploads(self.fs, bucket, prefix))
+        uploads = self._do("list uploads", lambda: unfinished_uploads(self.fs, bucket, prefix))
         old = [upload for upload in uploads if upload["Initiated"].timestamp() < older_than]
         for upload in [] if dry_run else old:
             names = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
@@ -251,92 +223,8 @@ class Place:
         return True
 
     def _do(self, what: str, request: Callable[[], R]) -> R:
-        """The request's answer, asked for again while it fails in passing.
-
-        Raises FileNotFoundError and FileExistsError as they come, anything else as StoreUnavailable.
-        """
+        """The request's answer, asked for again while it fails in passing; raises as ``patiently`` does."""
         if self.local:
             with explained(self.root):
                 return request()
-        started, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return request()
-            except faults() as error:
-                if isinstance(error, FileExistsError) or is_precondition(error):
-                    raise FileExistsError(what) from error
-                if isinstance(error, FileNotFoundError):
-                    raise
-                if (remedy := hopeless(error)) is not None:
-                    raise StoreUnavailable(f"{self.shown}: cannot {what}: {in_short(error)}; {remedy}") from error
-                waited = time.monotonic() - started
-                if waited + pause > PATIENCE_SECONDS:
-                    raise StoreUnavailable(
-                        f"{self.shown}: cannot {what} for {waited:.0f} s: {in_short(error)}; check the network and the "
-                        "endpoint, then run again: what is finished is kept"
-                    ) from error
-            # Many clients that were throttled together must not come back together.
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    # Listings are never remembered: other hosts write to the same store.
-    options: dict[str, Any] = {"use_listings_cache": False}
-    protocol, shown = fsspec.utils.get_protocol(url), re.sub(_USER, "//", url)
-    if protocol in ("s3", "s3a"):
-        options |= _S3_OPTIONS
-    try:
-        filesystem, root = fsspec.core.url_to_fs(url, **options)
-    except ImportError as error:
-        extra = "pip install 'athanor[s3]'" if protocol in ("s3", "s3a") else str(error)
-        raise UserError(f"store {shown}: {protocol}:// needs a library that is not installed: {extra}") from error
-    except ValueError as error:
-        raise UserError(f"store {shown}: {error}; give a path, or a URL such as s3://BUCKET/FOLDER") from error
-    if _is_s3(filesystem):
-        filesystem.retries = 1  # its own pauses, on top of the client's and ours
-    return filesystem, str(root)
-
-
-def _parts_of(size: int) -> dict[str, int]:
-    """How s3fs is to move a file of so many bytes."""
-    return {"chunksize": max(PART_BYTES, -(-size // _MOST_PARTS)), "max_concurrency": _PARTS_AT_A_TIME}
-
-
-def _is_s3(filesystem: Any) -> bool:
-    return "s3" in filesystem.protocol
-
-
-def _modified(info: dict[str, Any]) -> float:
-    """Seconds since 1970 from what a filesystem lists; the epoch's future where it says nothing."""
-    for name in ("LastModified", "mtime", "updated", "last_modified", "modified", "created"):
-        value = info.get(name)
-        if isinstance(value, (int, float)):
-            return float(value)
-        if isinstance(value, str) and value:
-            value = datetime.fromisoformat(value)
-        if isinstance(value, datetime):
-            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    return float("inf")  # of unknown age: nothing may take it for old
-
-
-def _unfinished_uploads(filesystem: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    marks: dict[str, str] = {}
-    while True:
-        answer = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **marks)
-        found += answer.get("Uploads", [])
-        if not answer.get("IsTruncated"):
-            return found
-        marks = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
-
-
-def beside(path: Path) -> Path:
-    """An empty hidden file in the folder where ``path`` will be, on the same disk hence renamed in one step."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    os.close(handle)
-    return Path(name)
+        return patiently(self.shown, what, request)

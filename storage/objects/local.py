@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from storage.artifact import FileEntry
-from storage.disk import flush_all
+from storage.disk import beside, flush_all
 from storage.faults import explained
 from storage.identity import digest_of_file
 from storage.objects.base import Objects, changed
-from storage.place import beside
 
 PLUMBING = "it keeps files by their content; it makes none"
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from storage.artifact import FileEntry
 from storage.cache import ObjectCache
+from storage.disk import beside
 from storage.errors import StoreCorrupted, StoreUnavailable
 from storage.faults import explained
 from storage.filecache import DigestCache
 from storage.identity import digest_of_file
 from storage.objects.base import Objects
-from storage.place import Place, beside
+from storage.place import Place
 
 PLUMBING = "it keeps files by their content; it makes none"
 

@@ -15,10 +15,11 @@ import pytest
 from storage import cache as cache_module
 from storage.artifact import FileEntry
 from storage.cache import ObjectCache, cache_limit
+from storage.disk import beside
 from storage.errors import UserError
 from storage.objects import objects_at
 from storage.objects.remote import RemoteObjects
-from storage.place import Place, beside
+from storage.place import Place
 from storage.stored import StoredFile
 
 ROOT = Path(__file__).parents[2]

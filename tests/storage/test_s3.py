@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import place as place_module
+from storage import faults, filesystems
 from storage.errors import StoreCorrupted, StoreUnavailable, UserError
 from storage.maintenance import collect_garbage, problems
 from storage.memory import PartitionRecord, StepMemory
@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def store(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("ATHANOR_LEASE_SECONDS", "8")
-    monkeypatch.setattr(place_module, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setitem(place_module._S3_OPTIONS["config_kwargs"], "retries", {"mode": "standard", "max_attempts": 1})
+    monkeypatch.setattr(faults, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setitem(filesystems._S3_CLIENT, "retries", {"mode": "standard", "max_attempts": 1})
     return Store(f"{s3.url}/corpora", tmp_path / "home")
 
 
@@ -94,7 +94,7 @@ def test_throttling_timeouts_and_lost_answers_are_waited_out(store: Store, other
 
 
 def test_a_store_that_stays_out_of_reach_is_one_line(store: Store, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place_module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(faults, "PATIENCE_SECONDS", 0.3)
     s3.fail(1000, lambda r: r.method == "PUT")
     with pytest.raises(StoreUnavailable, match=r"cannot write .* for \d+ s: .*what is finished is kept") as raised:
         build(store, {"a": b"x"})
@@ -123,9 +123,9 @@ def test_an_upload_that_is_killed_leaves_nothing_visible_and_its_parts_are_freed
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from storage import place
+        from storage import filesystems
         from storage.store import Store
-        place.PART_BYTES = 5 * 2**20  # S3 takes no smaller ones
+        filesystems.PART_BYTES = 5 * 2**20  # S3 takes no smaller ones
         Store(sys.argv[1], Path(sys.argv[2])).take(Path(sys.argv[3]), keep=True)
     """)
     large = tmp_path / "large"

@@ -17,7 +17,7 @@ from model.data.shard_rows import ShardRows, check_room
 from model.data.training_data import make_data
 from model.request import Opened, ShardsData, ShardsPart
 from storage import cache as cache_module
-from storage import place as place_module
+from storage import faults
 from storage.errors import UserError
 from storage.place import Place
 from storage.shard_index import index_of, write_index
@@ -128,7 +128,7 @@ def test_a_shuffle_of_everything_fetches_what_a_batch_needs_side_by_side(
 def test_shards_on_s3_are_read_the_same_though_requests_fail(
     s3: S3, local: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place_module, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(faults, "_FIRST_PAUSE_SECONDS", 0.01)
     url = f"{s3.url}/corpora"
     digest = Store(url, tmp_path / "sender").adopt("shards", {name: local.path(name) for name in local.names()}).digest
     remote = Store(url, tmp_path / "home").open(digest)
