@@ -17,10 +17,14 @@ from storage.identity import digest_of_value
 
 PUBLISHED = "published"
 """Folder in a run's scratch with a model folder for each moment, and beside it ``NAME.json`` once it is whole."""
-COMPILING = "compiling"
-"""File in a run's scratch that is there while its network is compiled."""
 KEPT = "kept"
 """Likewise with the state that a longer run can continue from."""
+PLAN = "plan.json"
+"""File in a run's scratch that says how long it will be."""
+SUMMARY = "summary.json"
+"""File in a run's scratch with what there is to say of it, once it has finished."""
+COMPILING = "compiling"
+"""File in a run's scratch that is there while its network is compiled."""
 
 
 class Opened(Frozen):

@@ -125,7 +125,7 @@ def main(asked: dict[str, Any]) -> None:
     """One of the processes; the first writes what was measured, or nothing where the memory is too small."""
     import torch.distributed as dist
 
-    from model.worker import join_process_group
+    from model.launching.group import join_process_group
 
     device = join_process_group(asked["device"])
     try:

@@ -83,13 +83,13 @@ def main(way: dict[str, Any], output: Path) -> None:
 
     from model.data.batches import Batch
     from model.engine import Engine
+    from model.launching.group import join_process_group
     from model.learning.objective_config import NextTokenConfig
     from model.learning.objectives import NextToken
     from model.learning.optimizers import make_optimizer
     from model.network.transformer import Transformer
     from model.parallel.grid import Grid
     from model.parallel.pipeline import keep_stage
-    from model.worker import join_process_group
 
     join_process_group("cpu")
     before = _status("VmRSS")

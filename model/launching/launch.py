@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from model.launching import parent, processes
 from model.launching.host import RENDEZVOUS
 from model.parallel.spread import Spread
-from model.request import COMPILING, Request, Run
+from model.request import COMPILING, PLAN, SUMMARY, Request, Run
 from storage import errors
 
 PLUMBING = "it starts model.worker, which a task names in also_runs"
@@ -42,7 +42,7 @@ class Place(Protocol):
 
 
 _POLL_SECONDS = 0.3
-_LEFT = ("plan.json", "summary.json", COMPILING, RENDEZVOUS)
+_LEFT = (PLAN, SUMMARY, COMPILING, RENDEZVOUS)
 """What an earlier run that was killed may have left, and would mislead this one."""
 
 
@@ -72,7 +72,7 @@ def train(request: Request, progress: Progress, lock_fds: Sequence[int] = ()) ->
         launcher.close()
     if status != 0:
         raise _failure(run, log_path, before, status, started.lost)
-    summary: dict[str, Any] = json.loads((run.scratch / "summary.json").read_text(encoding="utf-8"))
+    summary: dict[str, Any] = json.loads((run.scratch / SUMMARY).read_text(encoding="utf-8"))
     return summary
 
 
@@ -92,8 +92,8 @@ def _watch(started: processes.Started, run: Run, progress: Progress) -> int:
     total: int | None = None
     told = -1
     while (status := started.status) is None:
-        if total is None and (run.scratch / "plan.json").is_file():
-            total = json.loads((run.scratch / "plan.json").read_text(encoding="utf-8"))["tokens"]
+        if total is None and (run.scratch / PLAN).is_file():
+            total = json.loads((run.scratch / PLAN).read_text(encoding="utf-8"))["tokens"]
         row = _newest(run.metrics_file) if total is not None else None
         if total is not None and (run.scratch / COMPILING).exists():
             progress(int(row["tokens"]) if row is not None else 0, total, "tokens", "compiling the network")

@@ -13,8 +13,8 @@ from torch._dynamo.utils import counters
 
 from model.data.batches import Batch, Sequences, Text, TextRows
 from model.engine import Engine
+from model.launching.group import join_process_group
 from model.learning.objectives import NextToken
-from model.worker import join_process_group
 from tests.model.parallel import ranks_tensor as plain
 from tests.model.ranks_zero import same, saved, whole_state
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from model.launching.group import join_process_group
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import NextToken
 from model.network.attention import PADDING, Rule, visibility
-from model.worker import join_process_group
 from tests.model.ranks_zero import OPTIMIZER, SAVED, engine, micro_batches, reference, same, saved, train, whole_state
 
 EIGHT = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)

@@ -18,13 +18,13 @@ from model.checkpoints.state import HostCopies, numbers_of, part_of, restore
 from model.config import ModelConfig
 from model.data.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.engine import Engine
+from model.launching.group import join_process_group
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import NextToken
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.optimizers import make_optimizer
 from model.network.transformer import Transformer
 from model.parallel.grid import Grid
-from model.worker import join_process_group
 
 CONTEXT, VOCABULARY, SEQUENCES = 16, 67, 5
 SAVED, COMPARED, STEPS = 10, 15, 50

@@ -50,11 +50,13 @@ def run_one_after_the_other(
 def main(asked: Path, told: Path) -> None:
     import torch.distributed as dist
 
-    from model.worker import join_process_group, train_here
+    from model.launching.group import join_process_group
 
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("gloo", f"file://{asked}.meeting", rank=rank, world_size=processes)
     device = join_process_group("cpu")
+    from model.training import train_here
+
     failures = []
     for described, is_set_back in json.loads(asked.read_text()):
         try:

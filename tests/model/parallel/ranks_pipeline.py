@@ -17,6 +17,7 @@ from model.checkpoints.state import HostCopies, averaged, numbers_of, part_of, r
 from model.config import Dropout, ModelConfig
 from model.data.batches import Batch, collate, share
 from model.engine import Engine
+from model.launching.group import join_process_group
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import Loss, NextToken, Objective
 from model.learning.optimizer_config import OptimizerConfig
@@ -27,7 +28,6 @@ from model.network.encoder import PairEncoder
 from model.network.transformer import IGNORED, Transformer
 from model.parallel.grid import Grid
 from model.parallel.pipeline import keep_stage
-from model.worker import join_process_group
 from tests.model.ranks_zero import CONTEXT, SEQUENCES, VOCABULARY, largest_error, rows_of_step, same
 
 STEPS, SAVED = 8, 4

@@ -18,6 +18,7 @@ from model.checkpoints.state import HostCopies, averaged, numbers_of, part_of, r
 from model.config import Dropout, ModelConfig
 from model.data.batches import Batch, Sequences, Text, TextRows, collate, share
 from model.engine import Engine
+from model.launching.group import join_process_group
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import Loss, NextToken
 from model.learning.optimizer_config import OptimizerConfig
@@ -27,7 +28,6 @@ from model.network import lora
 from model.network.transformer import Transformer
 from model.parallel.grid import Grid
 from model.parallel.tensor import share_of
-from model.worker import join_process_group
 from tasks.finetune import LINEAR_LAYERS
 
 CONTEXT, VOCABULARY, SEQUENCES, BATCH_TOKENS = 16, 67, 5, 80
