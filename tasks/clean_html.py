@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from storage.corpus import DOCUMENTS_SCHEMA, PAGES_SCHEMA, Documents, Pages, read_rows, read_table, table_of
 from storage.identity import canonical_json
 from storage.takedown import Takedowns
+from tasks.batches import batches
 from tasks.html.extractors import MARKDOWN, TOGETHER, all_text, extract_each, tidy, warm_up
 from tasks.html.metadata import PageMetadata, metadata_of
 from tasks.rows import Positions, RowWork, Worked
@@ -210,16 +211,7 @@ def _day_of(page: Mapping[str, Any]) -> date | None:
 def batches_of(pages: Iterable[dict[str, Any]], extractor: str) -> Iterator[list[dict[str, Any]]]:
     """The pages in batches of such a size as the extractor works on best."""
     most = _BATCH_PAGES if extractor in TOGETHER else 1
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for page in pages:
-        if batch and (len(batch) == most or size + len(page["content"]) > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(page)
-        size += len(page["content"])
-    if batch:
-        yield batch
+    return batches(pages, lambda page: len(page["content"]), _BATCH_BYTES, most)
 
 
 def clean_pages(task: CleanHtml, pages: Sequence[Mapping[str, Any]]) -> list[Cleaned | Dropped]:

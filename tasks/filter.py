@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from storage.artifact import JsonValue
 from storage.corpus import DOCUMENTS_SCHEMA, Documents
+from tasks.batches import batches
 from tasks.rows import RowWork, Worked
 from tasks.rules.chosen import ChosenRule
 from tasks.rules.rule import Rule
@@ -204,7 +205,7 @@ class Judging(RowWork):
         tally, kept, origin = Tally(), [], []
         numbers = count()
         read = rows.select([name for name in _READ if name in rows.column_names])
-        for batch in _batches(read.to_pylist(), judge.batch_characters):
+        for batch in batches(read.to_pylist(), lambda row: len(row["text"]), judge.batch_characters):
             for row, verdict in zip(batch, _guarded(judge, batch, guard), strict=True):
                 tally.row = next(numbers)
                 if _settle(judge.task, row, verdict, tally):
@@ -228,19 +229,6 @@ def _table(rows: pa.Table, kept: Sequence[dict[str, Any]]) -> pa.Table:
         else:
             columns.append(pa.nulls(len(kept), column.type))
     return pa.Table.from_arrays(columns, schema=DOCUMENTS_SCHEMA)
-
-
-def _batches(rows: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    characters = 0
-    for row in rows:
-        if batch and characters + len(row["text"]) > most:
-            yield batch
-            batch, characters = [], 0
-        batch.append(row)
-        characters += len(row["text"])
-    if batch:
-        yield batch
 
 
 def _guarded(judge: Judge, rows: Sequence[dict[str, Any]], guard: Guard) -> list[Verdict]:

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from storage.artifact import JsonValue
 from storage.corpus import Documents
+from tasks.batches import batches
 from tasks.pii.entities import Entity, find_entities, fingerprint
-from tasks.pii.find import batches, find_in
+from tasks.pii.find import BATCH_BYTES, find_in
 from tasks.pii.keys import fingerprint as fingerprint_of_key
 from tasks.pii.keys import read_key
 from tasks.pii.kinds import KINDS, Found, Kind, resolve
@@ -154,13 +155,14 @@ def _found(scrub: Scrub, table: pa.Table, texts: Sequence[bytes], guard: Guard) 
     Documents are searched, and guarded, many at a time; those of a batch that is lost one by one.
     """
     ids, languages = table.column("id").to_pylist(), table.column("language").to_pylist()
-    for first, last in batches(texts):
+    for rows in batches(range(len(texts)), lambda row: len(texts[row]), BATCH_BYTES):
+        first = ids[rows[0]]
         try:
-            name = ids[first] if last - first == 1 else f"{ids[first]} and the {last - first - 1:,} documents after it"
-            batch: list[list[Found] | DocumentLost] = guard(name, find_in, texts[first:last])
+            name = first if len(rows) == 1 else f"{first} and the {len(rows) - 1:,} documents after it"
+            batch: list[list[Found] | DocumentLost] = guard(name, find_in, [texts[row] for row in rows])
         except DocumentLost:
-            batch = [_or_lost(guard, ids[row], _find_one, texts[row]) for row in range(first, last)]
-        for row, found in enumerate(batch, first):
+            batch = [_or_lost(guard, ids[row], _find_one, texts[row]) for row in rows]
+        for row, found in zip(rows, batch, strict=True):
             model = scrub.model_for(languages[row])
             if model is not None and not isinstance(found, DocumentLost):
                 entities = _or_lost(

@@ -18,7 +18,7 @@ from storage.errors import UserError
 from storage.identity import digest_of_text
 from tasks.classifiers.linear import LinearClassifier
 from tasks.classifiers.measure import report
-from tasks.classifiers.ngrams import Counts, Ngrams, batches
+from tasks.classifiers.ngrams import Counts, Ngrams, counts_of
 from tasks.task import Context, Input, Kind, Result, Sample, Task
 
 if TYPE_CHECKING:
@@ -169,8 +169,9 @@ class TrainClassifier(Ngrams, Task):
 def _counted(texts: Iterator[Labelled], ngrams: Ngrams) -> Iterator[tuple[Counts, list[Labelled]]]:
     """The texts' n-grams, a few texts at a time."""
     while chunk := list(islice(texts, _READ_ROWS)):
-        for first, counts in batches([text.text for text in chunk], ngrams):
-            yield counts, chunk[first : first + len(counts.starts) - 1]
+        rest = iter(chunk)
+        for counts in counts_of([text.text for text in chunk], ngrams):
+            yield counts, list(islice(rest, len(counts.starts) - 1))
 
 
 def _refuse_template(rows: Sequence[dict[str, Any]]) -> None:

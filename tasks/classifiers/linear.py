@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from storage.errors import SourceError
-from tasks.classifiers.ngrams import Counts, Ngrams, batches
+from tasks.classifiers.ngrams import Counts, Ngrams, counts_of
 
 FORMAT = "athanor-linear-ngrams"
 VERSION = 1
@@ -44,7 +44,7 @@ class LinearClassifier:
 
         A text's row does not depend on the texts around it.
         """
-        found = [self.of_counts(counts) for _, counts in batches(texts, self.ngrams)]
+        found = [self.of_counts(counts) for counts in counts_of(texts, self.ngrams)]
         return np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32)
 
     def of_counts(self, counts: Counts) -> Floats:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from tasks.batches import batches
 from tasks.task import Settings
 
 Words = NDArray[np.uint64]
@@ -76,14 +77,10 @@ class Counts(NamedTuple):
     counts: NDArray[np.integer]
 
 
-def batches(texts: Sequence[str], ngrams: Ngrams) -> Iterator[tuple[int, Counts]]:
-    """Counts for a few texts at a time, each with the position of its first text."""
-    first, size = 0, 0
-    for position, text in enumerate(texts):
-        size += min(len(text), ngrams.max_characters)
-        if size >= _BATCH_CHARACTERS or position == len(texts) - 1:
-            yield first, count(texts[first : position + 1], ngrams)
-            first, size = position + 1, 0
+def counts_of(texts: Sequence[str], ngrams: Ngrams) -> Iterator[Counts]:
+    """Counts for a few texts at a time, in their order."""
+    for batch in batches(texts, lambda text: min(len(text), ngrams.max_characters), _BATCH_CHARACTERS):
+        yield count(batch, ngrams)
 
 
 def count(texts: Sequence[str], ngrams: Ngrams) -> Counts:

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
-from tasks.pii import network, numbers, secrets
+from tasks.batches import batches
 from tasks.pii.anchors import tries
-from tasks.pii.kinds import KINDS, Form, Found, resolve
+from tasks.pii.kinds import KINDS, Found, resolve
 
-FORMS: tuple[Form, ...] = (
-    secrets.PEM_FORM,
-    secrets.KEY_FORM,
-    secrets.SECRET_NAME_FORM,
-    network.CREDENTIALS_FORM,
-    network.QUERY_TOKEN_FORM,
-    network.EMAIL_FORM,
-    network.IPV4_FORM,
-    network.IPV6_FORM,
-    network.MAC_FORM,
-    numbers.IBAN_FORM,
-    numbers.PASSPORT_FORM,
-    *numbers.NUMBER_FORMS,
-)
-"""All built-in forms."""
-
-_BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 20
 """Texts searched together: enough that a pass costs no more than its bytes, and few enough for a cache."""
 _BETWEEN = b"\xff"
 """No byte of UTF-8; no form matches it, so it is the end of a text and the start of the next."""
@@ -53,21 +37,11 @@ def find_in(texts: Sequence[bytes], kinds: Sequence[str] = KINDS) -> list[list[F
     What is not asked for still hides what overlaps it: the digits of a card are no telephone
     number when cards are not replaced. Time is linear in the bytes.
     """
-    found: list[list[Found]] = [[] for _ in texts]
-    for first, last in batches(texts):
-        for text, candidates in _candidates(texts[first:last]).items():
-            found[first + text] = [item for item in resolve(candidates) if item.kind in kinds]
+    found: list[list[Found]] = []
+    for batch in batches(texts, len, BATCH_BYTES):
+        candidates = _candidates(batch)
+        found += ([item for item in resolve(candidates.get(n, [])) if item.kind in kinds] for n in range(len(batch)))
     return found
-
-
-def batches(texts: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """The first text of each batch that is searched together, and the one after its last."""
-    first = size = 0
-    for number, text in enumerate(texts, 1):
-        size += len(text)
-        if size >= _BATCH_BYTES or number == len(texts):
-            yield first, number
-            first, size = number, 0
 
 
 def _candidates(texts: Sequence[bytes]) -> dict[int, list[Found]]:

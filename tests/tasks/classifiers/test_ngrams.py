@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.classifiers.ngrams import UNSPACED, Ngrams, batches, count
+from tasks.classifiers.ngrams import UNSPACED, Ngrams, count, counts_of
 
 WIDE = 1 << 24
 """So many buckets that the few n-grams of these texts hardly ever share one."""
@@ -108,14 +108,14 @@ def test_a_long_text_is_read_from_its_start_only() -> None:
     assert np.array_equal(count(["a b " * 25 + "tail"], ngrams).buckets, count(["a b " * 25], ngrams).buckets)
 
 
-def test_batches_hold_every_text_once() -> None:
+def test_a_few_texts_at_a_time_are_counted_as_all_together() -> None:
     texts = [f"text {number} " * (number % 50 * 100) for number in range(120)]
     ngrams = Ngrams()
-    firsts, sizes = zip(*((first, len(counts.starts) - 1) for first, counts in batches(texts, ngrams)), strict=True)
-    assert len(sizes) > 1
-    assert sum(sizes) == len(texts)
-    assert list(firsts) == [sum(sizes[:n]) for n in range(len(sizes))]
-    assert list(batches([], ngrams)) == []
+    made = list(counts_of(texts, ngrams))
+    assert len(made) > 1
+    assert sum(len(counts.starts) - 1 for counts in made) == len(texts)
+    assert np.array_equal(np.concatenate([counts.buckets for counts in made]), count(texts, ngrams).buckets)
+    assert list(counts_of([], ngrams)) == []
 
 
 @pytest.mark.parametrize("settings_", [{"buckets": 3000}, {"piece_ngrams": [5, 3]}, {"piece_ngrams": [0, 3]}])

@@ -9,10 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.pii.find import FORMS, find_in
-from tasks.pii.kinds import Found, resolve
+from tasks.pii import network, numbers, secrets
+from tasks.pii.find import find_in
+from tasks.pii.kinds import Form, Found, resolve
 from tasks.pii.secrets import FORMATS
 from tests.tasks.pii.test_find import FOUND, KEYS
+
+FORMS: tuple[Form, ...] = (
+    secrets.PEM_FORM,
+    secrets.KEY_FORM,
+    secrets.SECRET_NAME_FORM,
+    network.CREDENTIALS_FORM,
+    network.QUERY_TOKEN_FORM,
+    network.EMAIL_FORM,
+    network.IPV4_FORM,
+    network.IPV6_FORM,
+    network.MAC_FORM,
+    numbers.IBAN_FORM,
+    numbers.PASSPORT_FORM,
+    *numbers.NUMBER_FORMS,
+)
 
 
 def plain(text: bytes) -> list[Found]:

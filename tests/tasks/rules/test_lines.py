@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.rules.content import Content
 from tasks.rules.hashes import Table
-from tasks.rules.lines import Content
 
 TEXTS = st.lists(st.text(st.sampled_from("ab.。\n\t \x1c\x85\u00a0\u2003\u2028\u3000é中😀"), max_size=30), max_size=6)
 
