@@ -1,9 +1,9 @@
 """What rules look at: many documents' texts as columns, each worked out once and only when asked for.
 
 *Lines* and *chunks* (what stands between white space) are places in the texts' bytes (see
-:mod:`~tasks.rules.lines`). What has to be known of a chunk (its words, their lengths and classes) is in
+:mod:`~tasks.rules.content`). What has to be known of a chunk (its words, their lengths and classes) is in
 the :mod:`~tasks.rules.vocabulary`, so a text becomes arrays of numbers without a Python object per
-word. Sums per document and per line are differences of cumulative sums.
+word.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from tasks.rules.lines import Content, Lines, running, shares, sums
+from tasks.rules.content import Content
+from tasks.rules.lines import Lines
+from tasks.rules.segments import running, shares, sums
 from tasks.rules.unspaced import isolated, may_be_unspaced
 from tasks.rules.vocabulary import LETTER, PUNCTUATION, SENTENCE_END, SYMBOL, WIDE_SIGN, Vocabulary, vocabulary
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.rules.batch import Batch
-from tasks.rules.lines import shares
 from tasks.rules.rule import Rule, RuleSet
+from tasks.rules.segments import shares
 from tasks.rules.signs import SENTENCE_ENDS, WIDE_ENDS
 from tasks.rules.unspaced import lengths_in_latin
 

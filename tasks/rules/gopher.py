@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from tasks.rules.batch import Batch
-from tasks.rules.lines import Lines, running, shares, sums
+from tasks.rules.lines import Lines
 from tasks.rules.rule import Judged, Rule, RuleSet
 from tasks.rules.runs import Runs
+from tasks.rules.segments import running, shares, sums
 from tasks.rules.vocabulary import ALPHABETIC
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from tasks.rules.batch import Batch
-from tasks.rules.lines import sums
 from tasks.rules.rule import Rule
+from tasks.rules.segments import sums
 
 
 class Characters(Rule):

@@ -22,7 +22,7 @@ import numpy as np
 from storage.mixing import mixed
 from tasks.rules.batch import Batch
 from tasks.rules.hashes import BASE, counts_at_least, powers, repeats
-from tasks.rules.lines import running, sums
+from tasks.rules.segments import running, sums
 
 _FACTOR = np.uint64(0xD1342543DE82EF95)
 """Any odd number but B: with that, the letters of one word could stand for those of the next."""

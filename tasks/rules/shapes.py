@@ -20,7 +20,7 @@ import numpy as np
 from tasks.rules.columns import Column
 from tasks.rules.exceptions import exceptions
 from tasks.rules.hashes import Spelling, Table, code_points_of
-from tasks.rules.lines import running
+from tasks.rules.segments import running
 from tasks.rules.signs import CodeTable
 from tasks.rules.words import CURRENCY_WORDS, LONGEST_CHUNK, UNITS, split_chunk
 

@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 
 from tasks.rules.columns import Column
+from tasks.rules.content import Content
 from tasks.rules.hashes import Spelling, Table, code_points_of
-from tasks.rules.lines import Content, running
+from tasks.rules.segments import running
 from tasks.rules.shapes import Shapes
 from tasks.rules.signs import LETTERS_PER_WORD, SENTENCE_ENDS, SYMBOLS, CodeTable, is_letter
 from tasks.rules.unspaced import script_of, wide_signs
