@@ -35,8 +35,6 @@ class OurRun:
     """Of every step."""
     model: Path
     """The exported folder."""
-    compile_seconds: float
-    """Before the first step."""
 
 
 def imported(data: TokenFiles, folder: Path) -> Shards:
@@ -59,7 +57,6 @@ def train(
     seconds = [settings["batch_tokens"] / row["tokens_per_second"] for row in rows if "tokens_per_second" in row]
     return OurRun(
         metrics["tokens"], metrics["tokens"] / metrics["tokens_per_second"], seconds, work / "output",
-        metrics.get("compile_seconds", 0.0),
     )  # fmt: skip
 
 

@@ -53,9 +53,6 @@ class TokenFiles:
             return [ids]
         return [part for part in np.split(ids, np.flatnonzero(ids == self.end) + 1) if len(part)]
 
-    def training_tokens(self) -> int:
-        return (self.folder / "train.bin").stat().st_size // 2
-
 
 def shakespeare(folder: Path) -> TokenFiles:
     """Tiny Shakespeare by characters, the first nine tenths to train on, as nanoGPT prepares it."""

@@ -38,7 +38,7 @@ _INLINE = names("a br b strong i em code kbd samp tt")
 NAMES = ("", *BLOCKS, *_UNSEEN, *_RAW, *_INLINE, "!--")
 """By kind; 0 is any other tag."""
 KINDS = {name: kind for kind, name in enumerate(NAMES)}
-FIRST_UNSEEN, FIRST_RAW, FIRST_INLINE = (KINDS[group[0]] for group in (_UNSEEN, _RAW, _INLINE))
+FIRST_RAW, FIRST_INLINE = KINDS[_RAW[0]], KINDS[_INLINE[0]]
 LINK, BREAK, RULE = KINDS["a"], KINDS["br"], KINDS["hr"]
 _DRAWN = (KINDS["title"], KINDS["style"])
 _BODY, _COMMENT, _SCRIPT, _HEADING = (KINDS[name] for name in ("body", "!--", "script", "h1"))

@@ -1,6 +1,6 @@
 """Keys and tokens by the formats that their issuers publish, and private keys in PEM.
 
-Each begins a run of at least LEAST_TOKEN letters, digits, ``_`` and ``-``, or follows a short
+Each begins a run of at least fifteen letters, digits, ``_`` and ``-``, or follows a short
 prefix of its own before such a run; so they are looked for at the starts of such runs only.
 Left alone on purpose: passwords and keys without a format, which only a guess would find.
 """
@@ -10,9 +10,6 @@ from __future__ import annotations
 import re
 
 from tasks.pii.kinds import Form
-
-LEAST_TOKEN = 15
-"""The shortest run of token characters that a form here begins with, or that follows its prefix."""
 
 # Name, where its format is published, and the format.
 FORMATS: tuple[tuple[str, str, str], ...] = (
