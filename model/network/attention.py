@@ -206,9 +206,15 @@ class Split:
     rest: Visibility
 
     def attend(self, q_BHTF: Tensor, k_BHSF: Tensor, v_BHSF: Tensor, drop: Drop | None) -> Tensor:
-        n = self.rows
-        first = self.first.attend(q_BHTF[:n], k_BHSF[:n], v_BHSF[:n], drop)
-        return torch.cat((first, self.rest.attend(q_BHTF[n:], k_BHSF[n:], v_BHSF[n:], drop)))
+        batch = q_BHTF.shape[0]
+        sizes = (self.rows, batch - self.rows)
+        # Cut and joined where rows lie whole, and their gradients too: each is then copied once, in one go.
+        cut = zip(*(x_BHTF.transpose(1, 2).split(sizes) for x_BHTF in (q_BHTF, k_BHSF, v_BHSF)), strict=True)
+        found = [
+            form.attend(*(x_BTHF.transpose(1, 2) for x_BTHF in part), drop).transpose(1, 2)
+            for form, part in zip((self.first, self.rest), cut, strict=True)
+        ]
+        return torch.cat(found).transpose(1, 2)
 
 
 def _block(window: int) -> int:
