@@ -206,13 +206,12 @@ class Split:
     rest: Visibility
 
     def attend(self, q_BHTF: Tensor, k_BHSF: Tensor, v_BHSF: Tensor, drop: Drop | None) -> Tensor:
-        batch = q_BHTF.shape[0]
-        sizes = (self.rows, batch - self.rows)
         # Cut and joined where rows lie whole, and their gradients too: each is then copied once, in one go.
-        cut = zip(*(x_BHTF.transpose(1, 2).split(sizes) for x_BHTF in (q_BHTF, k_BHSF, v_BHSF)), strict=True)
+        sizes = [self.rows, len(q_BHTF) - self.rows]
+        cut = zip(*(torch.split(x_BHTF.transpose(1, 2), sizes) for x_BHTF in (q_BHTF, k_BHSF, v_BHSF)), strict=True)
         found = [
-            form.attend(*(x_BTHF.transpose(1, 2) for x_BTHF in part), drop).transpose(1, 2)
-            for form, part in zip((self.first, self.rest), cut, strict=True)
+            form.attend(q_BTHF.transpose(1, 2), k_BSHF.transpose(1, 2), v_BSHF.transpose(1, 2), drop).transpose(1, 2)
+            for form, (q_BTHF, k_BSHF, v_BSHF) in zip((self.first, self.rest), cut, strict=True)
         ]
         return torch.cat(found).transpose(1, 2)
 

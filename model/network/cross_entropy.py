@@ -16,8 +16,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-CHUNK_LOGITS = 2**20
-"""Logits held at a time; on a CPU they should fit its cache."""
+CHUNK_LOGITS = 2**22
+"""Logits held at a time. More of them make larger products, which two cores share better, and add less often to the
+weight's gradient, which is as large as three chunks of a small network: N 4096, V 8192, D 384 takes 243 ms of each core
+with 2**22, 276 ms with 2**20, 237 ms with 2**23."""
 _TINY = 1e-30
 """Probabilities below this are not trusted to a float32 softmax."""
 

@@ -26,7 +26,7 @@ _FLOAT = 4
 """Bytes of a float32."""
 _LIVE = 1_000_000_000
 """Most weights that ZeRO 3 keeps gathered (DeepSpeed's ``stage3_max_live_parameters``)."""
-_LOGITS = 2**20
+_LOGITS = 2**22
 """Held at a time (see ``model.network.cross_entropy``): themselves, and their gradient."""
 GPU_UTILIZATION, CPU_UTILIZATION = 0.4, 0.6
 """Of the peak, that training reaches: MPT on 8 × H100 35 to 42 % (llm-foundry's published table, 760 M and 1.3 B
@@ -250,7 +250,7 @@ def _activations(part: _Part, shape: ModelConfig, vocabulary: int, precision: Pr
     layer = positions * (2 * stream * _FLOAT + (2 * stream + 5 * heads + inner) * size)
     kept = part.blocks * (positions * stream * _FLOAT if run.recompute else layer)
     table_gradient = _FLOAT * vocabulary * stream / parts  # the output layer's, which is worked out with the loss
-    judging = 2 * _FLOAT * _LOGITS + table_gradient if part.judges else 0.0
+    judging = 2 * _FLOAT * min(_LOGITS, positions * vocabulary) + table_gradient if part.judges else 0.0
     between = part.features * positions * stream * _FLOAT
     return part.in_flight * (kept + between) + (layer if run.recompute else 0.0) + judging
 
