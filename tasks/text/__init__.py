@@ -1,1 +1,1 @@
-"""What is done to the text of single documents: decoding, extraction, rules, personal data."""
+"""Text as such: how its bytes are read, how it is made clean, and which language it is in."""
