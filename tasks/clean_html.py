@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from storage.corpus import DOCUMENTS_SCHEMA, PAGES_SCHEMA, Documents, Pages, read_rows, read_table, table_of
+from storage.corpus import DOCUMENTS_SCHEMA, PAGES_SCHEMA, Documents, Pages, read_table, table_of
 from storage.identity import canonical_json
 from storage.takedown import Takedowns
 from tasks.batches import batches
@@ -117,9 +117,11 @@ class CleanPages(RowWork):
         return read_table(source) if rows["digest"].null_count else rows
 
     def load_some(self, source: Path, rows: pa.Table, numbers: Positions) -> pa.Table:
-        return (
-            super().load_some(source, rows, numbers) if "content" in rows.column_names else read_rows(source, numbers)
-        )
+        if "content" not in rows.column_names:
+            place = PAGES_SCHEMA.get_field_index("content")
+            contents = read_table(source, ["content"])["content"]
+            rows = rows.add_column(place, PAGES_SCHEMA.field("content"), contents)
+        return super().load_some(source, rows, numbers)
 
     def outdated(self, files: Mapping[str, Path]) -> Sequence[int]:
         """The documents that are to be forgotten."""

@@ -21,6 +21,7 @@ from storage.stored import AnyFile
 from storage.takedown import Takedowns
 from tasks.pages.index import digest_of_version, entry_of, is_older, name_of, table_of_entries
 from tasks.pages.writer import Writer
+from tasks.rows import rows_of
 from tasks.sources.base import Page, Terms
 from tasks.spill import Spill, spilt_rows
 from tasks.task import Context, Guard
@@ -251,10 +252,11 @@ def changed_table(table: pa.Table, change: Change, spill: Path) -> pa.Table:
             for term in change.terms:
                 column[term[0]] = term[values]
             table = table.set_column(place, table.schema.field(place), pa.array(column, pa.string()))
-    rows = np.array([*change.keep, *(row for row, _ in change.spilt)], np.int64)
-    kept = table.take(pa.array(change.keep, pa.int64()))
-    tables = [kept, *spilt_rows(spill, [at for _, at in change.spilt])]
-    return pa.concat_tables(tables).combine_chunks().take(pa.array(np.argsort(rows)))
+    joined = pa.concat_tables([table, *spilt_rows(spill, [at for _, at in change.spilt])])
+    replaced = np.arange(len(table), len(joined))
+    lies = np.concatenate([np.array(change.keep, np.int64), replaced])
+    order = np.argsort([*change.keep, *(row for row, _ in change.spilt)])
+    return rows_of(joined, lies[order]).combine_chunks()
 
 
 def write_again(payload: tuple[Path, Path], source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
