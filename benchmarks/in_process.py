@@ -11,7 +11,7 @@ from typing import Any
 from storage.artifact import Artifact
 from storage.corpus import DOCUMENTS_SCHEMA, Documents, Partition, table_of, write_table
 from tasks.context import PlainWorld, RunContext
-from tasks.rows import RowJob
+from tasks.rows import RowWork
 from tasks.task import PartitionResult, Task
 
 _PARTITION = 500
@@ -30,7 +30,7 @@ class InProcess(RunContext):
         depends_on: Sequence[Artifact],
         seconds_per_document: float,
         output: Path | None,
-        rows: RowJob | None = None,
+        rows: RowWork | None = None,
     ) -> list[PartitionResult]:
         results, folder = [], output or self.output
         folder.mkdir(parents=True, exist_ok=True)

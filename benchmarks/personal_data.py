@@ -26,7 +26,7 @@ from storage.corpus import DOCUMENTS_SCHEMA, table_of, write_table
 from tasks.pii.find import find, find_in
 from tasks.pii.kinds import PLACEHOLDERS, Found
 from tasks.pii.replace import Replacer, spliced
-from tasks.rows import RowJob, work_on_rows
+from tasks.rows import work_on_rows
 from tasks.scrub_pii import Scrub, ScrubPii
 
 Finder = Callable[[str], list[Found]]
@@ -277,8 +277,7 @@ def _step(texts: Sequence[str]) -> Callable[[], object]:
     def unguarded(document: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
-    job = RowJob(scrub, folder / "nothing before")
-    return lambda: work_on_rows(job, folder / "in.parquet", folder / "out.parquet", unguarded)
+    return lambda: work_on_rows(scrub, folder / "in.parquet", folder / "out.parquet", unguarded)
 
 
 def _speed() -> Table:

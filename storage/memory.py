@@ -94,17 +94,17 @@ class StepMemory:
     def remember(
         self, key: str, record: PartitionRecord, short: dict[str, JsonValue] | None = None
     ) -> Mapping[str, Path]:
-        """Take the files into the store, and write down what they are; returns them as they are to be opened then.
+        """Move the files into the store, and write down what they are; returns them as they are to be opened then.
 
         ``short``: the stats as ``recall`` is to give them, if that is less than all.
         """
         local = self.store.place.local
-        entries = {name: self.store.take(path, lasting=local) for name, path in sorted(record.files.items())}
+        entries = {name: self.store.move_in(path, lasting=local) for name, path in sorted(record.files.items())}
         files = {name: entry.model_dump() for name, entry in entries.items()}
         self._short[key] = {"files": files, "short": record.stats if short is None else short}
         content = {**self._short[key], "stats": record.stats, "rows": record.rows}
         self.store.place.write(f"{PARTITIONS}/{key}.json", json.dumps(content).encode(), flushed=False)
-        return record.files if local else self._files(entries)
+        return {n: self.store.objects.address(e) for n, e in entries.items()} if local else self._files(entries)
 
     def used(self, key: str, place: str) -> None:
         """Note that this build has its result at ``place`` under this key."""

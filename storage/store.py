@@ -210,6 +210,16 @@ class Store(Names):
         with self._kept_from_collectors():
             return self._take(path, keep=keep, lasting=lasting)
 
+    def move_in(self, path: Path, *, lasting: bool = True) -> FileEntry:
+        """Take a file's content as an object; nothing is left in its place.
+
+        A copy of what a remote store has stays while this process lives if it is ``lasting``.
+        """
+        with self._kept_from_collectors():
+            entry = self.objects.put(path, lasting=lasting)
+        path.unlink(missing_ok=True)  # it stays where the store has its content already
+        return entry
+
     def _kept_from_collectors(self) -> AbstractContextManager[int]:
         """While it is open, no collector of this home frees anything."""
         return locked(self.home / "work" / "locks" / COLLECTOR, shared=True)

@@ -17,7 +17,7 @@ from storage.memory import PartitionRecord
 from storage.stored import AnyFile, located, places_of
 from storage.takedown import Takedowns
 from tasks.parallel import PartitionJob, Recalled, map_partitions
-from tasks.rows import RowJob, RowWork, remind, work_on_rows
+from tasks.rows import Before, RowWork, work_on_rows
 from tasks.tally import in_short
 from tasks.task import Input, PartitionFunction, PartitionResult, Progress, Resources, Task, World
 
@@ -166,9 +166,7 @@ class RunContext:
         output: Path | None = None,
     ) -> list[PartitionResult]:
         name = f"{type(work).__module__}.{type(work).__qualname__}"
-        before = self.scratch / "before" / name
-        job = RowJob(work, before)
-        return self._map(name, work_on_rows, job, partitions, depends_on, seconds_per_document, output, job)
+        return self._map(name, work_on_rows, work, partitions, depends_on, seconds_per_document, output, work)
 
     def _map(
         self,
@@ -179,41 +177,50 @@ class RunContext:
         depends_on: Sequence[Artifact],
         seconds_per_document: float,
         output: Path | None,
-        rows: RowJob | None = None,
+        rows: RowWork | None = None,
     ) -> list[PartitionResult]:
         """``rows``: what is done to rows, if single rows are to be reused."""
         same = digest_of_value([self.identity, name, [artifact.digest for artifact in depends_on]])[:_PLACE_DIGITS]
 
         keys = {partition.name: digest_of_value([same, partition.digest]) for partition in partitions}
+        outdated: set[str] = set()
 
         def place(partition: Partition) -> str:
             return f"{same}/{partition.name}"
 
         def recall(partition: Partition) -> Recalled | None:
-            if self.memory is None:
-                return None
+            assert self.memory is not None
             here = keys[partition.name]
             known = self.memory.recall(here) or self.memory.whole(here)
-            if known is not None and (rows is None or not rows.work.is_outdated(known.files, known.stats)):
+            if known is not None and (rows is None or not rows.is_outdated(known.files, known.stats)):
                 return Recalled(known.stats, _named(known.files, partition), partial(_stats_of, self.memory, here))
-            if rows is not None:
-                earlier = self.memory.whole(here) if known else self.memory.before(place(partition))
-                if earlier is not None and earlier.rows:
-                    remind(rows.before, partition.name, earlier.rows, earlier.stats, earlier.files)
+            if known is not None:
+                outdated.add(partition.name)
             return None
+
+        def prepared(function: PartitionFunction, partition: Partition) -> PartitionFunction:
+            if rows is None:
+                return function
+            assert self.memory is not None
+            again = partition.name in outdated
+            earlier = self.memory.whole(keys[partition.name]) if again else self.memory.before(place(partition))
+            if earlier is None or not earlier.rows:
+                return function
+            return partial(work_on_rows, before=Before(earlier.rows, earlier.stats, dict(earlier.files.items())))
 
         def remember(
             partition: Partition, stats: dict[str, JsonValue], files: Mapping[str, Path]
         ) -> Mapping[str, AnyFile]:
+            assert self.memory is not None
             record = stats.pop("record", "")
-            if self.memory is None:
-                return files
             stem = Path(partition.name).stem
             patterns = {made.replace(stem, "{stem}"): path for made, path in files.items()}
             whole = PartitionRecord(stats, patterns, record)
             return _named(self.memory.remember(keys[partition.name], whole, in_short(stats)), partition)
 
-        job = replace(self._job(name, output), recall=recall, remember=remember)
+        job = self._job(name, output)
+        if self.memory is not None:
+            job = replace(job, recall=recall, remember=remember, prepared=prepared)
         results = map_partitions(job, function, payload, partitions, seconds_per_document)
         for partition, result in zip(partitions, results, strict=True):
             self.reuse.add(result)

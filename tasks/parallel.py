@@ -9,7 +9,6 @@ a worker that outlives its parent for a moment cannot touch a later run's files.
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 import signal
@@ -72,13 +71,15 @@ class PartitionJob:
     resources: Resources
     progress: Progress
     recall: Callable[[Partition], Recalled | None] = lambda partition: None
-    """The result of a partition that an earlier build has worked on, if any. Called from several threads."""
+    """The result of a partition that an earlier build has worked on, or this one before it was killed, if any.
+    Called from several threads."""
     reuse: Callable[[str, AnyFile], AnyFile] = lambda name, where: where
-    """Called with the name and the place of each file of an earlier result; says where it is to be found now."""
-    remember: Callable[[Partition, dict[str, JsonValue], Mapping[str, Path]], Mapping[str, AnyFile]] = (
-        lambda partition, stats, files: files
-    )
-    """Called with each newly finished partition, from several threads; says where its files are from then on."""
+    """Called with the name and the place of each file that was recalled or remembered; says where it is now."""
+    prepared: Callable[[PartitionFunction, Partition], PartitionFunction] = lambda function, partition: function
+    """What is to be done with a partition: the function, with what it is to know of an earlier result."""
+    remember: Callable[[Partition, dict[str, JsonValue], Mapping[str, Path]], Mapping[str, AnyFile]] | None = None
+    """Called with each newly finished partition, from several threads; takes its files, and says where they are.
+    None: nothing is remembered, and files are moved to ``output``."""
 
 
 class Engine(Protocol):
@@ -151,8 +152,8 @@ def _work_through(
 ) -> None:
     """Keep the engine busy, with no more partitions in its hands than it asks for, until none is ``left``."""
     engine = run.engine_for(left)
-    fetching: dict[Future[Path], Partition] = {}
-    ready: deque[tuple[Partition, Path]] = deque()
+    fetching: dict[Future[tuple[Path, PartitionFunction]], Partition] = {}
+    ready: deque[tuple[Partition, Path, PartitionFunction]] = deque()
     working: dict[Future[Any], tuple[Partition, Work]] = {}
     publishing: dict[Future[PartitionResult], Partition] = {}
     try:
@@ -160,18 +161,18 @@ def _work_through(
             while left and len(fetching) + len(ready) < _FETCHED_AHEAD:
                 partition = left.popleft()
                 if isinstance(partition.where, Path):
-                    ready.append((partition, partition.where))
+                    ready.append((partition, *run.prepare(partition)))
                 else:
-                    fetching[threads.submit(partition.where.hold)] = partition
+                    fetching[threads.submit(run.prepare, partition)] = partition
             # Where publishing is slow, what waits for it must not pile up.
             while ready and len(working) < engine.slots() and len(publishing) < _PUBLISHERS + 1:
-                partition, source = ready.popleft()
-                work = run.work(partition, source)
+                partition, source, function = ready.popleft()
+                work = run.work(partition, source, function)
                 working[engine.submit(work)] = (partition, work)
             done, _ = wait([*fetching, *working, *publishing], return_when=FIRST_COMPLETED)
             for future in done:
                 if future in fetching:
-                    ready.append((fetching.pop(future), future.result()))
+                    ready.append((fetching.pop(future), *future.result()))
                     continue
                 if future in publishing:
                     partition = publishing.pop(future)
@@ -185,7 +186,7 @@ def _work_through(
                     if run.account_for(partition, death):
                         engine.shrink()
                     shutil.rmtree(work.stage, ignore_errors=True)
-                    ready.appendleft((partition, work.source))
+                    ready.appendleft((partition, work.source, work.function))
                 else:
                     _release(partition)
                     publishing[threads.submit(run.publish, partition, work, made)] = partition
@@ -195,7 +196,7 @@ def _work_through(
         for stage in run.stages:
             shutil.rmtree(stage, ignore_errors=True)
         wait(fetching)
-        for partition in [*fetching.values(), *(p for p, _ in ready), *(p for p, _ in working.values())]:
+        for partition in [*fetching.values(), *(p for p, *_ in ready), *(p for p, _ in working.values())]:
             _release(partition)
 
 
@@ -229,7 +230,7 @@ class _Run:
 
     @cached_property
     def finished(self) -> Finished:
-        """The partitions that this build finished before it was killed, and those since."""
+        """Where nothing is remembered: the partitions that this build finished before it was killed, and since."""
         return Finished(self.job.scratch / "finished.jsonl")
 
     def begin(self, left: Sequence[Partition], threads: ThreadPoolExecutor) -> None:
@@ -258,7 +259,7 @@ class _Run:
 
     def known(self, partition: Partition) -> PartitionResult | None:
         """The result of a partition finished before, in this build or an earlier one."""
-        known = self.finished.of(partition)
+        known = self.finished.of(partition) if self.job.remember is None else None
         if known is not None:
             stats, names = known
             made = {name: self.job.output / name for name in names}
@@ -267,26 +268,34 @@ class _Run:
         recalled = self.job.recall(partition)
         if recalled is None:
             return None
-        files = files_at({name: self.job.reuse(name, source) for name, source in recalled.files.items()})
+        files = self._placed(recalled.files)
         return PartitionResult(partition.name, files, recalled.stats, reused=True, whole=recalled.whole)
 
-    def work(self, partition: Partition, source: Path) -> Work:
+    def _placed(self, files: Mapping[str, AnyFile]) -> Mapping[str, Path]:
+        return files_at({name: self.job.reuse(name, where) for name, where in files.items()})
+
+    def prepare(self, partition: Partition) -> tuple[Path, PartitionFunction]:
+        """A partition's file, held here until it is released, and what is to be done with it."""
+        function = self.job.prepared(self.function, partition)
+        return partition.where if isinstance(partition.where, Path) else partition.where.hold(), function
+
+    def work(self, partition: Partition, source: Path, function: PartitionFunction) -> Work:
         """What a worker is to do with a partition's file, with a stage folder that no other attempt has meanwhile."""
         stage = self.stages.pop() if self.stages else Path(tempfile.mkdtemp(prefix="stage.", dir=self.job.scratch))
         lost = self.lost.get(partition.name, {})
-        return Work(self.function, source, stage, partition.name, self.seconds, dict(lost))
+        return Work(function, source, stage, partition.name, self.seconds, dict(lost))
 
     def publish(self, partition: Partition, work: Work, made: Done) -> PartitionResult:
         """Move what the worker made to where it belongs, and remember it."""
-        files = {}
-        self.job.output.mkdir(parents=True, exist_ok=True)
-        for path in sorted((work.stage / "output").iterdir()):
-            files[path.name] = self.job.output / path.name
-            os.replace(path, files[path.name])
+        files: Mapping[str, Path] = {path.name: path for path in sorted((work.stage / "output").iterdir())}
+        if self.job.remember is not None:
+            files = self._placed(self.job.remember(partition, made.stats, files))
+        else:
+            self.job.output.mkdir(parents=True, exist_ok=True)
+            files = {name: path.replace(self.job.output / name) for name, path in files.items()}
+            self.finished.add(partition, made.stats, list(files))
         self.stages.append(work.stage)
-        places = self.job.remember(partition, made.stats, files)
-        self.finished.add(partition, made.stats, list(files))
-        return PartitionResult(partition.name, files_at(places), made.stats, reused=False)
+        return PartitionResult(partition.name, files, made.stats, reused=False)
 
     def advance(self, partition: Partition) -> None:
         self.rows_done += self.sizes[partition.name][0]

@@ -19,6 +19,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,15 +108,6 @@ class RowWork(ABC):
 
 
 @dataclass(frozen=True)
-class RowJob:
-    """Payload of :func:`work_on_rows`."""
-
-    work: RowWork
-    before: Path
-    """Folder with what is remembered of partitions, by their names; see :func:`remind`."""
-
-
-@dataclass(frozen=True)
 class Record:
     """What is remembered of the rows of a partition."""
 
@@ -148,46 +140,36 @@ class Record:
 
 @dataclass(frozen=True)
 class Before:
-    """An earlier result of a partition."""
+    """What a worker needs of an earlier result of its partition; small, and can be pickled."""
 
-    record: Record
-    samples: list[SampleOfRow]
+    packed: str
+    stats: dict[str, JsonValue]
     files: dict[str, Path]
 
+    @cached_property
+    def record(self) -> Record:
+        return Record.unpacked(self.packed)
 
-def remind(folder: Path, name: str, record: str, stats: dict[str, JsonValue], files: Mapping[str, Path]) -> None:
-    """Lay down what a worker will need of an earlier result of the partition ``name``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"record": record, "samples": stats["samples"], "files": {n: str(path) for n, path in files.items()}}
-    (folder / f"{name}.json").write_text(json.dumps(content))
-
-
-def _before(folder: Path, name: str) -> Before | None:
-    path = folder / f"{name}.json"
-    if not path.exists():
-        return None
-    content = json.loads(path.read_text())
-    return Before(
-        Record.unpacked(content["record"]),
-        [(row, Sample(*sample)) for row, *sample in content["samples"]],
-        {name: Path(file) for name, file in content["files"].items()},
-    )
+    @property
+    def samples(self) -> list[SampleOfRow]:
+        return [(row, Sample(*sample)) for row, *sample in self.stats["samples"]]
 
 
-def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[str, JsonValue]:
-    """Work on the rows of a partition that are not as they were before.
+def work_on_rows(
+    work: RowWork, source: Path, output: Path, guard: Guard, before: Before | None = None
+) -> dict[str, JsonValue]:
+    """Work on the rows of a partition that are not as they were ``before``.
 
     Returns counts and samples, the numbers ``rows`` and ``rows_reused``, and under ``record`` what
     is to be remembered.
     """
-    rows = job.work.load(source, output.name)
+    rows = work.load(source, output.name)
     keys = row_keys(rows)
-    before = _before(job.before, output.name)
     was = {key: row for row, key in enumerate(before.record.keys if before else [])}
     if before is not None:
-        for number in job.work.outdated(before.files):
+        for number in work.outdated(before.files):
             del was[before.record.keys[before.record.origin[number]]]
-        for row in np.flatnonzero(before.record.counts.get(job.work.doubtful() or "", ())):
+        for row in np.flatnonzero(before.record.counts.get(work.doubtful() or "", ())):
             del was[before.record.keys[row]]
     same = np.array([was.get(key, -1) for key in keys], np.int64)
     fresh = np.flatnonzero(same < 0)
@@ -197,9 +179,9 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     samples: list[SampleOfRow] = []
 
     if before is not None and len(fresh) < len(keys):
-        _take_over(job.work.saved(before.files), before, same, tables, origins, counts, samples)
+        _take_over(work.saved(before.files), before, same, tables, origins, counts, samples)
     if len(fresh) or not tables:
-        worked = job.work.work(job.work.load_some(source, rows, fresh), guard)
+        worked = work.work(work.load_some(source, rows, fresh), guard)
         tables.append(worked.table)
         origins.append(fresh[np.asarray(worked.origin, np.int64)])
         for name, by_row in worked.tally.counts.items():
@@ -212,12 +194,12 @@ def work_on_rows(job: RowJob, source: Path, output: Path, guard: Guard) -> dict[
     made = pa.concat_tables(tables)
     if (np.diff(origin) < 0).any():
         made = rows_of(made, order)
-    lies = job.work.save(made.combine_chunks(), output)
+    lies = work.save(made.combine_chunks(), output)
     origin = origin[order] if lies is None else origin[order][lies]
     record = Record(keys, origin, {name: column for name, column in counts.items() if column.any()})
     stats = stats_of({name: int(column.sum()) for name, column in record.counts.items()}, fewest(samples))
     stats |= {"rows": len(keys), "rows_reused": len(keys) - len(fresh), "record": record.packed()}
-    return stats | job.work.note(made)
+    return stats | work.note(made)
 
 
 def _take_over(

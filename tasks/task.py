@@ -211,7 +211,7 @@ class Context(Protocol):
         """Have a file of an input, or of the previous artifact, in the output under this name, without copying it."""
 
     def keep(self, path: Path) -> None:
-        """Keep a file for later builds of the step; it is moved, and a link is left in its place.
+        """Keep a file for later builds of the step; it is moved, and is no longer in its place.
 
         It may save them work, but must not change what they make.
         """

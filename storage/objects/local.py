@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ PLUMBING = "it keeps files by their content; it makes none"
 
 _DIGITS = 64
 """Of a digest."""
+_READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
 class LocalObjects(Objects):
@@ -69,19 +71,25 @@ class LocalObjects(Objects):
 
     def _move_in(self, path: Path, target: Path, keep: bool) -> bool:
         """Have the file at ``target``; whether it is the very one that was at ``path``, and not a copy."""
-        source = path.resolve() if path.is_symlink() else path
-        beside_it = beside(target)
-        copied = keep or path.is_symlink() or source.stat().st_dev != beside_it.stat().st_dev
-        try:
-            if copied:
-                shutil.copyfile(source, beside_it)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not keep and not path.is_symlink():
+            try:
+                os.replace(path, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
             else:
-                os.replace(source, beside_it)
-            beside_it.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+                # Not before: what a killed build has left must be written again.
+                target.chmod(_READ_ONLY)
+                return True
+        beside_it = beside(target)
+        try:
+            shutil.copyfile(path, beside_it)
+            beside_it.chmod(_READ_ONLY)
             os.replace(beside_it, target)
         finally:
             beside_it.unlink(missing_ok=True)
-        return not copied
+        return False
 
     def flush(self) -> None:
         super().flush()

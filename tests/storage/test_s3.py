@@ -244,10 +244,10 @@ def test_partition_results_are_recalled_on_another_host(store: Store, other: Sto
     made = tmp_path / "made"
     made.write_bytes(b"result")
     memory = StepMemory(store)
-    memory.remember("k", PartitionRecord({"rows": 3}, {"{stem}.parquet": made}))
+    files = memory.remember("k", PartitionRecord({"rows": 3}, {"{stem}.parquet": made}))
     memory.used("k", "place")
     memory.write("first")
-    assert made.read_bytes() == b"result"
+    assert files["{stem}.parquet"].read_bytes() == b"result"
     for recalled in (StepMemory(other).whole("k"), StepMemory(other, ["first"]).recall("k")):
         assert recalled is not None
         assert recalled.files["{stem}.parquet"].read_bytes() == b"result"

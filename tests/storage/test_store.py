@@ -338,16 +338,18 @@ def test_results_go_with_the_last_build_that_needs_them(store: Store, tmp_path: 
 
 
 def test_what_is_remembered_of_destroyed_objects_is_destroyed(store: Store, tmp_path: Path) -> None:
-    memory = StepMemory(store)
+    memory, objects = StepMemory(store), {}
     for key in ("by-object", "by-sample", "stays"):
         made = tmp_path / key
         made.write_text(key)
         sample = [0, "dropped: length", "a text", None, f"https://a.org/{key}", "dropped", "after"]
         short = {"samples": [[0, "dropped: length", f"https://a.org/{key}"]]}
-        memory.remember(key, PartitionRecord({"samples": [sample]}, {"f": made}), short)
+        files = memory.remember(key, PartitionRecord({"samples": [sample]}, {"f": made}), short)
+        assert (files["f"].read_text(), made.exists()) == (key, False)
+        objects[key] = store.objects.entry_of_file(files["f"])
         memory.used(key, f"place of {key}")
     memory.write("first")
-    gone = store.objects.entry_of_link(tmp_path / "by-object")
+    gone = objects["by-object"]
     assert gone is not None
     destroy(store, [gone], ["https://a.org/by-sample"], 1)
     assert store.place.names("partitions") == ["stays.json"]

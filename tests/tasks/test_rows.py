@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from storage.corpus import DOCUMENTS_SCHEMA, PAGES_SCHEMA, Partition, read_table, table_of, write_table
 from storage.identity import digest_of_file
 from tasks.context import PlainWorld, RunContext
-from tasks.rows import Positions, Record, RowJob, RowWork, Worked, remind, row_keys, rows_of, work_on_rows
+from tasks.rows import Before, Positions, Record, RowWork, Worked, row_keys, rows_of, work_on_rows
 from tasks.tally import Tally, result_of
 from tasks.task import Guard, Resources
 from tests.helpers import FolderMemory
@@ -77,13 +77,12 @@ def _guard(document: str, function: Any, *arguments: Any) -> Any:
 
 
 def _worked(
-    work: RowWork, folder: Path, rows: Mapping[str, str], before: Path | None = None
+    work: RowWork, folder: Path, rows: Mapping[str, str], before: Before | None = None
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Stats and files of one partition."""
     (folder / "out").mkdir(parents=True)
     write_table(_table(rows), folder / "in.parquet")
-    job = RowJob(work, before or folder / "nothing")
-    stats = work_on_rows(job, folder / "in.parquet", folder / "out" / "0.parquet", _guard)
+    stats = work_on_rows(work, folder / "in.parquet", folder / "out" / "0.parquet", _guard, before)
     return stats, {path.name: path for path in (folder / "out").iterdir()}
 
 
@@ -109,8 +108,7 @@ def test_any_changes_give_what_a_fresh_build_gives(
         assert len(shown) == len(stats["samples"])
         if len(state) <= 3:  # as many samples as are kept of one title
             assert sorted(shown) == sorted(json.dumps(sample) for sample in fresh["samples"])
-        before = folder / f"{number}" / "before"
-        remind(before, "0.parquet", stats["record"], stats, files)
+        before = Before(stats["record"], stats, files)
 
 
 def _partition(path: Path, rows: Mapping[str, str]) -> Partition:
@@ -153,8 +151,7 @@ def test_only_changed_rows_are_worked_on_and_it_is_counted(tmp_path: Path) -> No
 def test_no_sample_is_left_of_a_row_that_has_gone(tmp_path: Path) -> None:
     stats, files = _worked(Letters(), tmp_path / "first", {"a": "drop", "b": "x"})
     assert [sample[4] for sample in stats["samples"]] == ["u/a"]
-    remind(tmp_path / "before", "0.parquet", stats["record"], stats, files)
-    stats, _ = _worked(Letters(), tmp_path / "second", {"b": "x"}, tmp_path / "before")
+    stats, _ = _worked(Letters(), tmp_path / "second", {"b": "x"}, Before(stats["record"], stats, files))
     assert stats["samples"] == []
     assert stats["rows_reused"] == 1
 
