@@ -32,7 +32,8 @@ from model.data.batches import Batch
 from model.formats.foreign import Foreign
 from model.learning import on_disk
 from model.learning.objectives import Objective
-from model.learning.optimizers import Optimizer, set_learning_rate
+from model.learning.optimizer import Optimizer
+from model.learning.optimizers import set_learning_rate
 from model.learning.spikes import UNBOUNDED, Largest
 from model.learning.whole_weights import WholeWeights
 from model.network import float8
@@ -97,7 +98,7 @@ class Engine:
         self._sharing = Sharing(self.grid.sequence) if self.grid.sequence.size > 1 else None
         self._tensor = TensorParallel(self.grid.tensor)
         stage, self._compiled = None, None
-        if isinstance(network, Transformer):  # others are refused before (``model.worker``)
+        if isinstance(network, Transformer):  # others are refused before (``model.beginning``)
             if self.grid.tensor.size > 1:
                 self._tensor.apply(network)
             if self._sharing is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from model.checkpoints.part_file import WEIGHTS, Parts
-from model.learning.optimizers import AVERAGE
+from model.learning.optimizer import AVERAGE
 from model.request import PUBLISHED
 from storage.disk import write_json
 

@@ -15,7 +15,7 @@ from model.checkpoints.layout import Fragment
 from model.checkpoints.part_file import WEIGHTS, Part, Parts, Piece
 from model.engine import Engine
 from model.learning.on_disk import Disk
-from model.learning.optimizers import AVERAGE
+from model.learning.optimizer import AVERAGE
 from model.parallel.tensor import address_of, share_of
 
 _SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")

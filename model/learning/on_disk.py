@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoints.layout import Layout
-from model.learning.optimizers import Optimizer
+from model.learning.optimizer import Optimizer
 from storage.errors import UserError
 
 PLUMBING = "the same numbers, in another place"

@@ -1,49 +1,42 @@
-"""Optimisers by name: which weights they take how, and the average of weights that can go with them."""
+"""Optimisers by name: which weights they take how."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from model.learning.optimizer import Optimizer
 from model.learning.optimizer_config import OptimizerConfig
-from model.learning.whole_weights import Lamb, Muon, WholeWeights
+from model.learning.whole_weights import Lamb, Muon
 from model.network.transformer import Kind, parameter_kinds
 
 POSITIONS = "embed_positions.weight"
 """What the name of a table of learned positions ends with: no logits come from it."""
-AVERAGE = "average"
-"""The name of the averaged weights in an optimiser's state, beside its moments."""
 
 
-class AdamW(torch.optim.AdamW):
+class AdamW(Optimizer, torch.optim.AdamW):
     """torch's, by its fused kernel: on the CPU it is as fast as DeepSpeed's own, which would first have to be compiled
     (and needs a C++ compiler)."""
 
-    left_out: Callable[[], bool] = staticmethod(lambda: False)
     moments: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        if not self.left_out():
-            super().step(closure)
+    def update(self) -> None:
+        torch.optim.AdamW.step(self)
 
 
-class Lion(torch.optim.Optimizer):
+class Lion(Optimizer):
     """The sign of an average of gradients. Chen et al. 2023, algorithm 2."""
 
-    left_out: Callable[[], bool] = staticmethod(lambda: False)
     moments: tuple[str, ...] = ("exp_avg",)
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas})
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        if self.left_out():
-            return
+    def update(self) -> None:
         for group in self.param_groups:
             within, kept = group["betas"]
             for weight in group["params"]:
@@ -57,10 +50,6 @@ class Lion(torch.optim.Optimizer):
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(state["exp_avg"].lerp(weight.grad, 1 - within).sign_(), alpha=-group["lr"])
                 state["exp_avg"].lerp_(weight.grad, 1 - kept)
-
-
-Optimizer = AdamW | Lion | WholeWeights
-"""Those that compute the same on flat pieces of weights as on weights: element by element, or knowing the pieces."""
 
 
 def make_optimizer(network: nn.Module, config: OptimizerConfig, batch_tokens: int = 1) -> Optimizer:
@@ -77,7 +66,7 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig, batch_tokens: in
     else:
         made = AdamW(groups, eps=config.epsilon, fused=True, **common)
     if config.average_tokens is not None:
-        _keep_average(made, math.exp(-batch_tokens / config.average_tokens))
+        made.keep_average(math.exp(-batch_tokens / config.average_tokens))
     return made
 
 
@@ -131,26 +120,3 @@ def _groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]
         }
         groups.setdefault(tuple(group.values()), {**group, "params": []})["params"].append(weight)
     return list(groups.values())
-
-
-def _keep_average(optimizer: Optimizer, decay: float) -> None:
-    """Let the optimiser's state hold the exponential moving average of the weights.
-
-    After step t it is the mean of the weights after steps 1 to t, the i-th counting decay^(t - i):
-    free of the weights that training began with. Where weights are cut, so is their average.
-    """
-
-    @torch.no_grad()
-    def after(stepped: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if optimizer.left_out():
-            return
-        for group in stepped.param_groups:
-            for weight in group["params"]:
-                state = stepped.state.get(weight, {})
-                if "step" in state:
-                    if AVERAGE not in state:
-                        state[AVERAGE] = weight.detach().clone()
-                    state[AVERAGE].lerp_(weight, (1 - decay) / (1 - decay ** float(state["step"])))
-
-    optimizer.register_step_post_hook(after)
-    optimizer.moments = (*optimizer.moments, AVERAGE)

@@ -8,7 +8,6 @@ over the processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from model.learning.optimizer import Optimizer
 from model.parallel.grid import Group
 
 
@@ -48,7 +48,7 @@ class Held:
         return places // count * of + first + places % count
 
 
-class WholeWeights(torch.optim.Optimizer):
+class WholeWeights(Optimizer):
     """Base of optimisers that look at whole weights; every process must step the same groups in the same order."""
 
     layout: dict[int, list[Held]] | None = None
@@ -56,16 +56,8 @@ class WholeWeights(torch.optim.Optimizer):
     parameters are the weights themselves."""
     holders: Group | None = None
     """The processes that hold the pieces."""
-    left_out: Callable[[], bool] = staticmethod(lambda: False)
-    """Whether the step that was asked for is not to be made."""
-    moments: tuple[str, ...] = ()
-    """What the state holds for every value, whatever it belongs to; 0 before the first step."""
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of everything that has a gradient."""
-        if self.left_out():
-            return
+    def update(self) -> None:
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

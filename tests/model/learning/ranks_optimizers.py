@@ -15,8 +15,9 @@ from model.engine import Engine
 from model.launching.group import join_process_group
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import NextToken
+from model.learning.optimizer import AVERAGE
 from model.learning.optimizer_config import Factors, OptimizerConfig
-from model.learning.optimizers import AVERAGE, make_optimizer, set_learning_rate
+from model.learning.optimizers import make_optimizer, set_learning_rate
 from model.learning.spikes import Largest
 from tests.model.learning.test_optimizers import NAMES
 from tests.model.ranks_zero import CONTEXT, collate, largest_error, micro_batches, network, rows_of_step, saved

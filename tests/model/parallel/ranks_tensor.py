@@ -21,8 +21,9 @@ from model.engine import Engine
 from model.launching.group import join_process_group
 from model.learning.objective_config import NextTokenConfig
 from model.learning.objectives import Loss, NextToken
+from model.learning.optimizer import AVERAGE
 from model.learning.optimizer_config import OptimizerConfig
-from model.learning.optimizers import AVERAGE, make_optimizer
+from model.learning.optimizers import make_optimizer
 from model.learning.spikes import Largest
 from model.network import lora
 from model.network.transformer import Transformer
