@@ -43,9 +43,10 @@ class SegmentEncoder:
 
         ``data`` is valid UTF-8; text ``i`` lies from ``offsets[i]`` to ``offsets[i + 1]``.
         """
-        parts: list[Ids] = []
         begins = np.zeros(len(offsets), np.int64)
         place, end, done, window = int(offsets[0]), int(offsets[-1]), 0, _WINDOW_BYTES
+        # No id stands for less than a byte. What is not written to takes no memory.
+        ids = np.empty(end - place, np.int32)
         while place < end:
             size = min(window, end - place)
             around = padded(data, place, size)
@@ -57,17 +58,17 @@ class SegmentEncoder:
             if window > _WINDOW_BYTES:
                 # Behind a long segment no more than usual: the table has room for one window's segments.
                 ends = ends[: np.searchsorted(ends, ends[0] + _WINDOW_BYTES, side="right")]
-            ids, counts = self._segments(around, ends)
-            parts.append(ids)
+            made, counts = self._segments(around, ends, ids[done:])
             last = np.searchsorted(offsets, place + ends[-1], side="right")
             reached = np.searchsorted(ends, offsets[first:last] - place)
             begins[first:last] = done + np.cumsum(counts)[reached]
-            done += len(ids)
+            done += made
             place, window = place + int(ends[-1]), _WINDOW_BYTES
-        return np.concatenate(parts) if parts else np.empty(0, np.int32), begins
+        ids.resize(done, refcheck=False)
+        return ids, begins
 
-    def _segments(self, around: npt.NDArray[np.uint8], ends: Numbers) -> tuple[Ids, Numbers]:
-        """Ids of the segments that end before the places ``ends``, end to end, and how many each has."""
+    def _segments(self, around: npt.NDArray[np.uint8], ends: Numbers, into: Ids) -> tuple[int, Numbers]:
+        """Write the ids of the segments that end before the places ``ends``: how many all have, and each."""
         if self._known.full:
             self._known.clear()
             self._enter_fixed()
@@ -85,7 +86,7 @@ class SegmentEncoder:
             values[new] = self._learn(around, starts[new], sizes[new], low[new], high[new])
             unknown = np.flatnonzero(values[long] == ABSENT)
             values[long[unknown]] = self._learn_named([names[number] for number in unknown.tolist()])
-        return self._known.gather(values)
+        return self._known.gather(values, into)
 
     def _learn(
         self, around: npt.NDArray[np.uint8], starts: Numbers, sizes: Numbers, low: Words, high: Words

@@ -131,8 +131,8 @@ class Known:
             self._named[name] = value
             self._named_bytes += len(name)
 
-    def gather(self, values: Numbers) -> tuple[Ids, Numbers]:
-        """The ids that the values stand for, end to end, and how many each has."""
+    def gather(self, values: Numbers, into: Ids) -> tuple[int, Numbers]:
+        """Write the ids that the values stand for, end to end: how many all have, and each."""
         counts = values & ((1 << _COUNT_BITS) - 1)
         places = values >> _COUNT_BITS
         ends = np.cumsum(counts)
@@ -140,8 +140,8 @@ class Known:
         places += counts
         whole = np.repeat(places, counts)
         whole += np.arange(len(whole))
-        ids: Ids = self._pool.take(whole, mode="clip")
-        return ids, counts
+        self._pool.take(whole, mode="clip", out=into[: len(whole)])
+        return len(whole), counts
 
     def _empty(self, bits: int) -> None:
         self._bits, self._last = bits, (1 << bits) - 1

@@ -75,7 +75,8 @@ class TextEncoder:
         mark_bytes = [model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
         if separator is None or any(" " in piece for piece in pieces) or any(map(model.is_unknown, mark_bytes)):
             return None
-        cuts = Cuts.of((piece.replace(SPACE_MARK, " ") for piece in pieces), _longest_run(file.defined))
+        plain, symbols = ([each.replace(SPACE_MARK, " ") for each in some] for some in (pieces, file.defined))
+        cuts = Cuts.of(plain, symbols, _longest_run(file.defined))
         return cls(SegmentEncoder(model, cuts, separator, {SPACE_MARK: mark_bytes}), file.space_before)
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[Ids, Numbers]:
