@@ -47,7 +47,10 @@ class PartitionMemory(Protocol):
     def remember(
         self, key: str, record: PartitionRecord, short: dict[str, JsonValue] | None = None
     ) -> Mapping[str, Path]:
-        """Keep it for later builds, with its stats in short; its files, as they are to be opened from then on."""
+        """Take it for later builds, with its stats in short.
+
+        Returns its files as they are to be opened from then on; nothing is left where they were.
+        """
 
     def used(self, key: str, place: str) -> None:
         """Note that this build has what was remembered under this key at this place."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,9 +57,9 @@ class FolderMemory:
         for name, path in record.files.items():
             # Called from several threads: the name must be this result's alone.
             kept[name] = self.folder / f"{key}-{name}"
-            shutil.copyfile(path, kept[name])
+            path.replace(kept[name])
         self.known[key] = replace(record, files=kept)
-        return record.files
+        return kept
 
     def used(self, key: str, place: str) -> None:
         self.places[place] = key
