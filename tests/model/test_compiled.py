@@ -35,7 +35,8 @@ def test_it_learns_what_a_network_does_that_is_not_compiled(
     errors = found[processes][way]
     assert errors["gradient_error"] < 1e-5
     assert errors["curve_error"] < 1e-4
-    assert errors["weight_error"] < 1e-5
+    # AdamW's steps are as large for gradients that are hardly more than rounding, which differs by kind of processor.
+    assert errors["weight_error"] < 5e-5
     assert errors["compiled_later"] == 0  # neither in training nor for the shapes of an evaluation
 
 
