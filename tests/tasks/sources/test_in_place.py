@@ -178,3 +178,19 @@ def test_pages_are_left_in_an_object_store(bucket: str, tmp_path: Path) -> None:
             with Reader(Origins.of(collected[0], tmp_path)) as reader:
                 contents = {row["url"]: reader.content(row).decode() for row in _rows(collected[1])}
             assert contents == PAGES
+
+
+def test_an_object_that_is_overwritten_behind_a_collection_is_one_line(bucket: str, tmp_path: Path) -> None:
+    fs, root = fsspec.url_to_fs(bucket)
+    fs.pipe_file(f"{root}/x.jsonl", _lines(PAGES))
+    task, outcome = _collect(tmp_path, "pages", kind="jsonl", path=f"{bucket}/x.jsonl", in_place_megabytes=0, **COLUMNS)
+
+    def read() -> list[str]:
+        with Reader(Origins.of(task, tmp_path)) as reader:
+            return [reader.content(row).decode() for row in _rows(outcome)]
+
+    assert read() == list(PAGES.values())
+    fs.pipe_file(f"{root}/x.jsonl", _lines(PAGES).replace(b"lang=zh", b"lang=en"))  # as long as it was
+    with pytest.raises(SourceError, match=r"x\.jsonl has changed since its pages were collected") as said:
+        read()
+    assert "\n" not in str(said.value)
