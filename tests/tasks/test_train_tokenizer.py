@@ -291,6 +291,23 @@ def test_a_unigram_model(tmp_path: Path) -> None:
     assert len(tokenizer.encode("2024")) == 4
 
 
+def test_pieces_that_the_sample_makes_no_use_of_are_counted_and_shown(tmp_path: Path) -> None:
+    from sentencepiece import SentencePieceProcessor
+
+    outcome = _train(tmp_path, [ENGLISH * 3, CHINESE], vocab_size=400)
+    tokenizer = outcome.artifact
+    assert isinstance(tokenizer, Tokenizer)
+    model = SentencePieceProcessor(model_file=str(tokenizer.path("tokenizer.model")))
+    used = set(model.encode(ENGLISH * 3)) | set(model.encode(CHINESE))
+    unused = [n for n in range(400) if n not in used and not model.is_byte(n) and n > 3]
+    assert {model.piece_to_id(digit) for digit in "0123456789"} <= set(unused)
+    assert outcome.result.metrics["unused_pieces"] == len(unused)
+    (shown,) = (str(s.before) for s in outcome.result.samples if s.title == "pieces that the sample makes no use of")
+    assert shown.startswith(f"{len(unused)} in all: ")
+    assert [line.endswith("  0") for line in shown.splitlines()] == [True] * 40
+    assert shown.endswith("'9'  0")
+
+
 def test_whether_it_is_pinned_is_no_part_of_what_it_is() -> None:
     kept, fresh = (TrainTokenizer(documents="d", vocab_size=400, pin=pin) for pin in (True, False))  # type: ignore[arg-type]
     assert (kept.pinned(), fresh.pinned()) == (True, False)
