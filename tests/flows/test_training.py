@@ -52,6 +52,23 @@ def texts(home: Home) -> Home:
     return home
 
 
+def test_another_weight_in_a_mixture_makes_no_data_again(texts: Home) -> None:
+    mixture = "    data: [{shards: shards, weight: 0.9}, {shards: others, weight: 0.1}]\n"
+    others = "  others: {task: shard, documents: documents, tokenizer: tokenizer, validation_fraction: 0.3}\n"
+    text = RECIPE.replace("  base:\n", f"{others}  base:\n").replace("    data: shards\n", mixture)
+    make_all(planner_of(texts, text, "base.tokens=192"))
+    planned = planner_of(texts, text.replace("0.9", "0.5"), "base.tokens=192").plan()
+    assert {name: decision.action for name, decision in planned.items()} == {
+        "pages": "reuse",
+        "documents": "reuse",
+        "tokenizer": "reuse",
+        "shards": "reuse",
+        "others": "reuse",
+        "base": "build",
+    }
+    assert planned["base"].why == "data[0].weight 0.9 → 0.5"
+
+
 @pytest.mark.slow
 def test_more_tokens_later_are_more_tokens_from_the_beginning(texts: Home, capsys: pytest.CaptureFixture[str]) -> None:
     """With a decay at the end, on data of its own; the rebuilt model has trained from the start."""
