@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from model.network import cross_entropy as module
-from model.network.cross_entropy import summed_cross_entropy
+from model.network.cross_entropy import Softening, summed_cross_entropy
 
 
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (60.0, None), (1.0, 2.0), (60.0, 15.0)])
@@ -42,3 +42,29 @@ def test_frozen_weights_get_no_gradient_and_no_positions_cost_nothing() -> None:
 def test_what_is_not_a_number_stays_so() -> None:
     x = torch.full((3, 4), float("nan"), requires_grad=True)
     assert summed_cross_entropy(x, torch.randn(9, 4), torch.tensor([0, 1, 2])).isnan()
+
+
+@pytest.mark.parametrize("chunk", [16, 25, 74, 75, 200])  # positions: 75 of them are cut evenly, unevenly or not at all
+@pytest.mark.parametrize(
+    ("smoothing", "z_loss", "cap"), [(0.1, 0.0, None), (0.0, 1e-2, None), (0.2, 1e-2, None), (0.2, 1e-2, 3.0)]
+)
+def test_softened_loss_and_gradients_are_those_of_the_formulas_in_float64(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, smoothing: float, z_loss: float, cap: float | None
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_LOGITS", 50 * chunk)
+    x, weight = torch.randn(75, 12), torch.randn(50, 12)
+    targets = torch.randint(0, 50, (75,))
+    leaves = [tensor.clone().requires_grad_() for tensor in (x, weight)]
+    softened, plain = summed_cross_entropy(*leaves, targets, cap, Softening(smoothing, z_loss)).unbind()
+    (softened * 0.25).backward()
+    wide = [tensor.double().requires_grad_() for tensor in (x, weight)]
+    logits = wide[0] @ wide[1].t()
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    wanted = cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    wanted = wanted + z_loss * torch.logsumexp(logits, 1).square().sum()
+    (wanted * 0.25).backward()
+    assert float(softened.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert float(plain.detach()) == pytest.approx(float(cross_entropy(logits, targets, reduction="sum")), rel=1e-5)
+    for ours, theirs in zip(leaves, wide, strict=True):
+        error = (ours.grad - theirs.grad).norm() / theirs.grad.norm()
+        assert float(error) < 1e-4
