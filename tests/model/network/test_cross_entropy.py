@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from model.network import cross_entropy as module
 from model.network.cross_entropy import Softening, summed_cross_entropy
@@ -68,3 +72,30 @@ def test_softened_loss_and_gradients_are_those_of_the_formulas_in_float64(
     for ours, theirs in zip(leaves, wide, strict=True):
         error = (ours.grad - theirs.grad).norm() / theirs.grad.norm()
         assert float(error) < 1e-4
+
+
+class LargestOutput(TorchDispatchMode):
+    """The most values that any operation gave."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)]
+        self.values = max(self.values, *sizes, 0)
+        return made
+
+
+@pytest.mark.parametrize("cap", [None, 3.0])
+@pytest.mark.parametrize("softening", [None, Softening(0.1, 1e-4)])
+def test_logits_are_never_held_whole(
+    monkeypatch: pytest.MonkeyPatch, cap: float | None, softening: Softening | None
+) -> None:
+    """300 positions of a vocabulary of 64 have fifteen chunks' logits."""
+    monkeypatch.setattr(module, "CHUNK_LOGITS", 64 * 20)
+    x, weight = torch.randn(300, 4, requires_grad=True), torch.randn(64, 4, requires_grad=True)
+    with LargestOutput() as largest:
+        loss = summed_cross_entropy(x, weight, torch.randint(0, 64, (300,)), cap, softening)
+        (loss if softening is None else loss[0]).backward()
+    assert x.grad is not None
+    assert largest.values == 64 * 20
