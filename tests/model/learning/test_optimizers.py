@@ -86,14 +86,13 @@ class Written:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_updates_are_those_of_the_paper(name: str) -> None:
-    """With other rates for embeddings and gains, whose decay stays the same."""
+    """With a rate of its own for every kind of weights, whose decay stays the same."""
     made = network()
-    config = OptimizerConfig(
-        name=name, learning_rate=RATE, weight_decay=DECAY, epsilon=EPSILON, factors=Factors(embeddings=0.5, vectors=2.0)
-    )
-    factors = {"embedding": 0.5, "vector": 2.0}
+    own = Factors(matrices=0.75, embeddings=0.5, output=1.5, vectors=2.0)
+    config = OptimizerConfig(name=name, learning_rate=RATE, weight_decay=DECAY, epsilon=EPSILON, factors=own)
+    factors = {"hidden": 0.75, "embedding": 0.5, "output": 1.5, "vector": 2.0}
     written = {
-        key: Written(name, made.get_parameter(key).detach().double().numpy(), kind, RATE * factors.get(kind, 1.0))
+        key: Written(name, made.get_parameter(key).detach().double().numpy(), kind, RATE * factors[kind])
         for key, kind in parameter_kinds(made).items()
     }
     optimizer = make_optimizer(made, config)
