@@ -59,20 +59,8 @@ def settings(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    shards = shards_of(tmp_path / "shards", tokenizer)
-    mixture = [{"shards": "web", "weight": 0.75}, {"shards": "code", "weight": 0.25}]
-    task = Pretrain(**settings(data=mixture, stages=[{"data": "code", "share": 0.25}]))
-    code = shards_of(tmp_path / "code", tokenizer, documents=12)
-    inputs = {"data[0].shards": shards, "data[1].shards": code, "stages[0].data": code}
-    resources = Resources(processes=2, zero_stage=3, micro_batch_sequences=1, device="cpu")
-    outcome = run_task(task, inputs, tmp_path, resources=resources)
-
-    assert isinstance(outcome.artifact, Model)
-    model = AutoModelForCausalLM.from_pretrained(outcome.artifact.folder)
-    assert sum(weight.numel() for weight in model.parameters()) == outcome.result.metrics["parameters"]
-    opened = AutoTokenizer.from_pretrained(outcome.artifact.folder)
-    assert opened.encode(TEXTS[0], add_special_tokens=False) == tokenizer.encode(TEXTS[0]).tolist()
+def loss_in_transformers(model: Any, shards: Shards) -> tuple[float, int]:
+    """Nats of what is held out, and how many tokens are predicted."""
     nats, predicted = 0.0, 0
     split = shards.split("validation")
     for number in range(split.documents):
@@ -82,6 +70,29 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
             logits = model(piece[None, :-1]).logits[0]
             nats += float(torch.nn.functional.cross_entropy(logits, piece[1:], reduction="sum").detach())
             predicted += len(piece) - 1
+    return nats, predicted
+
+
+def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    shards = shards_of(tmp_path / "shards", tokenizer)
+    mixture = [{"shards": "web", "weight": 0.75}, {"shards": "code", "weight": 0.25}]
+    task = Pretrain(**settings(data=mixture, stages=[{"data": "code", "share": 0.25}]))
+    code = made_shards(tmp_path / "code", tokenizer, {"train": TEXTS * 4, "validation": TEXTS[2:]})
+    inputs = {"data[0].shards": shards, "data[1].shards": code, "stages[0].data": code}
+    resources = Resources(processes=2, zero_stage=3, micro_batch_sequences=1, device="cpu")
+    outcome = run_task(task, inputs, tmp_path, resources=resources)
+
+    assert isinstance(outcome.artifact, Model)
+    model = AutoModelForCausalLM.from_pretrained(outcome.artifact.folder)
+    assert sum(weight.numel() for weight in model.parameters()) == outcome.result.metrics["parameters"]
+    opened = AutoTokenizer.from_pretrained(outcome.artifact.folder)
+    assert opened.encode(TEXTS[0], add_special_tokens=False) == tokenizer.encode(TEXTS[0]).tolist()
+    rows = [json.loads(line) for line in (tmp_path / "step" / "scratch" / "metrics.jsonl").read_text().splitlines()]
+    nats, predicted = 0.0, 0
+    for name, source in (("web", shards), ("code", code)):
+        its_nats, its_predicted = loss_in_transformers(model, source)
+        assert rows[-1][f"validation_loss/{name}"] == pytest.approx(its_nats / its_predicted, rel=1e-4)
+        nats, predicted = nats + its_nats, predicted + its_predicted
     assert nats / predicted == pytest.approx(outcome.result.metrics["validation_loss"], rel=1e-4)
     assert nats / predicted < math.log(tokenizer.vocab_size) - 1
     assert outcome.result.headline == f"validation loss {nats / predicted:.3f}"
@@ -249,6 +260,29 @@ def test_a_depth_alone_is_a_whole_training_and_every_part_of_it_can_be_given() -
     assert (other.tokens, other.optimizer.learning_rate, other.optimizer.warmup_tokens) == (2 * task.tokens, 0.5, 7)
     assert other.batch_tokens > task.batch_tokens
     assert Pretrain.model_json_schema()["required"] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("part", "derived"),
+    [  # layers, width, heads and context of depth 3, with one of them given and what follows from it
+        ({"width": 256}, (3, 256, 4, 1024)),
+        ({"heads": 6}, (3, 192, 6, 768)),
+        ({"context": 128}, (3, 192, 3, 128)),
+        ({"layers": 5}, (5, 192, 3, 768)),
+    ],
+)
+def test_a_part_given_beside_a_depth_is_kept_and_the_rest_follows(
+    part: dict[str, int], derived: tuple[int, int, int, int]
+) -> None:
+    shape = Pretrain(data="shards", model={"depth": 3, **part}).model
+    assert (shape.layers, shape.width, shape.heads, shape.context) == derived
+
+
+def test_a_batch_given_beside_a_depth_is_kept() -> None:
+    plain = Pretrain(data="shards", model={"depth": 3})
+    task = Pretrain(data="shards", model={"depth": 3}, batch_tokens=768 * 5)
+    assert plain.batch_tokens != task.batch_tokens == 768 * 5
+    assert (task.model, task.tokens) == (plain.model, plain.tokens)
 
 
 def test_the_shape_and_the_optimizer_are_part_of_the_identity() -> None:
