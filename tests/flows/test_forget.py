@@ -197,6 +197,40 @@ def test_a_purge_destroys_what_held_them_and_says_so(home: Home, site: Path, ath
     assert athanor("verify")[0] == 0
 
 
+def test_a_takedown_leaves_the_shards_of_other_partitions_as_they_are(home: Home, site: Path, athanor: Command) -> None:
+    before = run(home)
+    athanor("forget", "--url", "05.html")
+    after = run(home)
+    assert "shards" in built(after)
+    old, new = (home.open_store().manifest(str(each["shards"].artifact)).files for each in (before, after))
+    differing = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    parts = {f"{split}-00001.arrow" for split in ("train", "validation")}
+    assert "index.arrow" in differing
+    assert len(differing & parts) == 1  # the document was in one of the two
+    assert differing <= parts | {"index.arrow"}
+    assert len(old) == len(new) == 12
+
+
+def test_what_comes_of_a_domain_is_forgotten(home: Home, athanor: Command) -> None:
+    hosts = ["example.org", "www.Example.org", "notexample.org", "other.net"]
+    lines = [json.dumps({"url": f"https://{host}/{n}", "text": f"Page {n} of {host}."}) for host in hosts for n in "ab"]
+    (home.folder.parent / "lines.jsonl").write_text("\n".join(lines))
+    text = """\
+name: toy
+steps:
+  pages: {task: collect, sources: [{kind: jsonl, path: lines.jsonl, url: url}]}
+  documents: {task: clean_html, pages: pages}
+"""
+    before = run(home, text)
+    status, said = athanor("forget", "--domain", "example.org", "--json")
+    gone = {document_id("jsonl", f"https://{host}/{n}") for host in hosts[:2] for n in "ab"}
+    assert (status, set(said["documents"])) == (0, gone)
+    after = run(home, text)
+    for step in ("pages", "documents"):
+        assert len(ids(home, before, step)) == 8
+        assert ids(home, after, step) == ids(home, before, step) - gone
+
+
 @pytest.mark.slow
 def test_a_purge_reaches_a_store_elsewhere_and_the_copies_of_it_here(
     home: Home, site: Path, athanor: Command, s3: S3, monkeypatch: pytest.MonkeyPatch
