@@ -174,7 +174,17 @@ def test_training_continues_from_a_model_with_the_learning_rate_rising_again(
     shape = ModelConfig(layers=1, width=32, heads=4, context=64)
     start = made_model(tmp_path / "start", made_network(shape, tokenizer.vocab_size), tokenizer)
     shards = shards_of(tmp_path / "shards", tokenizer)
-    outcome = run_task(Pretrain(**settings(**CONTINUED)), {"data": shards, "start": start}, tmp_path)
+    mixture = [{"shards": "new", "weight": 0.75}, {"shards": "old", "weight": 0.25}]
+    optimizer = {"learning_rate": 1e-12, "warmup_tokens": 96 * 2}
+    task = Pretrain(**settings(**{**CONTINUED, "data": mixture, "optimizer": optimizer}))
+    old = shards_of(tmp_path / "old", tokenizer, documents=12)
+    outcome = run_task(task, {"data[0].shards": shards, "data[1].shards": old, "start": start}, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "step" / "scratch" / "metrics.jsonl").read_text().splitlines()]
+    rates = [row["learning_rate"] for row in rows if "loss" in row]
+    assert rates[:2] == pytest.approx([0.25e-12, 0.75e-12])  # half-way through the first step and the second
+    assert 1e-12 > rates[2] > rates[3]
+    assert outcome.result.metrics["epochs/new"] > 0
+    assert outcome.result.metrics["epochs/old"] > 0
     texts = [Text(shards.split("validation").document(number)) for number in range(2)]
     alone = made_network(shape.model_copy(update={"context": 32}), tokenizer.vocab_size)
     wanted = summed_loss(alone, texts) / predicted_tokens(texts)
