@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import fsspec
@@ -33,6 +34,8 @@ def filesystem_at(url: str, connections: int) -> tuple[Any, str]:
     if protocol in ("s3", "s3a"):
         options["config_kwargs"] = {**_S3_CLIENT, "max_pool_connections": connections}
     try:
+        if protocol in ("s3", "s3a"):
+            options["session"] = _s3_session()
         filesystem, root = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = "pip install 'athanor[s3]'" if protocol in ("s3", "s3a") else str(error)
@@ -42,6 +45,21 @@ def filesystem_at(url: str, connections: int) -> tuple[Any, str]:
     if is_s3(filesystem):
         filesystem.retries = 1  # its own pauses, on top of the client's and ours
     return filesystem, str(root)
+
+
+@cache
+def _s3_session() -> Any:
+    """A session that sends a body at once, and does not first ask whether it may.
+
+    While the client waits for that answer its time-out does not run, so a server that falls silent would never be
+    given up.
+    """
+    from aiobotocore.session import AioSession
+    from botocore.handlers import add_expect_header
+
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
 
 
 def without_user(url: str) -> str:

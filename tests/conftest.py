@@ -6,6 +6,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.cluster import cluster
 from tests.gs import gs
 from tests.s3 import s3, s3_server
 
@@ -31,4 +32,4 @@ def bucket(request: pytest.FixtureRequest) -> str:
     return url
 
 
-__all__ = ["gs", "s3", "s3_server"]
+__all__ = ["cluster", "gs", "s3", "s3_server"]

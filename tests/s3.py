@@ -7,6 +7,7 @@ Fixture ``s3`` gives a test an empty bucket of its own, and sets the environment
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 import urllib.request
@@ -43,6 +44,8 @@ class Answer:
     """Whether the request is carried out first, and only its answer is lost."""
     seconds: float = 0.0
     """How long it waits before it answers."""
+    hangs_up_after: int | None = None
+    """After so many bytes of the request's body it closes the connection, and answers nothing."""
 
 
 @dataclass
@@ -98,6 +101,10 @@ class _Application:
         answer = self.s3.fault(request) if self.s3.fault else None
         if answer is None:
             return self._do(environ, start_response)
+        if answer.hangs_up_after is not None:
+            environ["wsgi.input"].read(answer.hangs_up_after)
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
         if answer.after_doing_it:
             list(self._do(environ, lambda *_: None))
         else:

@@ -93,6 +93,48 @@ def test_throttling_timeouts_and_lost_answers_are_waited_out(store: Store, other
     assert other.open(made.artifact).path("a").read_bytes() == b"throttled"
 
 
+def test_answers_that_outlast_the_timeout_are_asked_for_again(
+    s3: S3, store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(filesystems._S3_CLIENT, "read_timeout", 0.5)
+    hasty = Store(store.place.url, store.home)
+    # Who waits for it is refused, and asks no more.
+    silent = Answer("403 Forbidden", "AccessDenied", after_doing_it=True, seconds=3)
+    s3.fail(2, lambda r: r.method == "PUT" and _is_object(r), silent)
+    made = build(hasty, {"a": b"late"})
+    assert sum(r.method == "PUT" and _is_object(r) for r in s3.requests) >= 3
+    assert other.open(made.artifact).path("a").read_bytes() == b"late"
+    third = Store(store.place.url, store.home.parent / "third-home")
+    s3.requests.clear()
+    s3.fail(2, lambda r: r.method == "GET" and _is_object(r), silent)
+    assert third.open(made.artifact).path("a").read_bytes() == b"late"
+    assert sum(r.method == "GET" and _is_object(r) for r in s3.requests) >= 3
+    assert list(problems(other)) == []
+
+
+@pytest.mark.parametrize("megabytes", [1, 12])
+def test_an_upload_that_is_cut_off_is_begun_again(
+    store: Store, other: Store, s3: S3, monkeypatch: pytest.MonkeyPatch, megabytes: int
+) -> None:
+    """In one put, and in one of three parts."""
+    monkeypatch.setattr(filesystems, "PART_BYTES", 5 * 2**20)  # S3 takes no smaller ones
+    content = bytes(range(256)) * (megabytes * 2**20 // 256)
+    cut_off: list[Request] = []
+
+    def hang_up(request: Request) -> Answer | None:
+        part = "partNumber=2" in request.query if megabytes > 5 else True
+        if request.method == "PUT" and _is_object(request) and part and len(cut_off) < 2:
+            cut_off.append(request)
+            return Answer(hangs_up_after=300_000)
+        return None
+
+    s3.fault = hang_up
+    made = build(store, {"a": content})
+    assert len(cut_off) == 2
+    assert other.open(made.artifact).path("a").read_bytes() == content
+    assert list(problems(other)) == []
+
+
 def test_a_store_that_stays_out_of_reach_is_one_line(store: Store, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "PATIENCE_SECONDS", 0.3)
     s3.fail(1000, lambda r: r.method == "PUT")

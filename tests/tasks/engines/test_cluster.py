@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +25,6 @@ from tests.tasks.test_parallel import _context, _partitions, shout
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head without processors and three nodes with one each, all on this machine."""
-    pytest.importorskip("ray", reason="the extra ray is not installed")
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "RAY_DASHBOARD": "0"}
-    import ray
-    from ray.cluster_utils import Cluster
-
-    node = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
-    cluster.workers = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(3)]
-    cluster.wait_for_nodes(300)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 def slowly(payload: dict[str, Any], source: Path, output: Path, guard: Guard) -> dict[str, Any]:
