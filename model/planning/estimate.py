@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model.config import ModelConfig, Precision
@@ -36,6 +36,8 @@ _KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 75, 60
 counted, views left out."""
 _KERNELS_OF_A_CHOICE, _KERNELS_OF_AN_EXPERT = 50, 15
 """Likewise, where there are experts: of choosing among them, and of each but the first."""
+_KERNELS_OF_AN_ADAPTER = 8
+"""Likewise, of a layer with an adapter: what this adds to its own."""
 _KERNEL_SECONDS = 10e-6
 """What each takes a GPU at least, however small it is: the time to start it from Python. Assumed; it makes the forecast
 of tiny networks one of minutes, not of seconds."""
@@ -68,18 +70,37 @@ GPUS = {
 
 
 @dataclass(frozen=True)
+class Adapters:
+    """Low-rank adapters that are trained instead of a network's own weights (Hu et al. 2021, "LoRA", section 4.1)."""
+
+    rank: int
+    targets: tuple[str, ...]
+    """Names of the linear layers that have them."""
+
+    def weights_of_layer(self, shape: ModelConfig, parts: int = 1) -> float:
+        """Two matrices for each target, of which the one beside the stream is whole on every tensor process."""
+        queries, keys = shape.heads * shape.head_features, shape.key_value_heads * shape.head_features
+        beside = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": queries}
+        inner = ("gate_proj", "up_proj", "down_proj") if shape.activation == "swiglu" else ("up_proj", "down_proj")
+        beside |= dict.fromkeys(inner if shape.experts is None else (), shape.inner_features)
+        return sum(self.rank * (shape.width + beside[name] / parts) for name in self.targets if name in beside)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a training run will take."""
 
     parameters: int
     """Weights of the network."""
+    trained_parameters: int
+    """Those that are trained: all, or those of the adapters."""
     active_parameters: int
     """Those that work on a position: all, but for experts that it has not chosen."""
     memory: dict[str, float]
     """Bytes of a process: ``weights``, ``gradients``, ``optimizer``, ``activations``, and ``host`` where
     offloaded, and ``disk`` for files."""
     flops: float
-    """Floating-point operations of the whole run."""
+    """Floating-point operations of the whole run; 0 where its tokens are not known."""
     processes: int
     kernels: float
     """Operations of PyTorch that a process starts, one after the other."""
@@ -99,7 +120,10 @@ class Estimate:
     def as_json(self, precision: Precision) -> dict[str, Any]:
         """With the time on this machine and on GPUs (one for each process)."""
         found: dict[str, Any] = {"parameters": self.parameters, "active_parameters": self.active_parameters}
-        found |= {"memory_bytes": self.memory, "flops": self.flops}
+        found |= {"trained_parameters": self.trained_parameters, "memory_bytes": self.memory}
+        if not self.flops:
+            return {**found, "flops": None, "seconds_here": None, "seconds_on": {}}
+        found["flops"] = self.flops
         gpu = _present_gpu()
         here = self.seconds(_matrix_product(), CPU_UTILIZATION)
         peak = None if gpu is None else self._peak(gpu, precision)
@@ -125,11 +149,12 @@ class _Part:
     """What of a network a process works on: all, or a stage of a pipeline."""
 
     weights: float
-    """That are trained here,"""
+    trained: float
+    """Those of them that are trained,"""
     hidden: float
-    """those of them in matrices inside the network,"""
+    """those of these in matrices inside the network,"""
     borrowed: float
-    """and those of a tied output layer that another stage trains."""
+    """and beside them those of a tied output layer that another stage trains."""
     blocks: int
     in_flight: int
     """Micro-batches whose activations are kept at a time, at most."""
@@ -141,28 +166,37 @@ class _Part:
 
 def estimate(
     shape: ModelConfig, vocabulary: int, tokens: int, precision: Precision, optimizer: OptimizerConfig, run: Any,
-    batch_tokens: int | None = None,
+    batch_tokens: int | None = None, *, context: int | None = None, adapters: Adapters | None = None,
 ) -> Estimate:  # fmt: skip
-    """Of training on ``tokens`` positions. ``run``: a step's resources (or ``model.request.Run``).
+    """Of training on ``tokens`` positions (0: not known). ``run``: a step's resources (or ``model.request.Run``).
 
     Memory is that of the process that needs most. ``batch_tokens``: of a step, by which it is known how long
-    the processes of a pipeline wait for each other.
+    the processes of a pipeline wait for each other. ``context``: of a training sequence, if not the network's.
+    ``adapters``: trained instead of the network's weights, through which gradients go, but for which there are none.
     """
-    needed = [_memory(part, shape, vocabulary, precision, optimizer, run) for part in _parts(shape, vocabulary, run)]
+    parts = _parts(shape, vocabulary, run, adapters)
+    parameters, active = shape.parameters(vocabulary), shape.parameters(vocabulary, active=True)
+    if context is not None:
+        shape = shape.model_copy(update={"context": context})
+    needed = [_memory(part, shape, vocabulary, precision, optimizer, run, adapters) for part in parts]
     memory, stages = max(needed, key=lambda memory: sum(memory.values())), run.pipeline_processes
     busy = 1.0
     if batch_tokens is not None and stages > 1:
         sequences = math.ceil(batch_tokens / shape.context / (run.processes / stages))
         flowing = math.ceil(sequences / run.micro_batch_sequences)
         busy = flowing / (flowing + stages - 1)
-    flops = tokens * shape.flops_per_token(vocabulary)
+    operations, trained = shape.flops_per_token(vocabulary), parameters
+    if adapters is not None:  # of six operations for a weight, two are those of its gradient
+        trained = round(shape.layers * adapters.weights_of_layer(shape))
+        operations += 6.0 * trained - 2.0 * (shape.active_hidden_parameters + vocabulary * shape.width)
     of_layer = _KERNELS_OF_A_LAYER
     if shape.experts is not None:
         of_layer += _KERNELS_OF_A_CHOICE + (shape.experts - 1) * _KERNELS_OF_AN_EXPERT
+    if adapters is not None:
+        of_layer += _KERNELS_OF_AN_ADAPTER * len(adapters.targets)
     kernels = _passes(shape, tokens, batch_tokens, run) * (_KERNELS_BESIDE + of_layer * shape.layers / stages)
-    inside = 6.0 * shape.active_hidden_parameters * tokens / flops
-    parameters, active = shape.parameters(vocabulary), shape.parameters(vocabulary, active=True)
-    return Estimate(parameters, active, memory, flops, run.processes, kernels, inside, busy)
+    inside = 6.0 * shape.active_hidden_parameters / operations
+    return Estimate(parameters, trained, active, memory, tokens * operations, run.processes, kernels, inside, busy)
 
 
 def _passes(shape: ModelConfig, tokens: int, batch_tokens: int | None, run: Any) -> int:
@@ -173,12 +207,14 @@ def _passes(shape: ModelConfig, tokens: int, batch_tokens: int | None, run: Any)
     return math.ceil(tokens / batch) * of_a_step
 
 
-def _parts(shape: ModelConfig, vocabulary: int, run: Any) -> list[_Part]:
+def _parts(shape: ModelConfig, vocabulary: int, run: Any, adapters: Adapters | None) -> list[_Part]:
     """The parts of a network: one for each stage."""
     parameters, stages = shape.parameters(vocabulary), run.pipeline_processes
+    adapted = 0.0 if adapters is None else adapters.weights_of_layer(shape, run.tensor_processes)
     if stages == 1:
         held, hidden = _held(shape, vocabulary, run), shape.hidden_parameters / run.tensor_processes
-        return [_Part(held, hidden, 0, shape.layers, 1, 0, True)]
+        whole = _Part(held, held, hidden, 0, shape.layers, 1, 0, True)
+        return [whole if adapters is None else _adapted(whole, adapted)]
     table, hidden = vocabulary * shape.width, shape.hidden_parameters / shape.layers
     around = shape.model_copy(update={"layers": 0}).parameters(vocabulary)
     block = (parameters - around) / shape.layers
@@ -190,28 +226,42 @@ def _parts(shape: ModelConfig, vocabulary: int, run: Any) -> list[_Part]:
         weights = len(blocks) * block + first * before + last * (around - before)
         borrowed = table - output if last else 0
         copies = 2 * (not first) + (not last)
-        made.append(_Part(weights, len(blocks) * hidden, borrowed, len(blocks), stages - stage, copies, last))
+        part = _Part(weights, weights, len(blocks) * hidden, borrowed, len(blocks), stages - stage, copies, last)
+        made.append(part if adapters is None else _adapted(part, adapted))
     return made
 
 
+def _adapted(part: _Part, of_layer: float) -> _Part:
+    """With adapters of so many weights in a layer, which alone are trained."""
+    added = part.blocks * of_layer
+    return replace(part, weights=part.weights + added, trained=added, hidden=added)
+
+
 def _memory(
-    part: _Part, shape: ModelConfig, vocabulary: int, precision: Precision, optimizer: OptimizerConfig, run: Any
-) -> dict[str, float]:
+    part: _Part, shape: ModelConfig, vocabulary: int, precision: Precision, optimizer: OptimizerConfig, run: Any,
+    adapters: Adapters | None,
+) -> dict[str, float]:  # fmt: skip
     """Bytes of a process that works on a part."""
-    weights = _FLOAT * part.weights
-    share = weights * run.pipeline_processes * run.tensor_processes / run.processes if run.zero_stage else weights
-    bucket = _FLOAT * min(REDUCE_BUCKET, part.weights)
+    weights, trained = _FLOAT * part.weights, _FLOAT * part.trained
+    spread = run.pipeline_processes * run.tensor_processes / run.processes if run.zero_stage else 1.0
+    share = trained * spread
+    bucket = _FLOAT * min(REDUCE_BUCKET, part.trained)
     gathered = _FLOAT * min(_LIVE, part.weights) + bucket
-    moments = share * _moments(optimizer, part.hidden / part.weights)
+    moments = share * _moments(optimizer, part.hidden / part.trained)
     borrowed = _FLOAT * part.borrowed
+    borrowed_gradients = borrowed if adapters is None else 0.0
     memory = {
-        # Stages 1 and 2 optimise a flat copy of this process's share beside the weights; stage 3 has two such shares,
-        # what it has gathered for a micro-batch, and the flat buffer that this comes in, a prefetch bucket at a time.
-        "weights": {0: weights, 1: weights + share, 2: weights + share, 3: 2 * share + gathered}[run.zero_stage]
+        # Stages 1 and 2 optimise a flat copy of this process's share of what is trained beside the weights; stage 3 has
+        # such a share of both, what it has gathered for a micro-batch, and the flat buffer that this comes in, a
+        # prefetch bucket at a time.
+        "weights": {0: weights, 1: weights + share, 2: weights + share, 3: weights * spread + share + gathered}[
+            run.zero_stage
+        ]
         + borrowed,
-        "gradients": {0: weights, 1: weights + bucket, 2: share + bucket, 3: share + bucket}[run.zero_stage] + borrowed,
+        "gradients": {0: trained, 1: trained + bucket, 2: share + bucket, 3: share + bucket}[run.zero_stage]
+        + borrowed_gradients,
         "optimizer": moments,
-        "activations": _activations(part, shape, vocabulary, precision, run),
+        "activations": _activations(part, shape, vocabulary, precision, run, adapters),
     }
     if run.offload != "none":
         memory |= {"weights": memory["weights"] - share, "optimizer": 0.0, "host": 2 * share + moments}
@@ -233,7 +283,9 @@ def _moments(optimizer: OptimizerConfig, hidden: float) -> float:
     return kept + (optimizer.average_tokens is not None)
 
 
-def _activations(part: _Part, shape: ModelConfig, vocabulary: int, precision: Precision, run: Any) -> float:
+def _activations(
+    part: _Part, shape: ModelConfig, vocabulary: int, precision: Precision, run: Any, adapters: Adapters | None
+) -> float:
     """Bytes that forward passes keep for backward passes.
 
     Counted from what PyTorch saves of each operation: both norms' inputs and outputs, queries, keys
@@ -247,9 +299,11 @@ def _activations(part: _Part, shape: ModelConfig, vocabulary: int, precision: Pr
     inner = (4 if shape.activation == "swiglu" else 2) * shape.inner_features / parts
     if shape.experts is not None:  # what goes into each expert of a position, and what comes out
         inner = shape.experts_chosen * (inner + 2 * stream)
-    layer = positions * (2 * stream * _FLOAT + (2 * stream + 5 * heads + inner) * size)
+    narrow = 0 if adapters is None else adapters.rank * len(adapters.targets)  # between an adapter's two matrices
+    layer = positions * (2 * stream * _FLOAT + (2 * stream + 5 * heads + inner + narrow) * size)
     kept = part.blocks * (positions * stream * _FLOAT if run.recompute else layer)
-    table_gradient = _FLOAT * vocabulary * stream / parts  # the output layer's, which is worked out with the loss
+    # The output layer's gradient is worked out with the loss, where it is trained.
+    table_gradient = _FLOAT * vocabulary * stream / parts if adapters is None else 0.0
     judging = 2 * _FLOAT * min(_LOGITS, positions * vocabulary) + table_gradient if part.judges else 0.0
     between = part.features * positions * stream * _FLOAT
     return part.in_flight * (kept + between) + (layer if run.recompute else 0.0) + judging
@@ -291,12 +345,17 @@ def said(found: Mapping[str, Any]) -> str:
     host = found["memory_bytes"].get("host")
     beside = f", and {amount(host)}B of the host's" if host else ""
     on = ", ".join(f"{duration(seconds)} on {name}" for name, seconds in found["seconds_on"].items())
-    active = found["active_parameters"]
+    active, trained = found["active_parameters"], found["trained_parameters"]
     chosen = f" ({amount(active)} for each token)" if active < found["parameters"] else ""
-    return (
-        f"{amount(found['parameters'])} weights{chosen}; "
+    adapted = f", {amount(trained)} of adapters trained" if trained != found["parameters"] else ""
+    needs = (
+        f"{amount(found['parameters'])} weights{chosen}{adapted}; "
         f"a process needs {amount(sum(parts.values()))}B ({listed}){beside}; "
-        f"{found['flops']:.2g} operations: about {duration(found['seconds_here'])} here" + (f", {on}" if on else "")
+    )
+    if found["flops"] is None:
+        return f"{needs}{found['unknown']}"
+    return f"{needs}{found['flops']:.2g} operations: about {duration(found['seconds_here'])} here" + (
+        f", {on}" if on else ""
     )
 
 

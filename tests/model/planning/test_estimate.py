@@ -10,8 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.config import ModelConfig
 from model.learning.optimizer_config import OptimizerConfig
+from model.network.lora import inject
 from model.network.transformer import Transformer
-from model.planning.estimate import GPUS, estimate, said
+from model.planning.estimate import GPUS, Adapters, estimate, said
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=2, width=64, heads=4, context=32, feed_forward=128)
@@ -126,8 +127,10 @@ def test_a_tiny_network_takes_as_long_as_its_kernels_take_to_start() -> None:
 
 
 def test_the_number_of_kernels_is_what_the_network_starts() -> None:
-    def started(layers: int, experts: int | None = None) -> int:
+    def started(layers: int, experts: int | None = None, adapted: tuple[str, ...] = ()) -> int:
         network = Transformer(ModelConfig(layers=layers, width=32, heads=4, context=64, experts=experts), 100)
+        if adapted:
+            inject(network, 8, 16.0, adapted, 0)
         tokens_BT, places_BT = torch.zeros(2, 64, dtype=torch.long), torch.arange(64).expand(2, -1)
         balance = experts is not None
         with Count() as count:
@@ -141,6 +144,9 @@ def test_the_number_of_kernels_is_what_the_network_starts() -> None:
     two, four = started(2), started(4)
     assert (four - two) / 2 == pytest.approx(75, rel=0.25)
     assert 2 * two - four == pytest.approx(60, rel=0.5)
+    names = ("q_proj", "o_proj", "up_proj")
+    adapters = (started(4, adapted=names) - started(2, adapted=names)) / 2 - (four - two) / 2
+    assert adapters == pytest.approx(8 * len(names), rel=0.25)
 
 
 class Count(TorchDispatchMode):
@@ -196,3 +202,70 @@ def test_the_first_stage_keeps_activations_of_several_micro_batches() -> None:
     # Half the layers for two micro-batches, a quarter for four: about as much as all for one.
     assert all(0.9 < memory["activations"] / sizes[0]["activations"] < 1.2 for memory in sizes[1:])
     assert sizes[2]["weights"] < sizes[0]["weights"]
+
+
+ADAPTERS = Adapters(rank=8, targets=("q_proj", "o_proj", "down_proj"))
+ADAPTED = 2 * 8 * (64 + 64 + 64 + 64 + 128 + 64)
+"""Of two layers: two matrices of rank 8 beside each of 64 x 64, 64 x 64 and 128 x 64."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "weights", "gradients", "moments"),
+    [
+        (0, WEIGHTS + 4 * ADAPTED, 4 * ADAPTED, 8 * ADAPTED),
+        (1, WEIGHTS + 5 * ADAPTED, 8 * ADAPTED, 2 * ADAPTED),
+        (2, WEIGHTS + 5 * ADAPTED, 5 * ADAPTED, 2 * ADAPTED),
+        # A quarter of everything, one of what is optimised, all of it gathered, and the buffer of what is trained.
+        (3, 1.25 * (WEIGHTS + 4 * ADAPTED) + 5 * ADAPTED, 5 * ADAPTED, 2 * ADAPTED),
+    ],
+)
+def test_of_adapters_alone_there_are_gradients_and_moments(
+    stage: int, weights: float, gradients: float, moments: float
+) -> None:
+    resources = Resources(processes=4, zero_stage=stage)
+    found = estimate(SHAPE, VOCABULARY, 1_000, "fp32", OptimizerConfig(), resources, adapters=ADAPTERS)
+    assert (found.parameters, found.trained_parameters) == (SHAPE.parameters(VOCABULARY), ADAPTED)
+    assert found.memory["weights"] == pytest.approx(weights)
+    assert found.memory["gradients"] == pytest.approx(gradients)
+    assert found.memory["optimizer"] == pytest.approx(moments)
+
+
+def test_frozen_matrices_have_two_products_of_three_and_adapters_all() -> None:
+    full, found = (
+        estimate(SHAPE, VOCABULARY, 1_000, "fp32", OptimizerConfig(), Resources(), adapters=adapters)
+        for adapters in (None, ADAPTERS)
+    )
+    matrices = 2 * (4 * 64 * 64 + 3 * 64 * 128) + VOCABULARY * 64
+    assert full.flops - found.flops == pytest.approx(1_000 * (2 * matrices - 6 * ADAPTED))
+    # No gradient of the output layer; 3 x 8 features of 8 sequences between the adapters' matrices in each layer.
+    more = 2 * 8 * 32 * 3 * 8 * 4 - 4 * VOCABULARY * 64
+    assert found.memory["activations"] - full.memory["activations"] == pytest.approx(more)
+    # Four micro-batches of two layers with three adapters, of which each takes eight operations.
+    assert found.kernels - full.kernels == 4 * 2 * 3 * 8
+
+
+def test_a_stage_that_borrows_a_frozen_table_has_no_gradients_of_it() -> None:
+    """The last of two stages, as above: the adapters of one layer, and as many in the buffer."""
+    resources = Resources(processes=4, pipeline_processes=2)
+    memory = estimate(SHAPE, VOCABULARY, 1_000, "fp32", OptimizerConfig(), resources, adapters=ADAPTERS).memory
+    assert memory["gradients"] == 2 * 4 * ADAPTED / 2
+    block, norm, table = 4 * 64 * 64 + 3 * 64 * 128 + 2 * 64, 64, VOCABULARY * 64
+    assert memory["weights"] == pytest.approx(4 * (block + norm + table + ADAPTED / 2 * 1.5))
+
+
+def test_tensor_processes_have_one_matrix_of_an_adapter_whole() -> None:
+    spread = Resources(processes=2, zero_stage=0, tensor_processes=2)
+    found = estimate(SHAPE, VOCABULARY, 1_000, "fp32", OptimizerConfig(), spread, adapters=ADAPTERS)
+    assert found.memory["gradients"] == pytest.approx(4 * 2 * 8 * (3 * 64 + (64 + 64 + 128) / 2))
+
+
+def test_shorter_sequences_than_the_network_could_take() -> None:
+    shape = SHAPE.model_copy(update={"positions": "learned"})
+    found, whole = (
+        estimate(shape, VOCABULARY, 1_000, "fp32", OptimizerConfig(), Resources(), 256, context=context)
+        for context in (16, None)
+    )
+    assert found.parameters == whole.parameters
+    assert found.memory["weights"] == whole.memory["weights"]
+    assert found.memory["activations"] < whole.memory["activations"]
+    assert found.flops == 1_000 * shape.flops_per_token(VOCABULARY, 16)
