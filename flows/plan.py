@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from flows.history import History
@@ -20,6 +21,8 @@ from storage.errors import RecipeError
 from storage.filecache import DigestCache
 from storage.store import Store
 from storage.takedown import Takedowns
+from tasks.inputs import Input
+from tasks.known import Known
 
 Action = Literal["reuse", "build", "depends"]
 
@@ -126,15 +129,27 @@ class Planner:
     def forecasts(self, decisions: Mapping[str, Decision]) -> dict[str, tuple[dict[str, Any], str]]:
         """What the training steps that are not reused will take, as JSON and in a line, as far as it is known."""
         steps = self.recipe.steps
+        known = Known(
+            lambda reference: steps[reference.step].task if reference.step is not None else None,
+            lambda reference: self._folder_of(reference, decisions),
+        )
         found = {
-            name: steps[name].task.forecast(
-                steps[name].resources,
-                lambda reference: steps[reference.step].task if reference.step is not None else None,
-            )
+            name: steps[name].task.forecast(steps[name].resources, known)
             for name, decision in decisions.items()
             if decision.action != "reuse"
         }
         return {name: forecast for name, forecast in found.items() if forecast is not None}
+
+    def _folder_of(self, reference: Input[Any], decisions: Mapping[str, Decision]) -> Path | None:
+        """Where an input is on this machine; None: it is not built, or in a remote store, from which nothing is fetched
+        to plan."""
+        if reference.step is None:
+            return self.recipe.folder / str(reference.path)
+        decision = decisions[reference.step]
+        reused = decision.build or decision.accepted
+        if decision.action != "reuse" or reused is None or not self.store.place.local:
+            return None
+        return self.store.open(reused.artifact).folder
 
     def decide(self, step: Step, made: Mapping[str, str]) -> Decision:
         """Whether to build ``step``, given the artifacts of the steps it needs (step → digest)."""

@@ -12,12 +12,14 @@ from model.config import Precision
 from model.learning.objective_config import NextTokenConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.planning import fit
+from model.planning.estimate import Adapters
 from storage.artifact import Adapter, Artifact, Model, copy_folder, include
-from storage.corpus import Examples
+from storage.corpus import Examples, read_table
 from storage.errors import SourceError
+from tasks.known import Known
 from tasks.starting import sequence_length
 from tasks.task import Context, Input, Kind, Resources, Result
-from tasks.training import Training, measured
+from tasks.training import Planned, PlannedNetwork, Training, measured
 
 if TYPE_CHECKING:
     from model.request import Request, Run
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR_LAYERS = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 """All matrices of a block: attention's alone do worse (Dettmers et al. 2023, figure 2)."""
+
+
+_COUNTED = 1_000
+"""Examples whose tokens are counted to foretell those of all."""
 
 
 class Finetune(Training):
@@ -74,6 +80,27 @@ class Finetune(Training):
 
     def goes_on_with(self) -> Input[Any] | None:
         return self.model
+
+    def planned(self, network: PlannedNetwork, known: Known) -> Planned:
+        by_experts = network.shape.experts is not None and "targets" not in self.model_fields_set
+        adapters = Adapters(self.rank, ATTENTION if by_experts else self.targets) if self.method == "lora" else None
+        tokens = self._tokens(known)
+        return Planned(tokens, self.batch_tokens, self.context, self.optimizer, self.precision, adapters)
+
+    def _tokens(self, known: Known) -> int | None:
+        """About how many it is trained on, if the model's tokenizer and the examples are there to count them."""
+        start, examples = known.folder_of(self.model), known.folder_of(self.examples)
+        if start is None or examples is None or not (examples / "train.parquet").is_file():
+            return None
+        from model.formats import huggingface
+
+        rows = read_table(examples / "train.parquet")
+        few = rows.slice(0, _COUNTED)  # in the order of ids, which are digests: any are as good as others
+        tokenizer = huggingface.tokenizer_in(start)
+        counted = sum(len(tokenizer.encode_columns(few[column])[0]) for column in ("prompt", "response"))
+        counted += 2 * few.num_rows  # the beginning and the end
+        tokens: float = self.epochs * counted * rows.num_rows / max(1, few.num_rows)
+        return max(1, math.ceil(tokens))
 
     def check_network(self, folder: Path, resources: Resources) -> None:
         fit.check_folder(resources, self.precision, folder)

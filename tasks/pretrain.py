@@ -12,18 +12,18 @@ from model.config import ModelConfig, Precision
 from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig, SpansConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.planning import fit
-from model.planning.estimate import estimate, said
 from model.planning.scaling import recommended
 from storage.artifact import Adapter, Artifact, Model, Network, copy_folder
 from storage.errors import UserError
 from storage.shards import Shards
 from storage.tokenizer import MASK_NAMES, Tokenizer, sentinels_in
+from tasks.known import Known
 from tasks.mixtures import MixturePart, Stage, check_shards, mixtures, shards_data, smallest_bounds
 from tasks.objectives import check_context, check_direction, lacking
 from tasks.starting import REWARMED, check_same_tokenizer, sequence_length
 from tasks.stem import Stem
 from tasks.task import Context, Input, Kind, Outside, Resources, Result, Task
-from tasks.training import Training, measured
+from tasks.training import Planned, PlannedNetwork, Training, measured
 
 if TYPE_CHECKING:
     from model.request import NetworkFolder, RandomNetwork, Request
@@ -121,20 +121,17 @@ class Pretrain(Training):
         self._optimizer().check_length(self.tokens)
         return self
 
-    def forecast(
-        self, resources: Resources, maker_of: Callable[[Input[Any]], Task | None]
-    ) -> tuple[dict[str, Any], str] | None:
-        maker = maker_of(self._parts()[0].shards)
+    def network(self, known: Known) -> PlannedNetwork | None:
+        if self.model is None:
+            return super().network(known)
+        maker = known.maker_of(self._parts()[0].shards)
         tokenizer = maker.inputs().get("tokenizer") if maker is not None else None
-        trained = maker_of(tokenizer) if tokenizer is not None else None
+        trained = known.maker_of(tokenizer) if tokenizer is not None else None
         vocabulary = getattr(trained, "vocab_size", None)
-        if self.model is None or vocabulary is None:
-            return None
-        found = estimate(
-            self.model, vocabulary, self.tokens, self.precision, self.optimizer, resources, self.batch_tokens
-        )
-        described = found.as_json(self.precision)
-        return described, said(described)
+        return PlannedNetwork(self.model, vocabulary) if vocabulary is not None else None
+
+    def planned(self, network: PlannedNetwork, known: Known) -> Planned:
+        return Planned(self.tokens, self.batch_tokens, self._length(), self._optimizer(), self.precision)
 
     def goes_on_with(self) -> Input[Any] | None:
         return self.start

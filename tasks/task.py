@@ -20,6 +20,7 @@ from tasks.inputs import A, Input, Kind, Outside, Settings, identity_of, referen
 from tasks.resources import Resources
 
 if TYPE_CHECKING:
+    from tasks.known import Known
     from tasks.rows import RowWork
     from tasks.stem import Stem
 
@@ -282,10 +283,8 @@ class Task(Settings):
         """Of a training: its first steps, which a longer one has in common with it; ``inputs``: digests by slot."""
         return None
 
-    def forecast(
-        self, resources: Resources, maker_of: Callable[[Input[Any]], Task | None]
-    ) -> tuple[dict[str, Any], str] | None:
-        """What a training step will take, as JSON and in a line; None where it is not known before it runs."""
+    def forecast(self, resources: Resources, known: Known) -> tuple[dict[str, Any], str] | None:
+        """What a training step will take, as JSON and in a line; None of any other step."""
         return None
 
     def check_resources(self, resources: Resources) -> None:

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from model.config import ModelConfig, Precision
 from model.formats import families
@@ -85,15 +86,21 @@ def check_foreign(run: Spread, precision: Precision) -> None:
 
 def check_folder(run: Spread, precision: Precision, folder: Path) -> None:
     """``check_foreign``, where the network in a model or adapter folder is one that ours cannot be."""
+    described = described_in(folder)  # None is told when it is read
+    if described is not None and not families.can_be(described):
+        check_foreign(run, precision)
+
+
+def described_in(folder: Path) -> dict[str, Any] | None:
+    """``config.json`` of the network in a model or adapter folder; None where it has none that can be read."""
     for place in (folder / "base" / "config.json", folder / "config.json"):
         if place.is_file():
             try:
-                described = json.loads(place.read_text(encoding="utf-8"))
+                described: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
             except ValueError:
-                return  # told when it is read
-            if not families.can_be(described):
-                check_foreign(run, precision)
-            return
+                return None
+            return described
+    return None
 
 
 def _check_multiple(name: str, number: int, run: Spread, axes: Sequence[str]) -> None:
