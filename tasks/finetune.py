@@ -12,7 +12,7 @@ from model.config import Precision
 from model.learning.objective_config import NextTokenConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.planning import fit
-from model.planning.estimate import Adapters
+from model.planning.memory import Adapters
 from storage.artifact import Adapter, Artifact, Model, copy_folder, include
 from storage.corpus import Examples, read_table
 from storage.errors import SourceError

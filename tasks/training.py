@@ -13,7 +13,8 @@ from model.formats import families
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.stopping import EarlyStopping, Keep
 from model.planning import fit
-from model.planning.estimate import Adapters, estimate, said
+from model.planning.estimate import estimate, said
+from model.planning.memory import Adapters
 from storage.errors import UserError
 from tasks.inputs import Input
 from tasks.known import Known

@@ -12,7 +12,8 @@ from model.config import ModelConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.network.lora import inject
 from model.network.transformer import Transformer
-from model.planning.estimate import GPUS, Adapters, estimate, said
+from model.planning.estimate import GPUS, estimate, said
+from model.planning.memory import Adapters
 from tasks.task import Resources
 
 SHAPE = ModelConfig(layers=2, width=64, heads=4, context=32, feed_forward=128)
