@@ -30,9 +30,13 @@ def test_name_licence_and_language_follow_documents_through_every_step(home: Hom
     site.pages = {f"{number:02}{'~' * (number % 2)}": english(number) for number in range(12)}
     site.write()
     outcomes = make_all(planner_of(home, RECIPE))
-    expected = [("handbook", "CC-BY-4.0", "en")] * 6 + [("letters", "MIT", "de")] * 6
     for step in ("documents", "kept", "scrubbed", "cut", "unique"):
         documents = home.open_store().open(str(outcomes[step].artifact))
         assert isinstance(documents, Documents)
         rows = [row for table in documents.tables() for row in table.to_pylist()]
-        assert sorted((row["source"], row["license"], row["language"]) for row in rows) == expected, step
+        # A hint stands until the language is identified, which filter does.
+        hinted = "de" if step == "documents" else "en"
+        assert sorted((row["source"], row["license"], row["language"]) for row in rows) == [
+            *[("handbook", "CC-BY-4.0", "en")] * 6,
+            *[("letters", "MIT", hinted)] * 6,
+        ], step
