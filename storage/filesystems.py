@@ -31,10 +31,9 @@ def filesystem_at(url: str, connections: int) -> tuple[Any, str]:
     # Listings are never remembered: other hosts write to the same store.
     options: dict[str, Any] = {"use_listings_cache": False}
     protocol, shown = fsspec.utils.get_protocol(url), without_user(url)
-    if protocol in ("s3", "s3a"):
-        options["config_kwargs"] = {**_S3_CLIENT, "max_pool_connections": connections}
     try:
         if protocol in ("s3", "s3a"):
+            options["config_kwargs"] = {**_S3_CLIENT, "max_pool_connections": connections}
             options["session"] = _s3_session()
         filesystem, root = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:

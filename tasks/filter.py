@@ -100,7 +100,8 @@ class Filter(Task):
 
     def shaping_libraries(self) -> tuple[str, ...]:
         """Those of classifiers count only where there is one, lest a new torch filters every corpus again."""
-        return tuple(sorted({*_OF_EVERY_FILTER, *(name for _, rule in self.named_rules for name in rule.libraries())}))
+        of_rules = (name for _, rule in self.named_rules for name in rule.shaping_libraries())
+        return tuple(sorted({*_OF_EVERY_FILTER, *of_rules}))
 
     def outside(self, world: World) -> JsonValue:
         """Fingerprints of what rules read beside the documents, such as word lists."""

@@ -134,9 +134,7 @@ def environment_of(modules: tuple[str, ...]) -> dict[str, str]:
     found |= {f"code of {module}": digest_of_value(symbols)[:12] for module, symbols in code_of(*modules).items()}
     for module in modules:
         for value in vars(importlib.import_module(module)).values():
-            # Those of a rule depend on its settings; the step that it belongs to declares what any of them needs.
-            declared = getattr(value, "libraries", ()) if isinstance(value, type) else ()
-            for library in declared if isinstance(declared, tuple) else ():
+            for library in getattr(value, "libraries", ()) if isinstance(value, type) else ():
                 try:
                     found[library] = version(library)
                 except PackageNotFoundError:

@@ -54,7 +54,7 @@ class Classified(Rule):
             raise ValueError("give above, below or both: documents beyond are dropped")
         return self
 
-    def libraries(self) -> tuple[str, ...]:
+    def shaping_libraries(self) -> tuple[str, ...]:
         """Steps make linear classifiers; what is in a folder may be a network."""
         return ("safetensors",) if self.model.path is None else ("safetensors", "torch", "transformers")
 

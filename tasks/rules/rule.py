@@ -44,7 +44,7 @@ class Rule(Settings):
     only_asked: ClassVar[bool] = False
     """Whether its work is too dear to be done for documents on which no verdict is asked any more."""
 
-    def libraries(self) -> tuple[str, ...]:
+    def shaping_libraries(self) -> tuple[str, ...]:
         """Distributions that shape the verdicts, beside those that every filter uses."""
         return ()
 
