@@ -11,10 +11,9 @@ import torch
 import torch.distributed as dist
 
 from model.launching.group import join_process_group
-from model.learning.objective_config import NextTokenConfig
-from model.learning.objectives import NextToken
 from model.network.attention import PADDING, Rule, visibility
-from tests.model.ranks_zero import OPTIMIZER, SAVED, engine, micro_batches, reference, same, saved, train, whole_state
+from tests.model.ranks_loss_scale import after_an_overflow
+from tests.model.ranks_zero import OPTIMIZER, SAVED, engine, reference, same, saved, train, whole_state
 
 EIGHT = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8") if EIGHT else ("fp32", "bf16", "fp16")
@@ -26,23 +25,6 @@ def curve(losses: list[float], *spread: Any, **more: Any) -> dict[str, float]:
     return {
         "curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=True)),
         "improvement": mine[0] - mine[-1],
-    }
-
-
-def after_an_overflow(stage: int) -> dict[str, float]:
-    """A loss scale that is far too large costs steps, is halved each time, and harms nothing."""
-    built = engine(stage, None, "fp16")
-    assert built.scaler is not None
-    built.scaler.cur_scale = 2.0**40
-    before, skipped = built.weights(), 0
-    while (outcome := built.step(micro_batches(0, built), NextToken(NextTokenConfig()), 1e-3)).skipped:
-        skipped += 1
-        assert same(built.weights(), before)
-    return {
-        "skipped": skipped,
-        "scale": built.scaler.cur_scale * 2.0**skipped / 2.0**40,
-        "moved": float(not same(built.weights(), before)),
-        "left_out": float(outcome.left_out),
     }
 
 

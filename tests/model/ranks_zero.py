@@ -188,6 +188,7 @@ def on_disk(stage: int, folder: Path) -> dict[str, float]:
 
 
 def main(output: Path) -> None:
+    from tests.model import ranks_loss_scale
     from tests.model.learning import ranks_optimizers
 
     join_process_group("cpu")
@@ -234,6 +235,9 @@ def main(output: Path) -> None:
         found[f"nvme {stage}"] = on_disk(stage, output.parent)
     for stage in (0, 1, 2, 3):
         found[f"experts {stage}"] = of_experts(stage)
+    for stage in (1, 2, 3):
+        found[f"overflow {stage}"] = ranks_loss_scale.after_an_overflow(stage)
+        found[f"loss scale {stage}"] = ranks_loss_scale.followed(stage, output.parent / f"loss-scale-{stage}")
     optimizers = ranks_optimizers.compared(output.parent)
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found | optimizers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,24 @@ def test_a_disk_that_is_too_small_is_noticed_before_training(tmp_path: Path) -> 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])
 def test_lower_precisions_follow_the_float32_curve(found: dict[str, dict[str, float]], precision: str) -> None:
     assert found[precision]["curve_error"] < 2e-2
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_gradients_that_overflow_cost_steps_and_halve_the_loss_scale(
+    found: dict[str, dict[str, float]], stage: int
+) -> None:
+    told = found[f"overflow {stage}"]
+    assert told["skipped"] > 1
+    assert (told["scale"], told["moved"], told["left_out"]) == (1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_loss_scale_grows_again_and_is_resumed(found: dict[str, dict[str, Any]], stage: int) -> None:
+    """The second step overflows on one process alone; DeepSpeed doubles after 3 steps that follow a good one."""
+    told = found[f"loss scale {stage}"]
+    assert told["scales"] == [2.0**16, -(2.0**15), *[2.0**15] * 3, *[2.0**16] * 3, 2.0**17]
+    assert told["resumed"] == told["scales"][3:]
+    assert told["same_bits"] == 1.0
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
