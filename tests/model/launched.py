@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ def found_by(module: str, processes: int, folder: Path, *arguments: str, **varia
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-        *("-m", module, *arguments, str(output)),
+        *("-m", "tests.model.launched", module, *arguments, str(output)),
     ]
     quiet = {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1", "PYTHONPATH": str(ROOT)}
     environment = os.environ | quiet | variables
@@ -29,3 +30,11 @@ def found_by(module: str, processes: int, folder: Path, *arguments: str, **varia
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(output.read_text())
     return found
+
+
+if __name__ == "__main__":
+    from model.worker import leave
+
+    module = sys.argv.pop(1)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    leave()

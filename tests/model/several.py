@@ -77,4 +77,7 @@ def main(asked: Path, told: Path) -> None:
 
 
 if __name__ == "__main__":
+    from model.worker import leave
+
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    leave()
