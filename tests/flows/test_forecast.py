@@ -34,12 +34,19 @@ def test_plan_tells_what_a_training_step_takes(
         "base.model={layers: 3, width: 48, heads: 4, context: 256}",
         "--set",
         "tokenizer.vocab_size=512",
+        "--set",
+        "base.batch_tokens=4_096",
+        "--set",
+        "base.tokens=409_600",
     ]
     assert status(["plan", "quickstart", "--json", *changes]) == 0
     steps = json.loads(capsys.readouterr().out)["steps"]
     told = steps["base"]["training"]
     shape = ModelConfig(layers=3, width=48, heads=4, context=256)
     assert told["parameters"] == shape.parameters(512)
+    matrices = sum(weight.numel() for weight in made_network(shape, 512).parameters() if weight.dim() == 2)
+    attention = 3 * 2 * 48 * (256 + 1) / 2  # layers; queries with keys, and values; positions seen on average
+    assert told["flops"] == pytest.approx(409_600 * 3 * 2 * (matrices + attention), rel=1e-9)
     assert set(told["memory_bytes"]) == {"weights", "gradients", "optimizer", "activations"}
     assert set(told["seconds_on"]) == set(GPUS)
     assert told["seconds_here"] > 0
@@ -52,6 +59,16 @@ def test_plan_refuses_resources_that_a_step_cannot_run_on(
     monkeypatch.setenv("ATHANOR_HOME", str(tmp_path))
     assert status(["plan", "quickstart", "--set", "resources.sequence_processes=3"]) == 2
     assert "base cannot run on its resources: processes 2 is not a multiple of" in capsys.readouterr().err
+
+
+def test_plan_refuses_an_optimizer_that_would_see_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ATHANOR_HOME", str(tmp_path))
+    asked = ["--set", "base.optimizer.name=muon", "--set", "resources.offload=cpu", "--set", "resources.zero_stage=1"]
+    assert status(["plan", "quickstart", *asked]) == 2
+    said = "base cannot run on its resources: offload: cpu leaves pieces on the host, and muon needs whole weights"
+    assert f"{said}: use adamw or lion" in capsys.readouterr().err
 
 
 RECIPE = """\

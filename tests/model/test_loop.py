@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from model.engine import StepOutcome
 from model.loop import Loop
 
 
@@ -16,6 +20,44 @@ def loop_after(seconds: float, waited: float) -> Any:
     made: Any = Loop(SimpleNamespace(rank=0), unused, unused, {}, unused, unused, None)  # type: ignore[arg-type]
     made._seconds, made._waited = seconds, waited
     return made
+
+
+def test_the_figures_of_a_step_are_what_their_names_say() -> None:
+    """A step of 64 tokens that took 2 s, half a second of it for the data."""
+    rows: list[dict[str, float]] = []
+    plan = SimpleNamespace(
+        steps=10, batch_tokens=64, skip_spikes=None, learning_rate=lambda tokens: tokens, flops_per_token=5e3,
+        peak_flops=4e5,
+    )  # fmt: skip
+    unused: Any = None
+    recorder: Any = SimpleNamespace(record=lambda step, **figures: rows.append({"step": step, **figures}))
+    engine: Any = SimpleNamespace(rank=0, device=torch.device("cpu"))
+    loop: Any = Loop(engine, unused, unused, {}, plan, unused, recorder)  # type: ignore[arg-type]
+    ballast = bytearray(b"x") * 50_000_000  # held when it is measured, so the most that was held is at least that
+    loop._record(3, StepOutcome({"loss": 1.5}, 0.25, skipped=False), 2.0, 0.5)
+    (row,) = rows
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert row.pop("memory_bytes") == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > len(ballast)
+    assert row == {
+        "step": 3, "tokens": 192, "loss": 1.5, "grad_norm": 0.25, "learning_rate": 2.5 * 64,
+        "tokens_per_second": 32.0, "flops_utilization": 32 * 5e3 / 4e5, "data_wait": 0.25,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("steps", "every"), [(3_999, 1), (4_000, 2), (9_001, 4)])
+def test_of_a_long_run_every_so_manyth_step_is_recorded_and_the_last(steps: int, every: int) -> None:
+    recorded: list[int] = []
+    plan = SimpleNamespace(
+        steps=steps, batch_tokens=1, skip_spikes=None, learning_rate=float, flops_per_token=1.0, peak_flops=1.0
+    )
+    unused: Any = None
+    recorder: Any = SimpleNamespace(record=lambda step, **figures: recorded.append(step))
+    engine: Any = SimpleNamespace(rank=0, device=torch.device("cpu"))
+    loop: Any = Loop(engine, unused, unused, {}, plan, unused, recorder)  # type: ignore[arg-type]
+    for step in range(1, steps + 1):
+        loop._record(step, StepOutcome({"loss": 1.0}, 1.0, skipped=False), 1.0, 0.0)
+    wanted = list(range(every, steps + 1, every))
+    assert recorded == wanted + [steps] * (steps % every != 0)
 
 
 def test_waiting_for_data_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
