@@ -10,7 +10,10 @@ from tests.model.launched import found_by
 
 pytestmark = pytest.mark.slow
 
-WAYS = {2: ("zero 1", "zero 2", "offload", "recompute", "dropout"), 1: ("zero 0", "zero 1")}
+WAYS = {
+    2: ("zero 1", "zero 2", "offload", "recompute", "dropout", "sequence", "bf16", "lora"),
+    1: ("zero 0", "zero 1"),
+}
 """By the number of processes."""
 
 
@@ -32,11 +35,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]
 def test_it_learns_what_a_network_does_that_is_not_compiled(
     found: dict[int, dict[str, Any]], processes: int, way: str
 ) -> None:
-    errors = found[processes][way]
-    assert errors["gradient_error"] < 1e-5
-    assert errors["curve_error"] < 1e-4
+    errors, coarser = found[processes][way], 5e3 if way == "bf16" else 1  # its roundings are
+    assert errors["gradient_error"] < 1e-5 * coarser
+    assert errors["curve_error"] < 1e-4 * min(coarser, 5e2)
     # AdamW's steps are as large for gradients that are hardly more than rounding, which differs by kind of processor.
-    assert errors["weight_error"] < 5e-5
+    assert errors["weight_error"] < 5e-5 * coarser
     assert errors["compiled_later"] == 0  # neither in training nor for the shapes of an evaluation
 
 
@@ -46,7 +49,8 @@ def test_it_continues_bit_for_bit(found: dict[int, dict[str, Any]], processes: i
 
 
 def test_what_was_compiled_serves_all_blocks_and_later_runs(found: dict[int, dict[str, Any]]) -> None:
-    assert found[2]["graphs"] == 4  # before attention and after it, of two networks of two blocks each
+    # Before attention and after it, of two blocks each: plain, with dropout, of half the length, bf16, with adapters.
+    assert found[2]["graphs"] == 2 * 5
     assert found[2]["compiled"] > 0
     assert found[1]["graphs"] == 2
     assert found[1]["compiled"] == 0
