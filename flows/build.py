@@ -189,9 +189,9 @@ class Builder:
             shared={},
             compiled=self.planner.home.compiled,
             makers={
-                reference: self.planner.recipe.steps[reference.step].task
+                reference: maker
                 for reference in step.task.inputs().values()
-                if reference.step is not None
+                if (maker := self.planner.recipe.maker_of(reference)) is not None
             },
         )
 

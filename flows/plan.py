@@ -129,10 +129,7 @@ class Planner:
     def forecasts(self, decisions: Mapping[str, Decision]) -> dict[str, tuple[dict[str, Any], str]]:
         """What the training steps that are not reused will take, as JSON and in a line, as far as it is known."""
         steps = self.recipe.steps
-        known = Known(
-            lambda reference: steps[reference.step].task if reference.step is not None else None,
-            lambda reference: self._folder_of(reference, decisions),
-        )
+        known = Known(self.recipe.maker_of, lambda reference: self._folder_of(reference, decisions))
         found = {
             name: steps[name].task.forecast(steps[name].resources, known)
             for name, decision in decisions.items()

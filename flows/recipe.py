@@ -16,6 +16,7 @@ from flows.recipes import SHIPPED, shipped_recipes
 from flows.yaml_tree import Path as Place
 from flows.yaml_tree import Tree, load_tree
 from storage.errors import RecipeError
+from tasks.inputs import Input
 from tasks.registry import TASKS, task_class
 from tasks.task import Resources, Settings, Task
 
@@ -51,6 +52,10 @@ class Recipe:
     """What relative paths in it start from."""
     steps: dict[str, Step]
     """In an order in which each step comes after those it needs."""
+
+    def maker_of(self, reference: Input[Any]) -> Task | None:
+        """The task that makes what an input refers to; None for a folder."""
+        return self.steps[reference.step].task if reference.step is not None else None
 
     def upstream(self, names: Iterable[str]) -> set[str]:
         """The named steps and all that they need, directly or not."""
@@ -153,11 +158,11 @@ def parse_recipe(text: str, name: str, folder: Path, overrides: Sequence[str] = 
     steps = {step: _step(step, fields, resources[step], tree) for step, fields in head.steps.items()}
     for step in steps.values():
         _check_inputs(step, steps, tree, folder)
-    ordered = _in_order(steps)
-    for step in ordered.values():
-        _check_makers(step, ordered, tree)
-        _check_network(step, ordered, tree, folder)
-    return Recipe(head.name, head.seed, head.store, folder, ordered)
+    recipe = Recipe(head.name, head.seed, head.store, folder, _in_order(steps))
+    for step in recipe.steps.values():
+        _check_makers(step, recipe)
+        _check_network(step, recipe, tree)
+    return recipe
 
 
 # Steps
@@ -227,23 +232,23 @@ def _check_inputs(step: Step, steps: Mapping[str, Step], tree: Tree, folder: Pat
             raise RecipeError(f"{place}: {where}: step {source.name!r} makes {with_article(made.kind)}, not {wanted}")
 
 
-def _check_makers(step: Step, steps: Mapping[str, Step], tree: Tree) -> None:
+def _check_makers(step: Step, recipe: Recipe) -> None:
     """What the task asks of the settings of those that make its inputs."""
     try:
-        step.task.check_makers(lambda reference: steps[reference.step].task if reference.step is not None else None)
+        step.task.check_makers(recipe.maker_of)
     except ValueError as error:
         raise RecipeError(f"{step.place}: {step.name}: {error}") from error
 
 
-def _check_network(step: Step, steps: Mapping[str, Step], tree: Tree, folder: Path) -> None:
+def _check_network(step: Step, recipe: Recipe, tree: Tree) -> None:
     """What a training step's resources ask of a network that was made elsewhere."""
     reference = step.task.goes_on_with()
-    while reference is not None and reference.step is not None:
-        reference = steps[reference.step].task.goes_on_with()
+    while reference is not None and (maker := recipe.maker_of(reference)) is not None:
+        reference = maker.goes_on_with()
     if reference is None:
         return
     try:
-        step.task.check_network(folder / str(reference.path), step.resources)
+        step.task.check_network(recipe.folder / str(reference.path), step.resources)
     except ValueError as error:
         place = tree.place(("resources",))
         raise RecipeError(f"{place}: {step.name} cannot run on its resources: {error}") from error
