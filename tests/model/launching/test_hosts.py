@@ -27,6 +27,8 @@ from tests.model.trouble import PATIENCE, Gates
 
 SILENCE = 8.0
 """Seconds: longer than a loaded machine keeps a thread waiting."""
+MOST = 10 * SILENCE
+"""Seconds within which a run has stopped that lost a host: no speed, but far less than collectives wait."""
 
 
 @pytest.mark.parametrize(
@@ -128,9 +130,9 @@ def drive(described: Request, folder: Path, hosts: TwoHosts, **variables: str) -
     return subprocess.Popen(command, cwd=ROOT, env=values, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def failed(driver: subprocess.Popen[str]) -> str:
-    """The last line of what the driver said; it must end."""
-    _, said = driver.communicate(timeout=PATIENCE)
+def failed(driver: subprocess.Popen[str], seconds: float = PATIENCE) -> str:
+    """The last line of what the driver said; it must end within so many seconds."""
+    _, said = driver.communicate(timeout=seconds)
     assert driver.returncode == 1, said
     return said.splitlines()[-1]
 
@@ -155,10 +157,10 @@ def test_two_hosts_end_with_the_weights_of_one_though_cut_off_and_killed(tmp_pat
     gates.reached(described, 6)
     hosts.cut()
     gates.open(6)
-    said = failed(driver)
+    said = failed(driver, MOST)
     assert f"host 1 ({os.uname().nodename}) was not heard from for {SILENCE:g} s" in said
     assert said.endswith("continues from its last checkpoint")
-    until(lambda: not on_second_host(hosts), PATIENCE, "the end of the processes that were cut off")
+    until(lambda: not on_second_host(hosts), MOST, "the end of the processes that were cut off")
     hosts.mend()
 
     slurm = request(tmp_path, shards, run={"hosts": {"launcher": "slurm", **common}})
@@ -166,7 +168,7 @@ def test_two_hosts_end_with_the_weights_of_one_though_cut_off_and_killed(tmp_pat
     gates.reached(slurm, 16)
     kill_all(on_second_host(hosts))
     gates.open(16)
-    said = failed(driver)
+    said = failed(driver, MOST)
     assert "lost the connection to a training process" in said or "host 1" in said
 
     folder = tmp_path / "announced"
