@@ -275,6 +275,9 @@ def main(output: Path) -> None:
                 found[way] = {"curve_error": max(abs(a - b) for a, b in zip(mine, wanted["curve"], strict=True))}
             positions = output.parent / "positions"
             found["positions too"] = compared(shape, "adamw", 1, wanted, positions, tensor=2, sequence=2)
+            for stage in (1, 2):
+                folder = output.parent / f"sequence-{stage}"
+                found[f"sequence {stage}"] = compared(shape, "adamw", stage, wanted, folder, sequence=2)
             found |= reopened(output, wanted["curve"])
             found["figures differ"] = figures_differ()
     for name, stages in (("lion", (1,)), ("lamb", (1,)), ("muon", (0, 3))):

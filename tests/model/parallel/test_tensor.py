@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CASES = [
     *("llama 0", "llama 1", "llama 2", "llama 3", "gpt 1"),  # under ZeRO 0 to 3
     "positions too",  # two processes for the positions of what two share the matrices of
+    *("sequence 1", "sequence 2"),  # two for the positions, twice, without any cut of matrices
     *("lion 1", "lamb 1", "muon 0", "muon 3"),
     "lora 3",
 ]
