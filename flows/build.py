@@ -91,7 +91,7 @@ class Builder:
             if meanwhile is not None:
                 found = replace(decision, build=meanwhile, why="another run has just built it")
                 return self._reuse(step, found, started)
-            return self._build(step, decision, work, started)
+            return self._build(step, decision, work)
 
     def _reuse(self, step: Step, decision: Decision, started: float) -> StepOutcome:
         store = self.planner.store
@@ -110,7 +110,8 @@ class Builder:
         self.records.step_reused(step, build, decision.why)
         return outcome_of(step, "reused", decision.why, build, time.monotonic() - started)
 
-    def _build(self, step: Step, decision: Decision, work: Work, started: float) -> StepOutcome:
+    def _build(self, step: Step, decision: Decision, work: Work) -> StepOutcome:
+        started = time.monotonic()  # what it waited for before is no part of what it took
         store, identity = self.planner.store, decision.identity
         assert identity is not None
         afresh = step.name in self.planner.afresh
