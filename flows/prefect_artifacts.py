@@ -51,7 +51,7 @@ def progress_bar(recipe: str, step: Step) -> Progress:
             identifier: UUID = bar["id"]
             _told(update_progress_artifact, artifact_id=identifier, progress=percent, description=text)
 
-    def report(done: int, total: int | None, unit: str, note: str = "") -> None:
+    def report(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
         now = time.monotonic()
         if not total or now - bar["at"] < _LONG_SECONDS or not lock.acquire(blocking=False):
             return

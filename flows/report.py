@@ -53,12 +53,12 @@ class Terminal:
             self._say(f"{step.name:{self._width}}  {note}")
 
     def progress(self, step: Step) -> Progress:
-        def report(done: int, total: int | None, unit: str, note: str = "") -> None:
+        def report(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
             with self._lock:
                 line, now = self._lines.setdefault(step.name, _Line(time.monotonic(), "")), time.monotonic()
-                if not done:  # what is told of has not begun
+                if done == begun:  # what is told of has not gone on yet
                     line.worked_since = now
-                line.note = progress_text(done, total, unit, note, now - (line.worked_since or line.since))
+                line.note = progress_text(done, total, unit, note, now - (line.worked_since or line.since), begun)
                 if self._live and now - self._drawn_at >= _LIVE_SECONDS:
                     self._redraw()
                 elif not self._live and now - max(line.shown, line.since) >= _PLAIN_SECONDS:
@@ -104,11 +104,11 @@ def _columns() -> int:
     return max(20, shutil.get_terminal_size().columns - 1)
 
 
-def progress_text(done: int, total: int | None, unit: str, note: str, seconds: float) -> str:
-    """``1,200 of 5,000 documents, 310/s, 12 s left, loss 3.21``."""
+def progress_text(done: int, total: int | None, unit: str, note: str, seconds: float, begun: int = 0) -> str:
+    """``1,200 of 5,000 documents, 310/s, 12 s left, loss 3.21``; the rate is that of what came after ``begun``."""
     parts = [f"{done:,} of {total:,} {unit}" if total is not None else f"{done:,} {unit}"]
-    if done and seconds >= 1:
-        rate = done / seconds
+    if done > begun and seconds >= 1:
+        rate = (done - begun) / seconds
         parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
         if total is not None and total > done:
             parts.append(f"{seconds_text((total - done) / rate)} left")

@@ -240,9 +240,9 @@ class Session:
     def progress(self, step: Step) -> Progress:
         on_terminal, remote = self.terminal.progress(step), self._remote_progress(step)
 
-        def report(done: int, total: int | None, unit: str, note: str = "") -> None:
-            on_terminal(done, total, unit, note)
-            remote(done, total, unit, note)
+        def report(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
+            on_terminal(done, total, unit, note, begun)
+            remote(done, total, unit, note, begun)
 
         return report
 

@@ -88,9 +88,10 @@ def _run_loop(
 ) -> dict[str, Any]:
     """Train; what there is to say of it."""
     run, start = request.run, saved.about.step if saved else 0
-    if engine.rank == 0:
-        write_json(run.scratch / PLAN, {"steps": data.steps, "tokens": data.steps * request.batch_tokens})
     recorder = Recorder(run.metrics_file, start) if engine.rank == 0 else None
+    if engine.rank == 0:  # behind the metrics, which lose what came after the checkpoint
+        tokens = {"tokens": data.steps * request.batch_tokens, "begun": start * request.batch_tokens}
+        write_json(run.scratch / PLAN, {"steps": data.steps, "begun_step": start} | tokens)
     objective = _objective_of(request)
     loop = Loop(engine, objective, data.order, data.validation, plan, saver, recorder)
     if saved:

@@ -100,7 +100,7 @@ class PlainWorld:
         return find()
 
 
-def silent(done: int, total: int | None, unit: str, note: str = "") -> None:
+def silent(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
     """A progress that nobody watches."""
 
 

@@ -53,9 +53,12 @@ class World(Protocol):
 
 
 class Progress(Protocol):
-    """Where long work says how far it is; rate and time left are worked out by the reader."""
+    """Where long work says how far it is; rate and time left are worked out by the reader.
 
-    def __call__(self, done: int, total: int | None, unit: str, note: str = "") -> None: ...
+    ``begun``: what of ``done`` an earlier run had done, so that it is no part of the rate.
+    """
+
+    def __call__(self, done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ PLUMBING = "it starts model.worker, which a task names in also_runs"
 class Progress(Protocol):
     """Told how far the run is."""
 
-    def __call__(self, done: int, total: int | None, unit: str, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None: ...
 
 
 class Place(Protocol):
@@ -89,17 +89,21 @@ def run_of(place: Place) -> Run:
 
 def _watch(started: processes.Started, run: Run, progress: Progress) -> int:
     """Tell of the newest step until the processes have ended; returns their exit status."""
-    total: int | None = None
-    told = -1
+    plan: dict[str, int] | None = None
+    begun, told = 0, -1
     while (status := started.status) is None:
-        if total is None and (run.scratch / PLAN).is_file():
-            total = json.loads((run.scratch / PLAN).read_text(encoding="utf-8"))["tokens"]
-        row = _newest(run.metrics_file) if total is not None else None
-        if total is not None and (run.scratch / COMPILING).exists():
-            progress(int(row["tokens"]) if row is not None else 0, total, "tokens", "compiling the network")
-        elif row is not None and row["step"] != told:
+        if plan is None and (run.scratch / PLAN).is_file():
+            plan = json.loads((run.scratch / PLAN).read_text(encoding="utf-8"))
+            begun, told = plan["begun"], plan["begun_step"]
+            progress(begun, plan["tokens"], "tokens", "", begun)
+        row = _newest(run.metrics_file)
+        if plan is not None and (run.scratch / COMPILING).exists():
+            progress(begun, plan["tokens"], "tokens", "compiling the network", begun)
+        elif plan is not None and row is not None and row["step"] != told:
+            if told == plan["begun_step"]:  # the first step takes longer than any other
+                begun = int(row["tokens"])
             told = row["step"]
-            progress(int(row["tokens"]), total, "tokens", f"loss {row['loss']:.3f}")
+            progress(int(row["tokens"]), plan["tokens"], "tokens", f"loss {row['loss']:.3f}", begun)
         time.sleep(_POLL_SECONDS)
     return status
 

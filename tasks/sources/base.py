@@ -77,7 +77,7 @@ def never(url: str) -> bool:
     return False
 
 
-def unheard(done: int, total: int | None, unit: str, note: str = "") -> None:
+def unheard(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
     """A progress that nobody follows."""
 
 

@@ -96,8 +96,8 @@ class Watched(Terminal):
     def progress(self, step: Step) -> Progress:
         tell = super().progress(step)
 
-        def progress(done: int, total: int | None, unit: str, note: str = "") -> None:
-            tell(done, total, unit, note)
+        def progress(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
+            tell(done, total, unit, note, begun)
             if self.enough.is_set():
                 raise Enough
 

@@ -25,7 +25,7 @@ from tests.model.trouble import PATIENCE, Gates
 ALONE = {"processes": 1, "zero_stage": 0}
 
 
-def quiet(done: int, total: int | None, unit: str, note: str = "") -> None:
+def quiet(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
     """A progress that nobody watches."""
 
 
@@ -50,7 +50,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Und
     (folder / "tokenizer" / "tokenizer.model").write_bytes(b"pieces")
     described = request(folder, shards, run={"publish_every": 950, "published_with": folder / "tokenizer"})
     told: list[tuple[int, int | None]] = []
-    summary = train(described, lambda done, total, unit, note="": told.append((done, total)))
+    summary = train(described, lambda done, total, unit, note="", begun=0: told.append((done, total)))
     rows = metrics(folder)
     assert summary["steps"] == 30
     assert summary["loss"] == rows[-2]["loss"]

@@ -106,7 +106,7 @@ def test_a_host_that_falls_silent_is_told_once(monkeypatch: pytest.MonkeyPatch) 
     assert told == ["host 2 (node2) was not heard from for 3 s"]
 
 
-def quiet(done: int, total: int | None, unit: str, note: str = "") -> None:
+def quiet(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
     """A progress that nobody watches."""
 
 

@@ -27,15 +27,31 @@ class Acted:
         return None
 
 
-def test_it_is_told_when_a_network_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_told_where_a_training_begins_and_when_its_network_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launch, "_POLL_SECONDS", 0.0)
     run = Run(scratch=tmp_path, metrics_file=tmp_path / "metrics", output=tmp_path / "model", compile=True)
+
+    def row(step: int) -> None:
+        with run.metrics_file.open("a", encoding="utf-8") as metrics:
+            metrics.write(json.dumps({"step": step, "tokens": 8 * step, "loss": 2.0}) + "\n")
+
     acted = Acted(
-        lambda: (tmp_path / "plan.json").write_text(json.dumps({"tokens": 80})),
+        lambda: row(3),
+        lambda: (tmp_path / "plan.json").write_text(json.dumps({"tokens": 80, "begun": 24, "begun_step": 3})),
         (tmp_path / COMPILING).touch,
         (tmp_path / COMPILING).unlink,
-        lambda: run.metrics_file.write_text(json.dumps({"step": 1, "tokens": 8, "loss": 2.0}) + "\n"),
+        lambda: row(4),
+        lambda: row(5),
     )
-    told: list[tuple[Any, ...]] = []
-    assert launch._watch(acted, run, lambda *said: told.append(said)) == 0  # type: ignore[arg-type]
-    assert told == [(0, 80, "tokens", "compiling the network"), (8, 80, "tokens", "loss 2.000")]
+    told: list[tuple[int, str, int]] = []
+
+    def progress(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
+        assert (total, unit) == (80, "tokens")
+        told.append((done, note, begun))
+
+    assert launch._watch(acted, run, progress) == 0  # type: ignore[arg-type]
+    # The rate is that of the steps behind the first, and what an earlier run did is no part of it.
+    expected = [(24, "", 24), (24, "compiling the network", 24), (32, "loss 2.000", 32), (40, "loss 2.000", 32)]
+    assert told == expected

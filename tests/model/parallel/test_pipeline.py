@@ -85,7 +85,7 @@ def of_run(folder: Path, shards: Shards, run: dict[str, Any]) -> Request:
     return request(folder, shards, tokens=80 * 15, run={"publish_every": 560, **run})
 
 
-def quiet(done: int, total: int | None, unit: str, note: str = "") -> None:
+def quiet(done: int, total: int | None, unit: str, note: str = "", begun: int = 0) -> None:
     """A progress that nobody watches."""
 
 

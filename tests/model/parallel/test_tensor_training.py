@@ -47,7 +47,7 @@ def test_it_is_killed_and_continued_and_makes_the_model_of_one_process(tmp_path:
     """The models (published, and the last) within what float32 leaves open (see ``test_tensor``)."""
     shards = made_shards(tmp_path / "data")
     alone = described(tmp_path / "alone", shards, processes=1, zero_stage=0)
-    train(alone, lambda done, total, unit, note="": None)
+    train(alone, lambda done, total, unit, note="", begun=0: None)
     shared = described(tmp_path / "shared", shards, processes=2, zero_stage=1, tensor_processes=2)
     gates = Gates(tmp_path / "gates", 5)
     driver = drive(shared, tmp_path / "shared", tmp_path / "lock", gates.environment())
@@ -57,7 +57,7 @@ def test_it_is_killed_and_continued_and_makes_the_model_of_one_process(tmp_path:
     kill_all(started)
     driver.wait()
     until(lambda: not ranks(tmp_path / "shared"), PATIENCE, "all processes to be gone")
-    train(shared, lambda done, total, unit, note="": None)
+    train(shared, lambda done, total, unit, note="", begun=0: None)
     assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "alone"), abs=1e-5)
     for model in ("output", f"scratch/{PUBLISHED}/step-000000006"):
         wanted = huggingface.load(tmp_path / "alone" / model).state_dict()
