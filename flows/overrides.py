@@ -37,9 +37,7 @@ def apply_override(tree: Tree, override: str) -> None:
     if not isinstance(parent, (list, dict)):
         raise RecipeError(f"{place}: {dotted(keys[:-1])} is a {kind_of(parent)}; it has no field {keys[-1]!r}")
     parent[keys[-1]] = value  # type: ignore[index]  # a number where it is a list
-    for known_place in [p for p in tree.places if p[: len(keys)] == keys]:
-        del tree.places[known_place]
-    tree.places[keys] = place
+    tree.override(keys, place)
 
 
 def keys_of(where: str) -> Path:

@@ -32,7 +32,7 @@ class Step:
     task: Task
     resources: Resources
     place: str
-    """``file:line`` of its declaration."""
+    """``file:line`` of its declaration, and what ``--set`` gave it."""
 
     @property
     def needs(self) -> list[str]:

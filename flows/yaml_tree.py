@@ -25,12 +25,22 @@ class Tree:
 
     value: Any
     places: dict[Path, str] = field(default_factory=dict)
+    overrides: dict[Path, str] = field(default_factory=dict)
+    """What was given from outside, by where it stands; a later one hides those within it."""
+
+    def override(self, path: Path, place: str) -> None:
+        """Note that the value at ``path``, with all that it holds, comes from ``place``."""
+        for noted in (self.places, self.overrides):
+            for inner in [inner for inner in noted if inner[: len(path)] == path]:
+                del noted[inner]
+            noted[path] = place
 
     def place(self, path: Path) -> str:
-        """The place of the value at ``path``, or of the nearest value that encloses it."""
+        """The place of the value at ``path``, or of the nearest value that encloses it, with what was given within."""
+        within = [place for inner, place in self.overrides.items() if inner[: len(path)] == path and inner != path]
         while path and path not in self.places:
             path = path[:-1]
-        return self.places.get(path, "")
+        return " with ".join([self.places.get(path, ""), *within])
 
 
 def yaml_text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -214,12 +215,30 @@ def test_an_override_makes_settings_that_the_recipe_does_not_mention(tmp_path: P
         ("report.models[3]=base", "--set report.models[3]=base: report.models has 1 items"),
         ("kept.letters=[", "--set kept.letters=[:1: not valid YAML"),
         ("=4", "--set =4: expected STEP.FIELD=VALUE"),
+        ("kept.letters=many", "--set kept.letters=many: kept.letters = 'many': must be a valid integer"),
+        (
+            "base.shedule.rate=1",
+            "toy.yaml:7 with --set base.shedule.rate=1: base.shedule = {'rate': 1}: train has no field",
+        ),
+        ("documents.pages=kept", "--set documents.pages=kept: documents.pages: step 'kept' makes documents, not pages"),
+        ("kept.documents=kept", "toy.yaml:6 with --set kept.documents=kept: steps wait for each other: kept → kept"),
     ],
 )
 def test_a_wrong_override_is_named_as_its_place(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_recipe(RECIPE, "toy.yaml", tmp_path, [override])
     assert str(caught.value).startswith(message)
+
+
+def test_what_is_wrong_of_a_whole_names_all_that_was_given_within_it() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("quickstart", ["base.model.heads=7", "base.tokens=9", "base.model.heads=5", "base.model.width=64"])
+    said = str(caught.value)
+    line = r"quickstart\.yaml:\d+ with --set base\.model\.heads=5 with --set base\.model\.width=64: base\.model = "
+    assert re.match(line, said), said
+    assert said.endswith("width 64 is not a multiple of heads 5")
+    with pytest.raises(RecipeError, match=r"^--set base\.model=\{heads: 5\}: base\.model: "):
+        load_recipe("quickstart", ["base.model.width=64", "base.model={heads: 5}"])
 
 
 def test_unknown_recipes_name_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
