@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.data.packing import Ints, Packing
-from model.network.attention import PADDING
+from model.network.sight import PADDING
 from model.network.transformer import IGNORED
 
 Tokens = npt.NDArray[np.integer]

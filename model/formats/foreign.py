@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.formats import adapters
-from model.network.attention import PADDING
 from model.network.cross_entropy import Softening
+from model.network.sight import PADDING
 from model.network.transformer import IGNORED
 from storage.errors import UserError
 

@@ -17,8 +17,8 @@ from model.data.batches import Batch
 from model.data.order import keyed
 from model.data.words import Words
 from model.learning.objective_config import AnyObjective, MaskedConfig, NextTokenConfig, SpansConfig
-from model.network.attention import PADDING
 from model.network.cross_entropy import Softening
+from model.network.sight import PADDING
 from model.network.transformer import IGNORED
 from storage.errors import UserError
 from storage.tokenizer import Tokenizer

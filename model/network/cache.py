@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.network.attention import Rule, kept
+from model.network.attention import kept
+from model.network.sight import Rule
 
 
 @dataclass

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from model.network.attention import Drop
+from model.network.sight import Drop
 
 _LANES = 4
 """Numbers of 16 bits in a hash: each decides about one value."""

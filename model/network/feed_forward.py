@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.network.attention import PADDING
+from model.network.sight import PADDING
 
 
 class FeedForward(nn.Module):

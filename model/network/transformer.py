@@ -2,9 +2,9 @@
 
 A plain configuration is Llama (Touvron et al. 2023): RMSNorm, rotary positions, grouped-query
 attention (Ainslie et al. 2023), SwiGLU. What each option changes stands in one place, in a module
-beside this one: visibility in ``attention``, rotary positions in ``positions``, the feed-forward and its
-experts in ``feed_forward``, RMSNorm in ``norm``, dropout in ``dropout``, the loss in ``cross_entropy``, all
-else here.
+beside this one: visibility in ``attention`` and ``windows``, rotary positions in ``positions``, the
+feed-forward and its experts in ``feed_forward``, RMSNorm in ``norm``, dropout in ``dropout``, the loss in
+``cross_entropy``, all else here.
 
 Several documents may lie in one sequence; they do not see each other, and positions restart, so a
 packed document gets the logits that it gets alone.
@@ -24,13 +24,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.network.attention import Rule, Visibility, visibility
+from model.network.attention import Visibility, visibility
 from model.network.cache import Cache
 from model.network.cross_entropy import LossOfFeatures, Softening, summed_cross_entropy
 from model.network.dropout import Noise
 from model.network.feed_forward import Choices, Experts, FeedForward, imbalance
 from model.network.norm import RMSNorm
 from model.network.positions import rotate, rotation
+from model.network.sight import Rule
 
 IGNORED = -100
 """In targets: nothing is to be predicted here."""

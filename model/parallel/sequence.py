@@ -18,7 +18,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.data.batches import Batch
-from model.network.attention import Drop, Rule, Visibility
+from model.network.attention import Visibility
+from model.network.sight import Drop, Rule
 from model.network.transformer import Setting, Transformer
 from model.parallel.grid import Group
 

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 
 from model.launching.group import join_process_group
-from model.network.attention import PADDING, Rule, visibility
+from model.network.attention import visibility
+from model.network.sight import PADDING, Rule
 from tests.model.ranks_loss_scale import after_an_overflow
 from tests.model.ranks_zero import OPTIMIZER, SAVED, engine, reference, same, saved, train, whole_state
 

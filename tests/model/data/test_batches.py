@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from model.data.batches import Sequences, Text, TextRows, collate, joined, share
 from model.data.shard_rows import ShardRows
-from model.network.attention import PADDING
+from model.network.sight import PADDING
 from model.network.transformer import IGNORED
 from storage.shards import Shards, write_shard
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from model.data.batches import Batch, Text, TextRows, collate
 from model.learning.objective_config import MaskedConfig, NextTokenConfig, ObjectiveConfig, SpansConfig
 from model.learning.objectives import Masked, make_objective
-from model.network.attention import PADDING
+from model.network.sight import PADDING
 from model.network.transformer import IGNORED
 from storage.errors import UserError
 from storage.tokenizer import Tokenizer

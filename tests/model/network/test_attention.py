@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.network.attention import PADDING, Blocks, Masked, Rule, kept, visibility
+from model.network.attention import Masked, kept, visibility
 from model.network.dropout import Noise
+from model.network.sight import PADDING, Rule
+from model.network.windows import Blocks
 
 CPU = torch.device("cpu")
 

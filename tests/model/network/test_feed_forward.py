@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.network.attention import PADDING
 from model.network.feed_forward import Choice, Choices, Experts, imbalance
+from model.network.sight import PADDING
 
 SHAPE = ModelConfig(layers=1, width=16, heads=2, context=8, experts=5, feed_forward=12)
 

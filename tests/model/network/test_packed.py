@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from model.network import packed
-from model.network.attention import PADDING, Masked, Rule, visibility
+from model.network.attention import Masked, visibility
 from model.network.dropout import Noise
+from model.network.sight import PADDING, Rule
 
 CPU = torch.device("cpu")
 DOCUMENTS = torch.tensor([[0] * 7 + [1] * 20 + [PADDING] * 5, [3] * 32, [3] + [4] * 31])

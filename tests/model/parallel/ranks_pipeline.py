@@ -23,8 +23,8 @@ from model.learning.objectives import Loss, NextToken, Objective
 from model.learning.optimizer_config import OptimizerConfig
 from model.learning.optimizers import make_optimizer, set_learning_rate
 from model.network import lora
-from model.network.attention import PADDING
 from model.network.encoder import PairEncoder
+from model.network.sight import PADDING
 from model.network.transformer import IGNORED, Transformer
 from model.parallel.grid import Grid
 from model.parallel.pipeline import keep_stage
