@@ -12,9 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from model.config import ModelConfig
 from model.data.batches import Batch, Text, TextRows, collate
-from model.network.attention import Places, Rule, sees
 from model.network.cache import Cache
 from model.network.dropout import Noise
+from model.network.sight import Places, Rule, sees
 from model.network.transformer import Transformer, parameter_kinds
 
 VOCABULARY = 97
@@ -67,6 +67,24 @@ def test_logits_and_gradients_are_those_of_transformers(shape: ModelConfig) -> N
     gradients = dict(theirs.named_parameters())
     for name, weight in ours.named_parameters():
         torch.testing.assert_close(weight.grad, gradients[name].grad, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_learned_positions_are_added_to_the_tokens_and_nothing_is_rotated() -> None:
+    """A Llama of transformers told that every token stands at place 0, where a rotation is none, is the reference."""
+    shape = ModelConfig(layers=2, width=32, heads=4, context=24, positions="learned")
+    ours, theirs = network(shape), llama(shape)
+    assert ours.model.embed_positions is not None
+    places_TD = ours.model.embed_positions.weight
+    weights = {name: weight for name, weight in ours.state_dict().items() if "embed_positions" not in name}
+    theirs.load_state_dict(weights, strict=True)
+    tokens_BT = torch.randint(0, VOCABULARY, (3, 20))
+    wanted = theirs(
+        inputs_embeds=ours.model.embed_tokens(tokens_BT) + places_TD[:20],
+        position_ids=torch.zeros_like(tokens_BT),
+        attention_mask=torch.ones_like(tokens_BT),
+    ).logits
+    torch.testing.assert_close(ours(tokens_BT), wanted, rtol=1e-5, atol=1e-5)
 
 
 PLAIN: dict[str, Any] = {"layers": 3, "width": 32, "heads": 4, "context": 320, "kv_heads": 2}
