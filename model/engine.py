@@ -47,6 +47,9 @@ from model.parallel.zero import deepspeed_settings
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
 
+LEAST_LOSS_SCALE = 1.0
+"""Of float16: gradients that overflow even so are not those of a loss that was scaled too far."""
+
 
 @dataclass(frozen=True)
 class StepOutcome:
@@ -92,7 +95,6 @@ class Engine:
         self._stage = zero_stage
         self._clip_norm = clip_norm
         self._autocast = _AUTOCAST.get(precision)
-        self.scales_loss = precision == "fp16"
         self.processes, self.rank = dist.get_world_size(), dist.get_rank()
         self.grid = grid or Grid()
         self._sharing = Sharing(self.grid.sequence) if self.grid.sequence.size > 1 else None
@@ -134,8 +136,8 @@ class Engine:
             optimizer.holders = self.grid.stage if zero_stage > 0 else self.grid.tensor
         if precision == "fp16":
             self._deepspeed.optimizer.loss_scaler = DynamicLossScaler(
-                init_scale=2.0**16, scale_window=1000, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False,
-                raise_error_at_min_scale=True, dtype=torch.half,
+                init_scale=2.0**16, scale_window=1000, min_scale=LEAST_LOSS_SCALE / 2, delayed_shift=1,
+                consecutive_hysteresis=False, raise_error_at_min_scale=False, dtype=torch.half,
             )  # fmt: skip
             self._deepspeed.optimizer.dynamic_loss_scale = True
 
@@ -166,7 +168,7 @@ class Engine:
         skipped = bool(getattr(self._deepspeed.optimizer, "overflow", False))
         norm = self._deepspeed.get_global_grad_norm() if norm is None else norm
         found = math.inf if skipped or norm is None or not math.isfinite(norm) else float(norm)
-        overflowed = skipped and self.scales_loss
+        overflowed = skipped and self.scaler is not None
         return StepOutcome(losses, found, skipped, not overflowed and (beyond or not found <= largest.grad_norm))
 
     def compile(self, micro_batches: Sequence[Batch], objective: Objective) -> None:

@@ -21,7 +21,7 @@ from model.checkpoints.state import averaged
 from model.data.ahead import Ahead
 from model.data.batches import Batch, Sequences, collate, share
 from model.data.order import Order
-from model.engine import Engine, StepOutcome
+from model.engine import LEAST_LOSS_SCALE, Engine, StepOutcome
 from model.learning.objectives import Objective
 from model.learning.spikes import Spikes
 from model.learning.stopping import EarlyStopping, Evaluations
@@ -208,8 +208,13 @@ class Loop:
         for name, loss in outcome.losses.items():
             if not math.isfinite(loss):
                 return f"the {name} is {loss}; lower optimizer.learning_rate or lengthen its warmup"
-        if math.isfinite(outcome.grad_norm) or (outcome.skipped and self.engine.scales_loss):
+        if math.isfinite(outcome.grad_norm):
             return None
+        scaler = self.engine.scaler
+        if outcome.skipped and scaler is not None:
+            if scaler.cur_scale >= LEAST_LOSS_SCALE:
+                return None
+            return "a gradient overflows float16 at every loss scale; use precision bf16 or fp32"
         return "a gradient is not finite; lower optimizer.learning_rate"
 
     def _batch_of(self, step: int) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from model.formats import huggingface
 from model.launching.launch import train
+from model.learning.objective_config import NextTokenConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.request import PUBLISHED, Request
 from storage.errors import StepFailed, UserError
@@ -141,6 +142,18 @@ def test_a_loss_that_is_not_finite_fails_and_names_the_step(tmp_path: Path, shar
         run={"processes": 1},
     )
     said = r"step \d: (the loss is (nan|inf)|a gradient is not finite).*; its batch holds the documents train-\d+, "
+    with pytest.raises(StepFailed, match=said):
+        train(described, quiet)
+
+
+def test_gradients_that_no_loss_scale_lets_into_float16_fail_with_the_remedy(tmp_path: Path, shards: Shards) -> None:
+    described = request(
+        tmp_path, shards, objective=NextTokenConfig(z_loss=1e12), optimizer=OptimizerConfig(), precision="fp16",
+        run={"processes": 1},
+    )  # fmt: skip
+    said = (
+        r"step 17: a gradient overflows float16 at every loss scale; use precision bf16 or fp32; its batch holds the "
+    )
     with pytest.raises(StepFailed, match=said):
         train(described, quiet)
 
