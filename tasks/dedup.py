@@ -19,7 +19,8 @@ from storage.artifact import JsonValue
 from storage.corpus import Documents, read_table, write_table
 from storage.errors import StepFailed
 from storage.identity import digest_of_bytes, digest_of_text, digest_of_value
-from tasks.copies.characters import Characters, batches
+from tasks.batches import batches
+from tasks.copies.characters import BATCH_CHARACTERS, Characters
 from tasks.copies.gathered import gather
 from tasks.copies.minhash import Banding, band_keys, banding
 from tasks.copies.near_copies import Copy, Signatures, kept_documents, meetings_of
@@ -163,9 +164,9 @@ class Sign(RowWork):
         """Sketch the texts, many at a time."""
         exact: list[bytes] = []
         counts, keys = [np.empty(0, np.int64)], [np.empty((0, self.bands.bands), np.uint64)]
-        for group in batches(rows["text"].to_pylist(), _SKETCHED_CHARACTERS):
+        for group in batches(rows["text"].to_pylist(), len, _SKETCHED_CHARACTERS):
             grams, sizes = [], []
-            for texts in batches(group):
+            for texts in batches(group, len, BATCH_CHARACTERS):
                 characters = Characters.normalised(texts)
                 hashes, starts = windows_of(Words.of(characters), WORDS_PER_SHINGLE)
                 exact += [bytes.fromhex(digest_of_text(text))[:_EXACT_BYTES] for text in characters.plain_texts()]

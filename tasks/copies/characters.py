@@ -8,7 +8,7 @@ once in a process and remembered in the table.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -109,18 +109,6 @@ class Characters:
         column, begins, ends = self.plain()
         whole = column.tobytes().decode("utf-32-le", "surrogatepass")
         return [whole[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
-
-
-def batches(texts: Sequence[str], characters: int = BATCH_CHARACTERS) -> Iterator[Sequence[str]]:
-    """The texts in order, cut into runs of about so many characters."""
-    start, size = 0, 0
-    for end, text in enumerate(texts, 1):
-        size += len(text)
-        if size >= characters:
-            yield texts[start:end]
-            start, size = end, 0
-    if start < len(texts):
-        yield texts[start:]
 
 
 def _learn(points: npt.NDArray[np.intp]) -> None:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from storage.identity import digest_of_text
 from storage.mixing import Hashes, mixed
-from tasks.copies.characters import ALONE, LETTER, Characters, Positions, batches
+from tasks.batches import batches
+from tasks.copies.characters import ALONE, BATCH_CHARACTERS, LETTER, Characters, Positions
 from tasks.copies.shingles import Words, polynomials, windows_of
 
 Unit = Literal["lines", "paragraphs", "words"]
@@ -58,7 +59,7 @@ def passages_of(texts: Sequence[str], unit: Unit, words: int, characters: int) -
     normalisation, and count only if they hold a word; runs of words are compared by their words, in
     which only such forms are normalised as are one character before and after.
     """
-    for batch in batches(texts):
+    for batch in batches(texts, len, BATCH_CHARACTERS):
         yield from _runs(batch, words) if unit == "words" else _pieces(batch, _END[unit], characters)
 
 

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.mixing import GOLDEN, Hashes, mixed
-from tasks.copies.characters import ALONE, LETTER, LONE, Characters, Positions, batches
+from tasks.batches import batches
+from tasks.copies.characters import ALONE, BATCH_CHARACTERS, LETTER, LONE, Characters, Positions
 
 WORDS_PER_SHINGLE = 5
 _USUAL_BITS = 17
@@ -107,7 +108,7 @@ def shingles_of(texts: Sequence[str]) -> list[Hashes]:
     A text of fewer words is one shingle, one without words none.
     """
     sets: list[Hashes] = []
-    for batch in batches(texts):
+    for batch in batches(texts, len, BATCH_CHARACTERS):
         grams, starts = grams_of(batch)
         sets += [_distinct(grams[start:end]) for start, end in pairwise(starts.tolist())]
     return sets

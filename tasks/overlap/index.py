@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage.corpus import read_table, write_table
-from tasks.copies.characters import Characters, batches
+from tasks.batches import batches
+from tasks.copies.characters import BATCH_CHARACTERS, Characters
 from tasks.copies.shingles import Words
 from tasks.overlap.items import Item
 
@@ -137,7 +138,7 @@ class NgramIndex:
 
     def matches(self, texts: Sequence[str]) -> Iterator[Matches]:
         """For every text the windows that are n-grams of the index."""
-        for batch in batches(texts):
+        for batch in batches(texts, len, BATCH_CHARACTERS):
             characters = Characters.normalised(batch)
             words = Words.of(characters)
             found = self._matches_of(characters, words)
@@ -205,7 +206,7 @@ def _hashed(texts: Sequence[str]) -> tuple[Hashes, list[str], Numbers]:
     hashes: list[Hashes] = []
     strings: list[str] = []
     lengths: list[Numbers] = []
-    for batch in batches(texts):
+    for batch in batches(texts, len, BATCH_CHARACTERS):
         characters = Characters.of(batch)
         words = Words.of(characters)
         hashes.append(words.hashes)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.copies.characters import ALONE, LETTER, SPACE, Characters, batches, normalised
+from tasks.batches import batches
+from tasks.copies.characters import ALONE, BATCH_CHARACTERS, LETTER, SPACE, Characters, normalised
 
 TEXTS = st.lists(
     st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
@@ -36,7 +37,7 @@ def test_every_character_folds_as_unicodedata_says() -> None:
     """All but the bulk of Chinese characters and Hangul, which are all alike."""
     points = [*range(0x20, 0x3500), *range(0xA000, 0xAD00), *range(0xF900, 0x12000), *range(0x16D00, 0x1F200)]
     texts = [f"a {chr(point)}b" for point in points]
-    for batch in batches(texts):
+    for batch in batches(texts, len, BATCH_CHARACTERS):
         for text, folded in zip(batch, Characters.normalised(batch).plain_texts(), strict=True):
             once = normalised(text)
             assert folded == once or normalised(once) != once, text
@@ -65,9 +66,3 @@ def test_texts_left_as_they_are_keep_their_length() -> None:
     text = "ﬁne ½ e\u0301"
     assert len(Characters.of([text]).folded) == len(text) + 1
     assert Characters.normalised([text]).plain_texts() == [unicodedata.normalize("NFKC", text)]
-
-
-def test_batches_are_the_texts_in_order() -> None:
-    texts = ["a" * 5, "", "b" * 20, "c", "d" * 9]
-    assert [list(batch) for batch in batches(texts, 10)] == [texts[:3], texts[3:]]
-    assert list(batches([], 10)) == []
