@@ -13,6 +13,17 @@ from tests.flows.conftest import make_all, planner_of
 
 WORDS = ["the", "furnace", "keeps", "an", "even", "heat", "for", "weeks", "once", "it", "has", "been", "fed", "coal"]
 HANZI = "床前明月光疑是地上霜舉頭望低思故鄉白日依山盡黃河入海流欲窮千里目更上一層樓"
+PAGES_OF_A_PARTITION = 4
+COLLECT = f"""\
+  pages:     {{task: collect, sources: [{{kind: files, path: site}}], partition_pages: {PAGES_OF_A_PARTITION}}}
+"""
+CLEAN = """\
+  documents: {task: clean_html, pages: pages, extractor: resiliparse}
+  kept:      {task: filter, documents: documents, rules: [length, characters]}
+  scrubbed:  {task: scrub_pii, documents: kept}
+  unique:    {task: dedup, documents: scrubbed, similarity: 0.6, max_source_loss: 1}
+"""
+"""Steps of a recipe, from pages to documents that are kept."""
 EXAM = [{"q": "the furnace keeps an", "a": "even heat for weeks"}, {"q": "床前明月光", "a": "疑是地上霜"}]
 
 
@@ -61,6 +72,11 @@ class Site:
         for name, content in files.items():
             if not (self.folder / name).exists() or (self.folder / name).read_text() != content:
                 (self.folder / name).write_text(content)
+
+
+def artifacts_of(outcomes: dict[str, StepOutcome]) -> dict[str, str | None]:
+    """What a run made, by the names of its steps."""
+    return {name: outcome.artifact for name, outcome in outcomes.items()}
 
 
 def afresh(home: Home, recipe: str) -> dict[str, StepOutcome]:

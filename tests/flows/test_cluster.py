@@ -12,22 +12,17 @@ import pytest
 from flows.home import Home
 from storage.maintenance import problems
 from tests.flows.conftest import make_all, planner_of
-from tests.flows.site import Site, english
+from tests.flows.site import CLEAN, COLLECT, PAGES_OF_A_PARTITION, Site, artifacts_of, english
 from tests.s3 import S3
 
 pytestmark = pytest.mark.slow
-PARTITIONS = 6
 
-RECIPE = """\
+RECIPE = f"""\
 name: spread
 steps:
-  pages:     {task: collect, sources: [{kind: files, path: site}], partition_pages: 4}
-  documents: {task: clean_html, pages: pages, extractor: resiliparse}
-  kept:      {task: filter, documents: documents, rules: [length, characters]}
-  scrubbed:  {task: scrub_pii, documents: kept}
-  unique:    {task: dedup, documents: scrubbed, similarity: 0.6, max_source_loss: 1}
-  tokenizer: {task: train_tokenizer, documents: unique, vocab_size: 340}
-  shards:    {task: shard, documents: unique, tokenizer: tokenizer, validation_fraction: 0.2}
+{COLLECT}{CLEAN}\
+  tokenizer: {{task: train_tokenizer, documents: unique, vocab_size: 340}}
+  shards:    {{task: shard, documents: unique, tokenizer: tokenizer, validation_fraction: 0.2}}
 """
 HERE = "resources: {workers: 1}\n"
 
@@ -36,7 +31,7 @@ def test_a_recipe_makes_the_same_artifacts_on_a_cluster_that_loses_a_node(
     home: Home, cluster: Any, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(home.folder.parent)
-    site.pages = {f"{n:02}": f"{english(n)} mail {n}@example.org" for n in range(4 * PARTITIONS)}
+    site.pages = {f"{n:02}": f"{english(n)} mail {n}@example.org" for n in range(6 * PAGES_OF_A_PARTITION)}
     site.pages["copy"] = site.pages["07"]
     site.write()
     here = make_all(planner_of(home, RECIPE + HERE))
@@ -49,9 +44,7 @@ def test_a_recipe_makes_the_same_artifacts_on_a_cluster_that_loses_a_node(
     spread = make_all(planner_of(shared, RECIPE + there))
     killer.join()
     assert killed_at == [{"pages"}], "the node was to die while pages were cleaned"
-    assert {name: outcome.artifact for name, outcome in spread.items()} == {
-        name: outcome.artifact for name, outcome in here.items()
-    }
+    assert artifacts_of(spread) == artifacts_of(here)
     assert {outcome.status for outcome in spread.values()} == {"built"}
     assert list(problems(shared.open_store())) == []
 
@@ -59,9 +52,7 @@ def test_a_recipe_makes_the_same_artifacts_on_a_cluster_that_loses_a_node(
     other = Home(home.folder.parent / "other")
     remote = make_all(planner_of(other, RECIPE + there))
     assert {outcome.status for outcome in remote.values()} == {"built"}
-    assert {name: outcome.artifact for name, outcome in remote.items()} == {
-        name: outcome.artifact for name, outcome in here.items()
-    }
+    assert artifacts_of(remote) == artifacts_of(here)
 
 
 def _kill(cluster: Any, home: Home, killed_at: list[set[str]]) -> None:

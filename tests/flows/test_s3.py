@@ -16,7 +16,7 @@ from flows.outcome import StepOutcome
 from storage import cache as cache_module
 from storage.maintenance import problems
 from tests.flows.conftest import make_all, planner_of
-from tests.flows.site import Site, english
+from tests.flows.site import CLEAN, COLLECT, PAGES_OF_A_PARTITION, Site, artifacts_of, english
 from tests.s3 import S3
 
 RECIPE = """\
@@ -46,15 +46,11 @@ def run(home: Path, recipe: Path) -> dict[str, Any]:
     return summary["steps"]
 
 
-REFRESHED = """\
+REFRESHED = f"""\
 name: remote
 steps:
-  pages:     {task: collect, sources: [{kind: files, path: site}], partition_pages: 4}
-  documents: {task: clean_html, pages: pages, extractor: resiliparse}
-  kept:      {task: filter, documents: documents, rules: [length, characters]}
-  scrubbed:  {task: scrub_pii, documents: kept}
-  unique:    {task: dedup, documents: scrubbed, similarity: 0.6, max_source_loss: 1}
-resources: {workers: 1}
+{COLLECT}{CLEAN}\
+resources: {{workers: 1}}
 """
 PARTITIONS = 6
 
@@ -64,13 +60,13 @@ def test_a_refresh_elsewhere_fetches_only_the_partitions_that_it_works_on(
     home: Home, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(home.folder.parent)
-    site.pages = {f"{n:02}": english(n) for n in range(4 * PARTITIONS)}
+    site.pages = {f"{n:02}": english(n) for n in range(PAGES_OF_A_PARTITION * PARTITIONS)}
     site.write()
     here = make_all(planner_of(home, REFRESHED))
     monkeypatch.setenv("ATHANOR_STORE", f"{s3.url}/team")
     one = Home(home.folder.parent / "one")
     first = make_all(planner_of(one, REFRESHED))
-    assert {name: o.artifact for name, o in first.items()} == {name: o.artifact for name, o in here.items()}
+    assert artifacts_of(first) == artifacts_of(here)
     _check_that_no_copy_is_needed(one, first, monkeypatch)
 
     site.pages["09"] += " and more"
