@@ -41,8 +41,9 @@ def batch_of_step(store: Store, digest: str, step: int) -> Json:
     from model.data.training_data import make_data
 
     data = make_data(request)
-    if not 1 <= step <= data.steps:
-        raise UserError(f"--step {step}: {digest[:12]} was trained for {data.steps:,} steps, counted from 1")
+    steps = int(build.metrics.get("steps", data.steps))  # fewer than were asked for where it stopped early
+    if not 1 <= step <= steps:
+        raise UserError(f"--step {step}: {digest[:12]} was trained for {steps:,} steps, counted from 1")
     rows = request.batch_sequences
     ids = list(dict.fromkeys(data.order.documents((step - 1) * rows, rows)))
     known = _rows_of(store, digest, build, ids)

@@ -160,7 +160,9 @@ resources:
 
 
 @pytest.mark.slow
-def test_adapters_are_tuned_with_all_that_a_pretraining_can_be_told(home: Home) -> None:
+def test_adapters_are_tuned_with_all_that_a_pretraining_can_be_told(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By two processes that share every matrix. The answers are drawn at random, so what is learnt soon is by heart.
 
     What ``evaluate`` finds is the loss by which the weights were chosen: the best ones, averaged, are in the adapter.
@@ -179,6 +181,9 @@ def test_adapters_are_tuned_with_all_that_a_pretraining_can_be_told(home: Home) 
     assert tuned["best_step"] % 2 == tuned["steps"] % 2 == 0  # evaluated after every second step
     assert report["tuned.examples.loss"] == pytest.approx(tuned["best_validation_loss"], abs=1e-4)
     assert report["tuned.examples.loss"] < report["other.examples.loss"] - 0.1
+    last = int(tuned["steps"])
+    assert f"step {last}: " in printed(["show", "tuned/tuned", "--step", str(last)], capsys)
+    printed(["show", "tuned/tuned", "--step", str(last + 1)], capsys, status=2)
     elsewhere = TUNED.replace("{processes: 2, tensor_processes: 2, micro_batch_sequences: 2}", "{zero_stage: 3}")
     assert planner_of(home, elsewhere).plan()["tuned"].action == "reuse"
     assert planner_of(home, TUNED, "tuned.keep=last").plan()["tuned"].why == "keep best → last"
