@@ -41,6 +41,9 @@ def _message(error: ValidationError, model: type[BaseModel], value: Any, tree: T
         return f"{tree.place((*at, *path))}: {where} = {shortened(given)}: {owner} has no field {path[-1]!r}{remedy}"
     if problem["type"] == "missing":
         missing = problem["loc"][-1]
+        if isinstance(missing, int):
+            said = f"{where} = {shortened(given)}: it takes {missing + 1} values or more"
+            return f"{tree.place((*at, *path))}: {said}"
         prefix = f"{where}: " if where else ""
         return f"{tree.place((*at, *path))}: {prefix}{what} needs the field {missing!r}{_almost(missing, given)}"
     if problem["type"] == "union_tag_not_found":
@@ -50,6 +53,9 @@ def _message(error: ValidationError, model: type[BaseModel], value: Any, tree: T
         return f"{tree.place((*at, *path))}: {said}{_almost(name, given)}"
     text = problem["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ", 1)
     shown = f"{where} = {shortened(given)}"
+    if problem["type"] == "model_type":
+        fields = ", ".join(_field_names(model, problem["loc"]))
+        return f"{tree.place((*at, *path))}: {shown}: must be a mapping; its fields are {fields}"
     options = re.findall(r"'([^']+)'", text) if problem["type"] in ("literal_error", "union_tag_invalid") else []
     return f"{tree.place((*at, *path))}: {shown}: {text}{did_you_mean(str(given), options) if options else ''}"
 

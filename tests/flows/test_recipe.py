@@ -215,6 +215,10 @@ def test_an_override_makes_settings_that_the_recipe_does_not_mention(tmp_path: P
         ("report.models[3]=base", "--set report.models[3]=base: report.models has 1 items"),
         ("kept.letters=[", "--set kept.letters=[:1: not valid YAML"),
         ("=4", "--set =4: expected STEP.FIELD=VALUE"),
+        (
+            "base.schedule=0.1",
+            "--set base.schedule=0.1: base.schedule = 0.1: must be a mapping; its fields are rate, warmup",
+        ),
         ("kept.letters=many", "--set kept.letters=many: kept.letters = 'many': must be a valid integer"),
         (
             "base.shedule.rate=1",
@@ -239,6 +243,13 @@ def test_what_is_wrong_of_a_whole_names_all_that_was_given_within_it() -> None:
     assert said.endswith("width 64 is not a multiple of heads 5")
     with pytest.raises(RecipeError, match=r"^--set base\.model=\{heads: 5\}: base\.model: "):
         load_recipe("quickstart", ["base.model.width=64", "base.model={heads: 5}"])
+
+
+def test_a_list_that_is_too_short_says_what_it_takes() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("quickstart", ["base.optimizer.betas=[0.9]"])
+    said = "--set base.optimizer.betas=[0.9]: base.optimizer.betas = [0.9]: it takes 2 values or more"
+    assert str(caught.value) == said
 
 
 def test_unknown_recipes_name_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
