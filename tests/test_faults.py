@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.model.trouble import Gates
+from flows.home import Home
+from tests.model.trouble import PATIENCE, Gates
 
 WORDS = [
     "furnace",
@@ -189,6 +191,38 @@ def test_pretraining_killed_and_told_to_stop_at_random_steps_ends_with_the_same_
     kept = [path.parent.name for path in home.glob("work/*/scratch/checkpoints/*/checkpoint.json")]
     assert max(kept) == f"step-{stopped:09}", said
     assert artifacts(finish(start(recipe, home), home)) == artifacts(undisturbed[0]), said
+
+
+WATCHED = (
+    "loss", "grad_norm", "learning_rate", "tokens_per_second", "flops_utilization", "memory_bytes", "data_wait",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_figures_of_a_training_are_in_mlflow_while_it_goes_on(recipe: Path, tmp_path: Path) -> None:
+    home, last = tmp_path / "home", 40
+    run = start_until(last, recipe, home, tmp_path / "gates")
+    client = MlflowClient(Home(home).tracking_uri)
+    experiment = client.get_experiment_by_name("faults")
+    assert experiment is not None
+
+    def told() -> dict[str, dict[int, float]]:
+        running = client.search_runs([experiment.experiment_id], "tags.`athanor.step` = 'base'")
+        assert {training.info.status for training in running} <= {"RUNNING"}
+        points = {
+            name: [p for r in running for p in client.get_metric_history(r.info.run_id, name)] for name in WATCHED
+        }
+        return {name: {point.step: point.value for point in found} for name, found in points.items()}
+
+    assert wait_until(lambda: all(last in found for found in told().values()), PATIENCE)
+    assert run.poll() is None
+    figures = told()
+    kill_all(home)
+    run.communicate()
+    assert all(set(points) == set(range(1, last + 1)) for points in figures.values())
+    rows = [json.loads(line) for path in home.glob("work/*/scratch/metrics.jsonl") for line in path.open()]
+    for name, points in figures.items():
+        assert points == {row["step"]: row[name] for row in rows if row["step"] <= last and name in row}, name
 
 
 @pytest.mark.slow
