@@ -37,7 +37,7 @@ def kind_to_adopt(folder: Path, kinds: tuple[Kind, ...]) -> str:
 def files_to_adopt(kind: str, folder: Path) -> dict[str, Path]:
     """The folder's files that make up an artifact of this kind, by name.
 
-    Raises SourceError if there are none, or for a classifier if the folder holds something else.
+    Raises SourceError if there are none, if a model has no tokenizer, or a classifier's folder holds something else.
     """
     if kind == "classifier":
         make_of(folder)
@@ -51,4 +51,7 @@ def files_to_adopt(kind: str, folder: Path) -> dict[str, Path]:
     }
     if not files:
         raise SourceError(f"{folder}: no files of a {kind} in it ({', '.join(patterns)})")
+    if kind == "model" and not files.keys() & {"tokenizer.model", "tokenizer.json"}:
+        said = "a model without tokenizer.model or tokenizer.json; put the tokenizer that it was trained with into it"
+        raise SourceError(f"{folder}: {said}")
     return files

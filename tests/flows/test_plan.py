@@ -288,6 +288,7 @@ def test_a_folder_takes_the_place_of_a_step(home: Home) -> None:
     folder = home.folder.parent / "mine"
     folder.mkdir()
     (folder / "config.json").write_text('{"letters": 5}')
+    (folder / "tokenizer.json").write_text("{}")
     (folder / "photo.png").write_bytes(b"not a part of a model")
     text = RECIPE.replace("models: [base]", "models: [base, {path: mine}]")
     assert "waits for base" in planner_of(home, text).plan()["report"].why
