@@ -101,6 +101,7 @@ def test_a_check_that_finds_nothing_is_a_check(toy: Home) -> None:
 def test_a_model_from_a_folder_was_trained_on_nobody_knows_what(toy: Home, tmp_path: Path) -> None:
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "config.json").write_text("{}")
+    (tmp_path / "given" / "tokenizer.json").write_text("{}")
     recipe = RECIPE.replace("model: base", "model: {path: given}")
     planner = planner_of(toy, recipe)
     outcomes = make_all(planner)
