@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,9 @@ class Engine:
                 recompute_activations(network)
             if self.grid.pipeline.size > 1:
                 stage = Stage(network, self.grid.pipeline)
+        if self._autocast is not None:
+            # Inside the network: DeepSpeed switches off what it finds around itself, if it is for GPUs.
+            network.forward = partial(self._lowered, network.forward)  # type: ignore[method-assign]
         self._trainable = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         largest = sum(weight.numel() for weight in self._trainable.values())
         self._deepspeed, *_ = deepspeed.initialize(
@@ -192,8 +195,7 @@ class Engine:
 
     def _tried(self, batch: Batch, objective: Objective) -> None:
         """Forward and backward, without DeepSpeed, which would add up the gradients."""
-        with self._precision():
-            terms = objective.losses(self.network, batch)
+        terms = objective.losses(self.network, batch)
         total = torch.stack([term.summed.float() for term in terms]).sum()
         torch.autograd.grad(total, list(self._trainable.values()), allow_unused=True)
 
@@ -233,10 +235,9 @@ class Engine:
         ``sums``.
         """
         batch = batch.to(self.device)
-        with self._precision():
-            if self._pipeline is not None and not self._pipeline.stage.last:
-                return features(self._pipeline.stage.network, batch)
-            terms = objective.losses(self._deepspeed if self._pipeline is None else self.network, batch)
+        if self._pipeline is not None and not self._pipeline.stage.last:
+            return self._lowered(features, self._pipeline.stage.network, batch)
+        terms = objective.losses(self._deepspeed if self._pipeline is None else self.network, batch)
         total = torch.zeros((), device=self.device)
         for term, scale in zip(terms, scales, strict=True):
             total = total + term.summed * (term.weight * scale)
@@ -275,10 +276,12 @@ class Engine:
         own = torch.nn.utils.get_total_norm([gradient for gradient in counted if gradient is not None])
         return self.grid.parts.add(own.square()).sqrt()
 
-    def _precision(self) -> AbstractContextManager[Any]:
+    def _lowered(self, work: Callable[..., Tensor], *given: Any, **named: Any) -> Tensor:
+        """What ``work`` makes, in the precision that is asked for."""
         if self._autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self._autocast)
+            return work(*given, **named)
+        with torch.autocast(self.device.type, dtype=self._autocast):
+            return work(*given, **named)
 
     def _summed(self, rows: Sequence[Sequence[float]], columns: int) -> list[float]:
         """Column sums over all rows of all processes that judge different positions, in float64.

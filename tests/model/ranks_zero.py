@@ -187,6 +187,20 @@ def on_disk(stage: int, folder: Path) -> dict[str, float]:
     }
 
 
+def numbers_of_layers(stage: int, precision: str, device: str) -> list[str]:
+    """The kinds of numbers that products with matrices gave in a step, where DeepSpeed looks for autocast of GPUs."""
+    built, told = engine(stage, None, precision), torch.is_autocast_enabled
+    found: set[str] = set()
+    for module in built.network.modules():
+        if isinstance(module, torch.nn.Linear) and module.bias is None and module is not built.network.lm_head:
+            module.register_forward_hook(lambda module, given, made: found.add(str(made.dtype)))
+    torch.is_autocast_enabled = lambda kind=device: told(kind)  # type: ignore[assignment]
+    train(built, 0, 1)
+    built.evaluate(micro_batches(0, built), NextToken(NextTokenConfig()))
+    torch.is_autocast_enabled = told
+    return sorted(found)
+
+
 def main(output: Path) -> None:
     from tests.model import ranks_loss_scale
     from tests.model.learning import ranks_optimizers
@@ -224,6 +238,8 @@ def main(output: Path) -> None:
     for precision in ("bf16", "fp16", "fp8"):
         mine = train(engine(1, None, precision), 0, SAVED)
         found[precision] = {"curve_error": max(abs(a - b) for a, b in zip(mine, losses, strict=False))}
+    numbers = {p: [numbers_of_layers(stage, p, "cpu") for stage in (0, 1, 2, 3)] for p in ("fp32", "bf16")}
+    numbers["fp16"] = [numbers_of_layers(stage, "fp16", "cpu") for stage in (1, 2, 3)]
     spreads: dict[str, dict[str, Any]] = {
         "offload": {"offload": "cpu"}, "recompute": {"recompute": True},
         "sequence": {"sequence": 2}, "tensor": {"tensor": 2},
@@ -240,7 +256,7 @@ def main(output: Path) -> None:
         found[f"loss scale {stage}"] = ranks_loss_scale.followed(stage, output.parent / f"loss-scale-{stage}")
     optimizers = ranks_optimizers.compared(output.parent)
     if dist.get_rank() == 0:
-        output.write_text(json.dumps(found | optimizers))
+        output.write_text(json.dumps(found | optimizers | {"numbers": numbers}))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,14 @@ def test_lower_precisions_follow_the_float32_curve(found: dict[str, dict[str, fl
     assert found[precision]["curve_error"] < 2e-2
 
 
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("fp32", "torch.float32"), ("bf16", "torch.bfloat16"), ("fp16", "torch.float16")]
+)
+def test_layers_compute_in_the_precision_asked_for(found: dict[str, Any], precision: str, kind: str) -> None:
+    """Under DeepSpeed's own look for autocast, which without further ado sees that of GPUs alone."""
+    assert all(kinds == [kind] for kinds in found["numbers"][precision])
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_gradients_that_overflow_cost_steps_and_halve_the_loss_scale(
     found: dict[str, dict[str, float]], stage: int
