@@ -197,7 +197,7 @@ class Pretrain(Training):
 
     def _optimizer(self) -> OptimizerConfig:
         """Whose learning rate falls in the last stage, where nothing else is said."""
-        if not self.stages or self.optimizer.decay_share is not None:
+        if not self.stages or self.optimizer.schedule != "stable_decay" or self.optimizer.decay_share is not None:
             return self.optimizer
         return self.optimizer.model_copy(update={"decay_share": self.stages[-1].share})
 

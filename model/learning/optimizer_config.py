@@ -20,6 +20,12 @@ _BETAS: dict[Name, tuple[float, float]] = {
     "lamb": (0.9, 0.999),
 }
 _DECAY_SHARE = 0.2
+_OF = {
+    "decay_share": ("schedule", "stable_decay"),
+    "decay_shape": ("schedule", "stable_decay"),
+    "momentum": ("name", "muon"),
+}
+"""Setting → the one that says whether it is of use, and by which value."""
 
 
 class Factors(Frozen):
@@ -95,6 +101,10 @@ class OptimizerConfig(Frozen):
             raise ValueError(f"betas {self.betas} must lie in [0, 1)")
         if (self.batch_scaling is None) != (self.base_batch_tokens is None):
             raise ValueError("batch_scaling and base_batch_tokens belong together: give both, or neither")
+        for setting, (chooser, value) in _OF.items():
+            chosen, default = getattr(self, chooser), type(self).model_fields[setting].default
+            if getattr(self, setting) != default and chosen != value:
+                raise ValueError(f"{setting} is for {chooser} {value}, not {chosen}: leave it out, or change {chooser}")
         return self
 
     @property

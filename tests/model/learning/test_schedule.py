@@ -71,3 +71,21 @@ def test_it_stays_at_its_peak_where_a_longer_run_can_continue() -> None:
     assert learning_rate(800, stable, 1000) == 2.0 > learning_rate(801, stable, 1000)
     assert OptimizerConfig(schedule="constant", **settings).stable_until(1000) == 1000
     assert OptimizerConfig(schedule="linear", **settings).stable_until(1000) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"schedule": "cosine", "decay_share": 0.2}, "decay_share is for schedule stable_decay, not cosine: leave it"),
+        ({"schedule": "constant", "decay_shape": "sqrt"}, "decay_shape is for schedule stable_decay, not constant"),
+        ({"name": "lion", "momentum": 0.9}, "momentum is for name muon, not lion: leave it out, or change name"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        OptimizerConfig(**settings)
+
+
+def test_settings_as_they_are_by_default_fit_every_schedule() -> None:
+    config = OptimizerConfig(schedule="cosine", name="adamw")
+    assert OptimizerConfig.model_validate(config.model_dump()) == config
