@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from flows.recipes import SHIPPED, shipped_recipes
 from flows.yaml_tree import Path as Place
 from flows.yaml_tree import Tree, load_tree
 from storage.errors import RecipeError
-from tasks.inputs import Input
+from tasks.inputs import Input, Kind, takes
 from tasks.registry import TASKS, task_class
 from tasks.task import Resources, Settings, Task
 
@@ -229,7 +230,20 @@ def _check_inputs(step: Step, steps: Mapping[str, Step], tree: Tree, folder: Pat
         made = source.task.kind()
         if not any(issubclass(made, kind) for kind in reference.kinds):
             wanted = " or ".join(with_article(kind.kind) for kind in reference.kinds)
-            raise RecipeError(f"{place}: {where}: step {source.name!r} makes {with_article(made.kind)}, not {wanted}")
+            raise RecipeError(
+                f"{place}: {where}: step {source.name!r} makes {with_article(made.kind)}, not {wanted}"
+                f"{_remedy(made, reference.kinds, steps, step.name)}"
+            )
+
+
+def _remedy(made: Kind, kinds: tuple[Kind, ...], steps: Mapping[str, Step], asking: str) -> str:
+    """Where to get one of ``kinds``: the steps declared above that make it, or else the tasks that do from ``made``."""
+    above = itertools.takewhile(lambda step: step.name != asking, steps.values())
+    if fitting := [step.name for step in above if issubclass(step.task.kind(), kinds)]:
+        return f"; name {' or '.join(fitting)}"
+    classes = {name: task_class(name) for name in TASKS}
+    between = [name for name, task in classes.items() if issubclass(task.makes, kinds) and takes(task, made)]
+    return f"; put a step of {' or '.join(between)} between them" if between else ""
 
 
 def _check_makers(step: Step, recipe: Recipe) -> None:

@@ -90,6 +90,13 @@ def _kinds_of(annotation: Any) -> tuple[Kind, ...]:
     return (annotation,)
 
 
+def takes(task: type[BaseModel], made: Kind) -> bool:
+    """Whether one of the task's own fields is an input that an artifact of this kind fits."""
+    annotations = [info.annotation for info in task.model_fields.values()]
+    kinds = [kind for found in annotations if get_origin(found) is Input for kind in _kinds_of(get_args(found)[0])]
+    return any(issubclass(made, kind) for kind in kinds)
+
+
 class Settings(Described):
     """Base of tasks and of the settings inside them: immutable, unknown fields refused."""
 

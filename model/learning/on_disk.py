@@ -43,7 +43,10 @@ class Disk:
                 os.posix_fallocate(file.fileno(), 0, size)  # a full disk is noticed here, not by a signal later
                 mapped = mmap.mmap(file.fileno(), size)
         except OSError as error:
-            raise UserError(f"resources offload_folder: {self._folder}: {size:,} bytes: {error.strerror}") from error
+            raise UserError(
+                f"resources offload_folder: {self._folder}: {size:,} bytes: {error.strerror}; "
+                "name a folder on a disk that has room for weights and moments"
+            ) from error
         self._maps.append(mapped)
         return torch.frombuffer(mapped, dtype=like.dtype).view(like.shape)
 

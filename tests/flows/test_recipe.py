@@ -89,12 +89,17 @@ ERRORS = {
     "kind": (
         "[base]",
         "[kept]",
-        "toy.yaml:11: report.models[0]: step 'kept' makes documents, not a model or an adapter",
+        "toy.yaml:11: report.models[0]: step 'kept' makes documents, not a model or an adapter; name base",
+    ),
+    "kind that no step above makes": (
+        "{task: clean, pages: pages}",
+        "{task: keep, documents: pages}",
+        "toy.yaml:5: documents.documents: step 'pages' makes pages, not documents; put a step of clean_html or clean",
     ),
     "kind of documents": (
         "pages: pages}",
         "pages: kept}",
-        "toy.yaml:5: documents.pages: step 'kept' makes documents, not pages",
+        "toy.yaml:5: documents.pages: step 'kept' makes documents, not pages; name pages",
     ),
     "out of range": ("letters: 4", "letters: -1", "toy.yaml:6: kept.letters = -1: must be greater than or equal to 0"),
     "wrong type": ("letters: 4", "letters: many", "toy.yaml:6: kept.letters = 'many': must be a valid integer"),
