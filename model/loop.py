@@ -34,8 +34,6 @@ _MOST_WAITING = 0.05
 """The share of the time above which waiting for batches is worth a warning,"""
 _JUDGED_SECONDS = 10.0
 """once so many seconds have been trained."""
-_RECORDED_STEPS = 2_000
-"""About as many steps are recorded of a long run."""
 
 
 class _NotFinite(Exception):
@@ -58,6 +56,8 @@ class Plan:
     context: int
     evaluate_every: int
     """Steps between evaluations; 0: never."""
+    record_every: int
+    """Steps between records of figures."""
     early_stopping: EarlyStopping | None
     keeps_best: bool
     """Whether the weights with the lowest validation loss are kept."""
@@ -234,8 +234,7 @@ class Loop:
 
     def _record(self, step: int, outcome: StepOutcome, seconds: float, waited: float) -> None:
         plan = self.plan
-        every = max(1, plan.steps // _RECORDED_STEPS)
-        if self._recorder is None or (step % every and step != plan.steps):
+        if self._recorder is None or (step % plan.record_every and step != plan.steps):
             return
         speed = plan.batch_tokens / seconds
         figures = {name: value for name, value in outcome.losses.items() if math.isfinite(value)}

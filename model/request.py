@@ -125,6 +125,8 @@ class Run(Spread):
     """Tokens between models that are published while training goes on, rounded up to whole steps; None: none."""
     published_with: Path | None = None
     """Folder of files that belong to a published model: its tokenizer's."""
+    record_every: int | None = Field(None, ge=1)
+    """Tokens between records of figures, rounded up to whole steps; None: about 2,000 records in all."""
     keep_state: bool = False
     """Whether the state at the end of the run's stem (see ``model.checkpoints.stem``) is kept in its scratch."""
     continues: Path | None = None

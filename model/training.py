@@ -31,6 +31,9 @@ from model.result import publishers_of, shape_of, weights_of, write_result
 from storage.disk import write_json
 from storage.errors import UserError
 
+_RECORDED_STEPS = 2_000
+"""About as many steps are recorded of a long run."""
+
 
 def train_here(request: Request, device: torch.device) -> None:
     """Train from the newest checkpoint, or from the start, and write the result; all processes must call it."""
@@ -73,6 +76,7 @@ def _plan_of(request: Request, data: TrainingData, processes: int, vocabulary: i
         micro_batch_sequences=request.run.micro_batch_sequences,
         context=request.context,
         evaluate_every=_evaluate_every(request, data.steps),
+        record_every=record_every(request, data.steps),
         early_stopping=request.early_stopping,
         keeps_best=request.keep == "best",
         learning_rate=partial(learning_rate, optimizer=optimizer, total=data.steps * request.batch_tokens),
@@ -140,3 +144,10 @@ def _evaluate_every(request: Request, steps: int) -> int:
     if request.evaluate_every is not None:
         return math.ceil(request.evaluate_every / request.batch_tokens)
     return math.ceil(steps / request.run.evaluations) if request.run.evaluations else 0
+
+
+def record_every(request: Request, steps: int) -> int:
+    """Steps between records of figures, in a run of so many steps."""
+    if request.run.record_every is not None:
+        return math.ceil(request.run.record_every / request.batch_tokens)
+    return max(1, steps // _RECORDED_STEPS)

@@ -143,7 +143,9 @@ class Finetune(Training):
         if examples.split("train").num_rows == 0:
             raise SourceError("examples: the training split is empty: give more examples")
         trained = context.scratch / "adapter" if self.merge else context.output
-        run = launch.run_of(context).model_copy(update={"output": trained.absolute()})
+        run = launch.run_of(context).model_copy(
+            update={"output": trained.absolute(), "record_every": self.record_every}
+        )
         return self._request(start, examples, huggingface.tokenizer_of(start), context.seed, run)
 
     def _request(

@@ -263,6 +263,7 @@ class Pretrain(Training):
             seed=context.seed,
             run=launch.run_of(context).model_copy(
                 update={
+                    "record_every": self.record_every,
                     "keep_state": self.keep_state,
                     "continues": context.state.folder.absolute() if context.state is not None else None,
                     **self._publishing(tokenizer, context),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,7 @@ from model.planning.memory import Adapters
 from storage.errors import UserError
 from tasks.inputs import Input
 from tasks.known import Known
-from tasks.task import Context, Resources, Task
+from tasks.task import Context, Outside, Resources, Task
 
 if TYPE_CHECKING:
     from model.request import Request
@@ -38,6 +38,9 @@ class Training(Task):
     """Tokens between measurements of the validation loss, rounded up to whole steps; None: five in all. Each source is
     measured on two batches at most, or on 32,768 tokens where that is more and the loss decides (``early_stopping``,
     ``keep: best``)."""
+    record_every: Annotated[int | None, Outside()] = Field(None, ge=1)
+    """Tokens between records of the loss and what else is watched, rounded up to whole steps; None: 2,000 to 4,000
+    records of a long run, and every step of a shorter one. No part of the key."""
     early_stopping: EarlyStopping | None = None
     """When to end before the last token: ``{patience: 3, min_delta: 0.01}``; needs ``evaluate_every``."""
     keep: Keep = "last"

@@ -16,6 +16,7 @@ from model.launching.launch import train
 from model.learning.objective_config import NextTokenConfig
 from model.learning.optimizer_config import OptimizerConfig
 from model.request import PUBLISHED, Request
+from model.training import record_every
 from storage.errors import StepFailed, UserError
 from storage.identity import digest_of_file
 from storage.locks import held_since
@@ -80,6 +81,19 @@ def test_metrics_tell_every_step_once_and_evaluations_in_between(
     names = {"step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "flops_utilization"}
     assert names | {"memory_bytes", "data_wait", "steps_left_out"} == set(rows[0])
     assert [row["steps_left_out"] for row in rows if "loss" in row][-1] > 0  # so killed runs remember what is usual
+
+
+def test_figures_are_recorded_as_often_as_asked(tmp_path: Path, shards: Shards) -> None:
+    """80 tokens a step; 200 are rounded up to three steps, and the last step is recorded too."""
+    train(request(tmp_path, shards, tokens=80 * 7, run={**ALONE, "record_every": 200}), quiet)
+    assert [row["step"] for row in metrics(tmp_path) if "loss" in row] == [3, 6, 7]
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (3_999, 1), (4_000, 2), (9_001, 4)])
+def test_of_a_long_run_about_two_thousand_steps_are_recorded(
+    tmp_path: Path, shards: Shards, steps: int, every: int
+) -> None:
+    assert record_every(request(tmp_path, shards), steps) == every
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")

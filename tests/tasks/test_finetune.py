@@ -133,9 +133,12 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_merges_them(base, example
 
 
 def test_full_tuning_trains_every_weight_and_goes_on_from_an_adapter(adapter, examples, base, tmp_path):
-    task = Finetune(model="tuned", examples="examples", method="full", batch_tokens=512, epochs=2)
+    task = Finetune(model="tuned", examples="examples", method="full", batch_tokens=512, epochs=2, record_every=1024)
     full = run_task(task, {"model": adapter.artifact, "examples": examples}, tmp_path, resources=ONE)
     assert full.artifact.kind == "model"
+    rows = [json.loads(line) for line in (tmp_path / "step" / "scratch" / "metrics.jsonl").open()]
+    steps = [row["step"] for row in rows if "loss" in row]
+    assert steps[:3] == [2, 4, 6]
     start = dict(huggingface.load(adapter.artifact.folder).named_parameters())
     ended = dict(huggingface.load(full.artifact.folder).named_parameters())
     assert all(not torch.equal(start[name], ended[name]) for name in start)

@@ -102,13 +102,17 @@ def test_the_model_opens_in_transformers_and_predicts_what_was_trained(tmp_path:
 def test_an_encoder_learns_from_pairs_and_opens_in_transformers(tmp_path: Path) -> None:
     tokenizer = made_tokenizer(tmp_path / "tokenizer", special=["<mask>"])
     shards = shards_of(tmp_path / "shards", tokenizer)
-    task = Pretrain(**settings(model=ENCODER, objective=PAIRS, tokens=96 * 40))
+    given = settings(model=ENCODER, objective=PAIRS, tokens=96 * 40)
+    task = Pretrain(**given, record_every=900)
+    assert task.settings() == Pretrain(**given).settings()
     outcome = run_task(task, {"data": shards}, tmp_path, resources=Resources(processes=1, device="cpu"))
     assert isinstance(outcome.artifact, Network)
     metrics = outcome.result.metrics
     assert 0 < metrics["validation_loss"] < math.log(tokenizer.vocab_size) - 0.5
     rows = [json.loads(line) for line in (tmp_path / "step" / "scratch" / "metrics.jsonl").read_text().splitlines()]
-    assert {"loss", "next_sentence"} <= rows[0].keys()
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == [10, 20, 30, 40]
+    assert {"loss", "next_sentence"} <= steps[0].keys()
     assert {"validation_loss", "validation_next_sentence"} <= rows[-1].keys()
     model, loading = AutoModelForMaskedLM.from_pretrained(outcome.artifact.folder, output_loading_info=True)
     assert not loading["missing_keys"]
