@@ -27,7 +27,7 @@ def each_by_itself(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int
         a, b, c = (x[first:last].transpose(0, 1).double() for x in (q, k, v))
         scores = a @ b.mT * a.shape[-1] ** -0.5
         if causal:
-            scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf)
+            scores = scores.masked_fill(torch.ones(scores.shape[-2:], device=q.device).triu(1).bool(), -torch.inf)
         parts.append((scores.softmax(-1) @ c).transpose(0, 1))
     return torch.cat(parts).to(q.dtype)
 
