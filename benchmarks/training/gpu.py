@@ -23,8 +23,9 @@ import torch
 from benchmarks.corpora import DataMissing
 from benchmarks.measure import Table, versions
 from model.config import ModelConfig, Precision
+from model.network import float8
 from model.network.transformer import IGNORED
-from model.planning.estimate import GPUS
+from model.planning.estimate import gpu_of
 
 VOCABULARY = 50_304
 _WARM = 3
@@ -70,14 +71,15 @@ def measure(
         raise DataMissing("there is no GPU here that torch can use")
     count = torch.cuda.device_count() if device == "cuda" else 1
     hardware = torch.cuda.get_device_name(0) if device == "cuda" else "the CPU"
-    peak = next((gpu.half for part, gpu in GPUS.items() if part in hardware), None)
+    known = gpu_of(hardware)
+    peak = None if known is None else known.half
     found = {name: _measured(case, count, device, precision, steps) for name, case in cases.items()}
     rows = [_row(name, cases[name], one, peak, count) for name, one in found.items()]
     note = (
         f"{count} × {hardware}, {precision}, ZeRO 1, AdamW, context {next(iter(cases.values())).shape.context:,}, "
         f"vocabulary {VOCABULARY:,}, the median of {steps} steps after {_WARM}; {versions('torch', 'deepspeed')}. "
-        "Operations: 6 × matrices + attention (whole, not its causal half) for each token; LoRA (rank "
-        f"{_LORA_RANK}, on all of attention's matrices) needs no gradients of the network's own weights: two thirds. "
+        "Operations: 6 × matrices + attention (its causal half, where others count it whole) for each token; LoRA "
+        f"(rank {_LORA_RANK}, on attention's matrices) needs no gradients of the network's own weights: two thirds. "
         "Rows of one document each: attention needs no mask. fp8: its shares are of the peak and the product in bf16."
     )
     return [Table(f"Training on {hardware}", _COLUMNS, rows, [note])]
@@ -86,7 +88,8 @@ def measure(
 def _row(name: str, case: Case, found: Mapping[str, float], peak: float | None, count: int) -> list[str]:
     weights = f"{case.shape.parameters(VOCABULARY) / 1e6:,.0f} M"
     if "tokens_per_second" not in found:
-        return [name, weights, "1", "does not fit", *[""] * 4]
+        why = "cannot run here" if "failed" in found else "does not fit"
+        return [name, weights, f"{found['sequences']:.0f}", why, *[""] * 4]
     operations = case.shape.flops_per_token(VOCABULARY) * (2 / 3 if case.lora else 1)
     achieved = operations * found["tokens_per_second"] / count
     return [
@@ -98,7 +101,10 @@ def _row(name: str, case: Case, found: Mapping[str, float], peak: float | None, 
 
 
 def _measured(case: Case, count: int, device: str, precision: Precision, steps: int) -> dict[str, float]:
-    """In processes of their own, with half as many sequences at a time until they fit; without figures if none does."""
+    """In processes of their own, with half as many sequences at a time until they fit; without figures if none does.
+
+    One that fails otherwise says so, and leaves the other sizes be.
+    """
     sequences = case.sequences
     while True:
         with tempfile.TemporaryDirectory(prefix="athanor-gpu-") as folder:
@@ -114,7 +120,8 @@ def _measured(case: Case, count: int, device: str, precision: Precision, steps: 
             ]
             done = subprocess.run(command, env={**os.environ, "TORCHDYNAMO_DISABLE": "1"}, stdout=sys.stderr)
             if not output.exists():
-                raise RuntimeError(f"training {asked} ended with status {done.returncode}")
+                sys.stderr.write(f"training {asked} ended with status {done.returncode}\n")  # it has said why before
+                return {"failed": 1.0, "sequences": sequences}
             found: dict[str, float] = json.loads(output.read_text(encoding="utf-8"))
         if found or sequences == 1:
             return {**found, "sequences": sequences}
@@ -130,7 +137,9 @@ def main(asked: dict[str, Any]) -> None:
     device = join_process_group(asked["device"])
     try:
         found = _train(asked, device)
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:  # as torch.cuda.OutOfMemoryError is; NCCL and cuBLAS tell it in words alone
+        if not any(word in str(error) for word in ("out of memory", "ALLOC_FAILED")):
+            raise
         found = {}
     if dist.get_rank() == 0 or not found:
         Path(asked["output"]).write_text(json.dumps(found), encoding="utf-8")
@@ -151,6 +160,8 @@ def _train(asked: dict[str, Any], device: torch.device) -> dict[str, float]:
 
     shape, rows = ModelConfig.model_validate(asked["shape"]), asked["sequences"]
     dtype = {"fp32": torch.float32, "fp16": torch.float16}.get(asked["precision"], torch.bfloat16)
+    if asked["precision"] == "fp8":
+        float8.check_device(device)
     product = measured_peak(device, dtype)
     network = Transformer(shape, VOCABULARY)
     network.initialise(1)

@@ -54,7 +54,18 @@ GPUS = {
     "H100": Gpu(989.5e12, 67e12, 80e9, 1979e12),
     "H200": Gpu(989.5e12, 67e12, 141e9, 1979e12),
 }
-"""By a part of the name that the driver gives them."""
+"""By a word of the name that the driver gives them."""
+_SLOWER = ("PCIe", "NVL", "Laptop", "D")
+"""Words of the names of variants with other peaks; for the A100 they are those of all."""
+
+
+def gpu_of(name: str) -> Gpu | None:
+    """By the name that the driver gives it; None where its peaks are not known."""
+    words = name.replace("-", " ").split()
+    found = next((part for part in GPUS if f" {part} " in f" {' '.join(words)} "), None)
+    if found is None or (found != "A100" and any(word in words for word in _SLOWER)):
+        return None
+    return GPUS[found]
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,7 @@ def _passes(shape: ModelConfig, tokens: int, batch_tokens: int | None, run: Any)
 def _present_gpu() -> Gpu | None:
     """This machine's, if it is a known one."""
     name = _gpu_name()
-    return next((gpu for part, gpu in GPUS.items() if name is not None and part in name), None)
+    return None if name is None else gpu_of(name)
 
 
 def _gpu_name() -> str | None:

@@ -14,7 +14,17 @@ from model.launching.group import join_process_group
 from model.network.attention import visibility
 from model.network.sight import PADDING, Rule
 from tests.model.ranks_loss_scale import after_an_overflow
-from tests.model.ranks_zero import OPTIMIZER, SAVED, engine, reference, same, saved, train, whole_state
+from tests.model.ranks_zero import (
+    OPTIMIZER,
+    SAVED,
+    engine,
+    numbers_of_layers,
+    reference,
+    same,
+    saved,
+    train,
+    whole_state,
+)
 
 EIGHT = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8") if EIGHT else ("fp32", "bf16", "fp16")
@@ -29,17 +39,12 @@ def curve(losses: list[float], *spread: Any, **more: Any) -> dict[str, float]:
     }
 
 
-def resumed(folder: Path, device: torch.device) -> float:
+def resumed(folder: Path) -> float:
     """Whether a state that was kept by a GPU is the same when it is taken back, page-locked copies and all."""
     built = engine(3)
     train(built, 0, SAVED)
-    state = {name: value.to(device) for name, value in _state(built).items()}
-    again = {name: value.to(device) for name, value in _state(engine(3, saved(built, folder))).items()}
-    return float(same(again, state))
-
-
-def _state(built: Any) -> dict[str, torch.Tensor]:
-    return built.weights() if dist.get_backend() == "nccl" else whole_state(built)
+    state = whole_state(built)
+    return float(same(whole_state(engine(3, saved(built, folder))), state))
 
 
 def attention_error(device: torch.device, dtype: torch.dtype) -> float:
@@ -76,7 +81,8 @@ def main(device_name: str, output: Path) -> None:
         folder = output.parent / "disk"
         found[f"nvme {stage}"] = curve(losses, stage, None, "bf16", offload="nvme", offload_folder=folder)
         found[f"overflow {stage}"] = after_an_overflow(stage)
-    found["resumed"] = resumed(output.parent / "kept", device)
+        found[f"numbers {stage}"] = {p: numbers_of_layers(stage, p, device.type) for p in PRECISIONS if p != "fp8"}
+    found["resumed"] = resumed(output.parent / "kept")
     found["attention"] = {name: attention_error(device, getattr(torch, name)) for name in ("float32", "bfloat16")}
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found), encoding="utf-8")

@@ -93,8 +93,9 @@ def whole_state(built: Engine) -> dict[str, torch.Tensor]:
                 place = whole[part.weight_start : part.weight_start + part.length]
                 place.copy_(moment[part.flat_start : part.flat_start + part.length])
             if built.layout.cut:
+                whole = whole.to(built.device)  # NCCL takes no others
                 dist.all_reduce(whole)
-            found[f"{kind}/{name}"] = whole
+            found[f"{kind}/{name}"] = whole.cpu()
     return found
 
 
