@@ -7,6 +7,7 @@ of memory says how far this is from what is measured.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +22,8 @@ _FLOAT = 4
 """Bytes of a float32."""
 _LIVE = 1_000_000_000
 """Most weights that ZeRO 3 keeps gathered (DeepSpeed's ``stage3_max_live_parameters``)."""
-_LOGITS = 2**22
-"""Held at a time (see ``model.network.cross_entropy``): themselves, and their gradient."""
+_LOGITS, _GPU_LOGITS = 2**22, 2**26
+"""Held at a time on a CPU and on a GPU (see ``model.network.cross_entropy``): themselves, and their gradient."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def _activations(
     kept = part.blocks * (positions * stream * _FLOAT if run.recompute else layer)
     # The output layer's gradient is worked out with the loss, where it is trained.
     table_gradient = _FLOAT * vocabulary * stream / parts if adapters is None else 0.0
-    judging = 2 * _FLOAT * min(_LOGITS, positions * vocabulary) + table_gradient if part.judges else 0.0
+    on_gpu = run.device == "cuda" or (run.device == "auto" and shutil.which("nvidia-smi") is not None)
+    logits = min(_GPU_LOGITS if on_gpu else _LOGITS, positions * vocabulary)
+    judging = 2 * _FLOAT * logits + table_gradient if part.judges else 0.0
     between = part.features * positions * stream * _FLOAT
     return part.in_flight * (kept + between) + (layer if run.recompute else 0.0) + judging

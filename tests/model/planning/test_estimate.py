@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.config import ModelConfig
 from model.learning.optimizer_config import OptimizerConfig
+from model.network.cross_entropy import positions_of_a_chunk
 from model.network.lora import inject
 from model.network.transformer import Transformer
 from model.planning.estimate import GPUS, estimate, said
@@ -86,14 +87,19 @@ def test_activations_shrink_with_recomputing_and_sharing() -> None:
     assert of(sequence_processes=2) == pytest.approx(of() / 2)
 
 
-def test_logits_are_held_in_chunks() -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_logits_are_held_in_chunks(device: str) -> None:
+    """As many positions at a time as the network takes on such a device."""
+
     def of(vocabulary: int, rows: int) -> float:
-        resources = Resources(micro_batch_sequences=rows)
+        resources = Resources(micro_batch_sequences=rows, device=device)
         found = estimate(SHAPE, vocabulary, 1, "fp32", OptimizerConfig(), resources).memory["activations"]
         return found - 4 * vocabulary * SHAPE.width  # the table's gradient
 
     assert of(1_000, 2) - of(0, 2) == 2 * 4 * 2 * SHAPE.context * 1_000  # and their gradient
-    assert of(100_000, 4) - of(0, 4) == of(100_000, 8) - of(0, 8) == 2 * 4 * 2**22
+    taken = positions_of_a_chunk(100_000, torch.device(device)) * 100_000
+    assert of(100_000, 1_000) - of(0, 1_000) == of(100_000, 2_000) - of(0, 2_000)
+    assert of(100_000, 1_000) - of(0, 1_000) == pytest.approx(2 * 4 * taken, rel=0.03)  # whole positions
 
 
 def test_tensor_processes_have_parts_of_matrices_and_of_what_they_give() -> None:
